@@ -1,0 +1,45 @@
+// What the sync loop knows of a backend: something that brings one Snapshot into force on this machine.
+
+import type { IpFamily } from '../lib/ip.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+
+/** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
+export type RulesMode = 'nftables' | 'userspace';
+
+/** What a sync did. Expected failures are values: the loop counts them, waits and tries again with the newest Snapshot. */
+export type SyncOutcome =
+  | {
+      readonly kind: 'applied';
+      /** What was written, for the log line: elements, rules, listeners… `{}` when nothing had to be. */
+      readonly counts: Readonly<Record<string, number>>;
+    }
+  | {
+      readonly kind: 'failed';
+      /** One line for the log: what, where, and the mend when there is one. */
+      readonly reason: string;
+      /** The families that are not in force now. */
+      readonly families: readonly IpFamily[];
+    };
+
+/** What `cleanup` found and removed, one phrase each (`nftables table inet fairlead`). Empty when there was nothing. */
+export interface CleanupOutcome {
+  readonly removed: readonly string[];
+  /** What could not be removed, and why. */
+  readonly problems: readonly string[];
+}
+
+export interface RulesBackend {
+  readonly mode: RulesMode;
+  /**
+   * Brings the Snapshot into force, and resolves when it is. The backend remembers what it last applied and does only
+   * what differs; it must cope with Snapshots that were skipped. Never called twice at a time; never rejects for what
+   * can be expected of a machine.
+   */
+  sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /** Removes everything of ours from this machine. Called after the last sync, never during one. */
+  cleanup(): Promise<CleanupOutcome>;
+  /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */
+  stop(): Promise<void>;
+  /** The backend's state as JSON, for `fairlead state`. */
+  state(): unknown;
+}

@@ -1,0 +1,36 @@
+// What the user may say about the rules, as values. Fields are named after KubeProxyConfiguration where it has them.
+
+import type { Cidr } from '../lib/cidr.ts';
+
+/**
+ * The addresses of this node on which NodePorts answer. Loopback addresses never do.
+ * `primary`: the node's own addresses, one of each family. `cidrs`: every local address inside a range; a family of
+ * which no range is given answers on all of its local addresses, as with kube-proxy.
+ */
+export type NodePortAddresses =
+  | { readonly kind: 'primary' }
+  | { readonly kind: 'all' }
+  | { readonly kind: 'cidrs'; readonly cidrs: readonly Cidr[] };
+
+export interface RulesConfig {
+  /**
+   * The cluster's Pod addresses (`clusterCIDR`): traffic to a ClusterIP from elsewhere is masqueraded, and Pods count as
+   * inside for `externalTrafficPolicy: Local`. The first of each family counts; without one, no source is known as a Pod.
+   */
+  readonly clusterCIDRs: readonly Cidr[];
+  /** Masquerade everything that goes to a ClusterIP (`masqueradeAll`). */
+  readonly masqueradeAll: boolean;
+  /** The one bit of the packet mark that says "masquerade me" (`masqueradeBit` 14 is 0x4000). */
+  readonly masqueradeMark: number;
+  readonly nodePortAddresses: NodePortAddresses;
+  /** The shortest time from the first change to a sync, in milliseconds, so that a burst of changes is one sync. */
+  readonly minSyncPeriodMs: number;
+}
+
+export const defaultRulesConfig: RulesConfig = {
+  clusterCIDRs: [],
+  masqueradeAll: false,
+  masqueradeMark: 0x4000,
+  nodePortAddresses: { kind: 'primary' },
+  minSyncPeriodMs: 10,
+};
