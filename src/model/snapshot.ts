@@ -71,7 +71,7 @@ export type EndpointSet =
   | { readonly kind: 'unused' }
   | {
       readonly kind: 'used';
-      /** Sorted by address, then port. May be empty. */
+      /** In the order of `ResolvedPort.endpoints`. May be empty. */
       readonly endpoints: readonly Endpoint[];
       readonly leftOut: readonly LeftOut[];
       /** True when no endpoint was ready and terminating ones that still serve stand in (KEP-1669). */
@@ -102,6 +102,11 @@ export interface ResolvedPort {
   /** NodePort, an external IP or a load balancer VIP. */
   readonly externallyReachable: boolean;
   readonly topology: TopologyMode;
+  /**
+   * Every endpoint of the port, whatever its state, each address and port once, sorted by `ip:port` text. Ingress takes the
+   * ready ones of these: traffic policies and topology are rules for Service addresses.
+   */
+  readonly endpoints: readonly Endpoint[];
   /** For traffic under policy Cluster. */
   readonly cluster: EndpointSet;
   /** For traffic under policy Local. */
