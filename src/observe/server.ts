@@ -1,0 +1,99 @@
+// The endpoints that people and probes read: /metrics, /healthz, /livez, /readyz, /state, and whatever a role adds.
+
+import type { Logger } from './log.ts';
+import { METRICS_CONTENT_TYPE, type Metrics } from './metrics.ts';
+import {
+  HttpListenError,
+  serveHttp,
+  type HttpAnswer,
+  type HttpRequest,
+  type HttpServer,
+} from '../system/http-server.ts';
+
+/** What the probes are told. */
+export interface Health {
+  /** What is not ready yet, by name; empty means ready. Ready means that the first sync is in force. */
+  readonly notReady: () => readonly string[];
+  /** What is broken for good, in a sentence; undefined means alive. */
+  readonly broken: () => string | undefined;
+}
+
+export type Route = (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>;
+
+export type Routes = ReadonlyMap<string, Route>;
+
+/** The routes of metrics: `/metrics`. */
+export function metricsRoutes(metrics: Metrics): Routes {
+  return new Map([
+    [
+      '/metrics',
+      async () => ({ status: 200, contentType: METRICS_CONTENT_TYPE, body: await metrics.text() }),
+    ],
+  ]);
+}
+
+/** `/healthz` and `/livez` (alive), `/readyz` (the first sync is in force). Plain text: `ok`, or what is missing, with 503. */
+export function healthRoutes(health: Health): Routes {
+  const alive: Route = () => {
+    const broken = health.broken();
+    return broken === undefined ? text(200, 'ok') : text(503, broken);
+  };
+  const ready: Route = () => {
+    const missing = health.notReady();
+    return missing.length === 0 ? text(200, 'ok') : text(503, `not ready: ${missing.join(', ')}\n`);
+  };
+  return new Map([
+    ['/healthz', alive],
+    ['/livez', alive],
+    ['/readyz', ready],
+  ]);
+}
+
+/** A path that answers with the value as JSON. */
+export function jsonRoute(path: string, value: () => unknown): Routes {
+  return new Map([
+    [path, () => ({ status: 200, contentType: 'application/json', body: `${JSON.stringify(value(), null, 2)}\n` })],
+  ]);
+}
+
+/** One endpoint of one role: where it listens, what it answers, and the flag that moves it elsewhere. */
+export interface ObserveOptions {
+  readonly what: string;
+  readonly address: string;
+  readonly port: number;
+  readonly flag: string;
+  readonly routes: readonly Routes[];
+  readonly log: Logger;
+}
+
+/** Opens the endpoint; undefined, with one error in the log, when it cannot: traffic matters more than its metrics. */
+export async function serveObserve(options: ObserveOptions): Promise<HttpServer | undefined> {
+  const { what, address, port, log } = options;
+  const routes = new Map(options.routes.flatMap((part) => [...part]));
+  try {
+    return await serveHttp(address, port, (request) => dispatch(request, routes));
+  } catch (error) {
+    if (!(error instanceof HttpListenError)) throw error;
+    log.error(`cannot listen on ${address}:${port} for ${what}: ${reason(error.code)}; the rest works without it`, {
+      mend: `free the port, or give another with ${options.flag}`,
+    });
+    return undefined;
+  }
+}
+
+function dispatch(request: HttpRequest, routes: Routes): HttpAnswer | Promise<HttpAnswer> {
+  if (request.method !== 'GET' && request.method !== 'HEAD') return text(405, 'only GET and HEAD\n');
+  const route = routes.get(request.path);
+  return route ? route(request) : text(404, `no such page; there is: ${[...routes.keys()].join(' ')}\n`);
+}
+
+function text(status: number, body: string): HttpAnswer {
+  return { status, contentType: 'text/plain; charset=utf-8', body };
+}
+
+function reason(code: string): string {
+  if (code === 'EADDRINUSE') return 'another process listens there';
+  if (code === 'EACCES') return 'no right to use a port under 1024';
+  if (code === 'EADDRNOTAVAIL') return 'the address is not one of this machine';
+  return code;
+}
