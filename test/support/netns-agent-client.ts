@@ -1,0 +1,107 @@
+// The test's side of the agent that lives in a namespace: it starts the process, and turns calls into messages.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export interface ServeOptions {
+  readonly protocol: 'TCP' | 'UDP';
+  /** Every address of the namespace when left out. */
+  readonly address?: string;
+  readonly port: number;
+  /** What the server answers with. */
+  readonly name: string;
+}
+
+export interface ConnectOptions {
+  readonly protocol: 'TCP' | 'UDP';
+  readonly address: string;
+  readonly port: number;
+  /** The address to come from, when the namespace has several. */
+  readonly source?: string;
+  readonly timeoutMs?: number;
+}
+
+export type Outcome =
+  /** `by` is the server's name, `peerSeen` the client address that the server saw (shows masquerading). */
+  | { readonly kind: 'answered'; readonly by: string; readonly peerSeen: string }
+  | { readonly kind: 'refused' }
+  | { readonly kind: 'unreachable' }
+  | { readonly kind: 'silence' };
+
+export type AgentRequest =
+  | { readonly id: number; readonly kind: 'serve'; readonly options: ServeOptions }
+  | { readonly id: number; readonly kind: 'stop'; readonly server: number }
+  | { readonly id: number; readonly kind: 'connect'; readonly options: ConnectOptions };
+
+export type AgentReply =
+  | { readonly id: number; readonly kind: 'done' }
+  | { readonly id: number; readonly kind: 'outcome'; readonly outcome: Outcome }
+  | { readonly id: number; readonly kind: 'error'; readonly message: string };
+
+/** A request before it has its number. */
+type Unnumbered<R> = R extends { readonly id: number } ? Omit<R, 'id'> : never;
+
+const AGENT = fileURLToPath(new URL('./netns-agent.ts', import.meta.url));
+
+export class NetnsAgent {
+  readonly #namespace: string;
+  #child: ChildProcess | undefined;
+  #exited: Promise<void> = Promise.resolve();
+  #nextId = 1;
+  readonly #waiting = new Map<number, (reply: AgentReply) => void>();
+
+  constructor(namespace: string) {
+    this.#namespace = namespace;
+  }
+
+  async serve(options: ServeOptions): Promise<{ stop(): Promise<void> }> {
+    const { id } = await this.#ask({ kind: 'serve', options });
+    return {
+      stop: async () => {
+        await this.#ask({ kind: 'stop', server: id });
+      },
+    };
+  }
+
+  async connect(options: ConnectOptions): Promise<Outcome> {
+    const reply = await this.#ask({ kind: 'connect', options });
+    if (reply.kind !== 'outcome') throw new Error(`the agent answered a connect with ${reply.kind}`);
+    return reply.outcome;
+  }
+
+  async close(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child?.exitCode === null) child.kill('SIGKILL');
+    await this.#exited;
+  }
+
+  #ask(request: Unnumbered<AgentRequest>): Promise<AgentReply> {
+    const child = (this.#child ??= this.#start());
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, (reply) => {
+        this.#waiting.delete(id);
+        if (reply.kind === 'error') reject(new Error(`in ${this.#namespace}: ${reply.message}`));
+        else resolve(reply);
+      });
+      child.send({ ...request, id });
+    });
+  }
+
+  #start(): ChildProcess {
+    const args = ['netns', 'exec', this.#namespace, process.execPath, AGENT];
+    const child = spawn('ip', args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    child.on('message', (reply) => {
+      const message = reply as AgentReply;
+      this.#waiting.get(message.id)?.(message);
+    });
+    this.#exited = new Promise((resolve) => {
+      child.once('exit', () => {
+        for (const [id, answer] of this.#waiting) answer({ id, kind: 'error', message: 'the agent ended' });
+        resolve();
+      });
+    });
+    return child;
+  }
+}
