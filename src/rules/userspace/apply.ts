@@ -1,0 +1,203 @@
+// Brings a set of listeners about on this machine: opens and closes sockets, leads those that stay elsewhere, and keeps account
+// of those that cannot be had.
+
+import { backoffDelay } from '../../lib/backoff.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Tcp } from '../../system/tcp.ts';
+import type { Udp } from '../../system/udp.ts';
+import type { Unbound } from './notice.ts';
+import type { Listener, ListenerChanges, ListenerKey } from './plan.ts';
+import type { TcpRelay } from './relay-tcp.ts';
+import type { UdpClients, UdpRelay } from './relay-udp.ts';
+import { Route, type Destination } from './route.ts';
+
+export interface BindingsOptions {
+  readonly tcp: Tcp;
+  readonly udp: Udp;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly tcpRelay: TcpRelay;
+  readonly udpRelay: UdpRelay;
+}
+
+export type LeadTo = (listener: Listener) => Destination;
+
+/** A listener as `state` shows it. */
+export interface BoundListener {
+  readonly listener: Listener;
+  /** TCP connections, or UDP flows, that have not ended. */
+  readonly clients: number;
+}
+
+type SlotState =
+  | { readonly kind: 'opening' }
+  | { readonly kind: 'bound'; readonly close: () => void; readonly udp: UdpClients | undefined }
+  | { readonly kind: 'unbound'; readonly code: string; readonly failures: number; readonly retryAt: number };
+
+interface Slot {
+  listener: Listener;
+  readonly route: Route;
+  state: SlotState;
+}
+
+/** A port in use may come free, an address may be added: soon at first, then every half minute. */
+const RETRY = { initial: 500, max: 30_000 } as const;
+/** Listeners opened at a time. */
+const BATCH = 64;
+
+export class Bindings {
+  readonly #options: BindingsOptions;
+  readonly #slots = new Map<ListenerKey, Slot>();
+  readonly #unbound = new Set<Slot>();
+
+  constructor(options: BindingsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Routes lead where they should, and listeners to be closed are closed, when this returns; the promise is for those to be
+   * opened. A listener that cannot be opened is kept among the unbound.
+   */
+  apply(changes: ListenerChanges, leadTo: LeadTo): Promise<void> {
+    for (const key of changes.close) this.#close(key);
+    for (const listener of changes.change) {
+      const slot = this.#slots.get(listener.key);
+      if (!slot) continue;
+      slot.listener = listener;
+      slot.route.lead(leadTo(listener));
+      this.#recheck(slot);
+    }
+    const opened = changes.open.map((listener) => {
+      const slot: Slot = { listener, route: new Route(leadTo(listener)), state: { kind: 'opening' } };
+      this.#slots.set(listener.key, slot);
+      return slot;
+    });
+    return this.#openAll(opened);
+  }
+
+  /** Tries again those whose time has come, or all. */
+  retry(which: 'due' | 'all'): Promise<void> {
+    const now = this.#options.clock.monotonic();
+    const slots = [...this.#unbound].filter(
+      ({ state }) => state.kind === 'unbound' && (which === 'all' || state.retryAt <= now),
+    );
+    return this.#openAll(slots);
+  }
+
+  /** Milliseconds until the next unbound listener is due; undefined when all are bound. */
+  retryIn(): number | undefined {
+    let earliest: number | undefined;
+    for (const { state } of this.#unbound) {
+      if (state.kind === 'unbound') earliest = Math.min(earliest ?? Infinity, state.retryAt);
+    }
+    return earliest === undefined ? undefined : Math.max(0, earliest - this.#options.clock.monotonic());
+  }
+
+  /** Closes every listener; connections go on. Returns how many were bound. */
+  closeAll(): number {
+    const bound = this.boundCount;
+    for (const key of this.#slots.keys()) this.#close(key);
+    return bound;
+  }
+
+  get boundCount(): number {
+    return this.#slots.size - this.#unbound.size;
+  }
+
+  /** Sorted by key. */
+  bound(): readonly BoundListener[] {
+    const { tcpRelay, udpRelay } = this.#options;
+    const found: BoundListener[] = [];
+    for (const { listener, route, state } of this.#slots.values()) {
+      if (state.kind !== 'bound') continue;
+      found.push({ listener, clients: state.udp ? udpRelay.flowsOf(state.udp) : tcpRelay.connectionsOf(route) });
+    }
+    return found.sort((a, b) => (a.listener.key < b.listener.key ? -1 : 1));
+  }
+
+  /** Sorted by key. */
+  unbound(): readonly Unbound[] {
+    const found: Unbound[] = [];
+    for (const { listener, state } of this.#unbound) {
+      if (state.kind === 'unbound') found.push({ listener, code: state.code });
+    }
+    return found.sort((a, b) => (a.listener.key < b.listener.key ? -1 : 1));
+  }
+
+  async #openAll(slots: readonly Slot[]): Promise<void> {
+    for (let i = 0; i < slots.length; i += BATCH) {
+      await Promise.all(slots.slice(i, i + BATCH).map((slot) => this.#open(slot)));
+    }
+  }
+
+  async #open(slot: Slot): Promise<void> {
+    if (this.#slots.get(slot.listener.key) !== slot) return;
+    const failures = slot.state.kind === 'unbound' ? slot.state.failures : 0;
+    slot.state = { kind: 'opening' };
+    const result = await (slot.listener.protocol === 'TCP' ? this.#openTcp(slot) : this.#openUdp(slot));
+    const wanted = this.#slots.get(slot.listener.key) === slot;
+    if (result.kind === 'bound') {
+      this.#unbound.delete(slot);
+      slot.state = result;
+      if (!wanted) result.close();
+      return;
+    }
+    if (!wanted) return;
+    const delay = backoffDelay(RETRY, failures + 1, this.#options.random());
+    const retryAt = this.#options.clock.monotonic() + delay;
+    slot.state = { kind: 'unbound', code: result.code, failures: failures + 1, retryAt };
+    this.#unbound.add(slot);
+  }
+
+  async #openTcp({ listener, route }: Slot): Promise<(SlotState & { kind: 'bound' }) | Failure> {
+    const { tcp, tcpRelay } = this.#options;
+    const result = await tcp.listen({
+      address: listener.address,
+      port: listener.port,
+      onConnection: (socket) => tcpRelay.accept(socket, route),
+    });
+    if (result.kind === 'failed') return result;
+    return { kind: 'bound', close: () => result.listener.close(), udp: undefined };
+  }
+
+  async #openUdp({ listener, route }: Slot): Promise<(SlotState & { kind: 'bound' }) | Failure> {
+    const { udp, udpRelay } = this.#options;
+    let clients: UdpClients | undefined;
+    const result = await udp.listen({
+      address: listener.address,
+      port: listener.port,
+      onMessage: (data, port, address) => {
+        if (clients) udpRelay.receive(clients, data, port, address);
+      },
+    });
+    if (result.kind === 'failed') return result;
+    const bound: UdpClients = { route, listener: result.listener };
+    clients = bound;
+    const close = (): void => {
+      clients = undefined;
+      udpRelay.forget(bound);
+      result.listener.close();
+    };
+    return { kind: 'bound', close, udp: bound };
+  }
+
+  #recheck({ route, state }: Slot): void {
+    this.#options.tcpRelay.recheck(route);
+    if (state.kind === 'bound' && state.udp) this.#options.udpRelay.recheck(state.udp);
+  }
+
+  #close(key: ListenerKey): void {
+    const slot = this.#slots.get(key);
+    if (!slot) return;
+    this.#slots.delete(key);
+    this.#unbound.delete(slot);
+    slot.route.lead(undefined);
+    if (slot.state.kind === 'bound') slot.state.close();
+    this.#options.tcpRelay.recheck(slot.route);
+  }
+}
+
+interface Failure {
+  readonly kind: 'failed';
+  readonly code: string;
+}

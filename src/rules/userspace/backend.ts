@@ -1,0 +1,284 @@
+// The userspace backend: TCP and UDP relays bound to the Service addresses. Needs no privileges and leaves the kernel's rules alone.
+
+import type { Ip } from '../../lib/ip.ts';
+import { isLoopback } from '../../lib/ip.ts';
+import type { ResolvedService, ServicePortKey, Snapshot } from '../../model/snapshot.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { Level, Metrics } from '../../observe/metrics.ts';
+import type { Clock, Timer } from '../../system/clock.ts';
+import { interfaceAddresses } from '../../system/interfaces.ts';
+import { systemTcp, type Tcp } from '../../system/tcp.ts';
+import { systemUdp, type Udp } from '../../system/udp.ts';
+import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { RulesConfig } from '../config.ts';
+import { carriedPorts } from '../intent.ts';
+import type { NodeView } from '../packet.ts';
+import { Bindings } from './apply.ts';
+import { Balancer, endpointKey } from './balance.ts';
+import { sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
+import {
+  ListenerTable,
+  diffListeners,
+  nodePortAddresses,
+  sctpPortsOf,
+  type Listener,
+  type ListenerChanges,
+  type ServiceChange,
+} from './plan.ts';
+import { TcpRelay } from './relay-tcp.ts';
+import { UdpRelay } from './relay-udp.ts';
+import type { Destination } from './route.ts';
+
+export interface UserspaceOptions {
+  readonly config: RulesConfig;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  /** In [0, 1). Math.random unless a test wants otherwise. */
+  readonly random?: () => number;
+  /** How long `stop` waits for connections to end by themselves before it resets them; 3 s unless given. */
+  readonly stopGraceMs?: number;
+  /** An endpoint that does not accept within this time is given up for the next one; 5 s unless given. */
+  readonly connectTimeoutMs?: number;
+  /** A UDP flow ends after this much silence; 60 s unless given. */
+  readonly udpIdleTimeoutMs?: number;
+  /** UDP flows at a time; 4096 unless given. */
+  readonly maxUdpFlows?: number;
+  readonly tcp?: Tcp;
+  readonly udp?: Udp;
+  /** This machine's addresses, asked at each sync. */
+  readonly addresses?: () => readonly Ip[];
+}
+
+/** A TCP connection that the rules drop is held this long before it is reset. */
+const DROP_HOLD_MS = 10_000;
+
+export function createUserspaceBackend(options: UserspaceOptions): RulesBackend {
+  return new UserspaceBackend(options);
+}
+
+/** What holds of this machine and node for a while. */
+interface Surroundings {
+  readonly own: readonly Ip[];
+  readonly nodePortIps: readonly Ip[];
+  readonly view: NodeView;
+  /** Equal texts: nothing of the above has changed. */
+  readonly fingerprint: string;
+}
+
+class UserspaceBackend implements RulesBackend {
+  readonly mode = 'userspace';
+  readonly #options: UserspaceOptions;
+  readonly #tcpRelay: TcpRelay;
+  readonly #udpRelay: UdpRelay;
+  readonly #bindings: Bindings;
+  readonly #gauges: { readonly listeners: Level; readonly unbound: Level };
+  #table = new ListenerTable();
+  readonly #balancers = new Map<ServicePortKey, Balancer>();
+  readonly #sctp = new Set<ServicePortKey>();
+  #applied: Snapshot | undefined;
+  #surroundings: Surroundings | undefined;
+  /** The notice last given for each cause. */
+  readonly #notices = new Map<NoticeCause, string>();
+  #retryTimer: Timer | undefined;
+  #retrying: Promise<void> = Promise.resolve();
+  #stopped = false;
+
+  constructor(options: UserspaceOptions) {
+    this.#options = options;
+    const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
+    const connections = metrics.gauge({
+      name: 'fairlead_userspace_connections',
+      help: 'TCP connections that the userspace rules carry now.',
+    });
+    const flows = metrics.gauge({
+      name: 'fairlead_userspace_flows',
+      help: 'UDP flows that the userspace rules carry now.',
+    });
+    const failures = metrics.counter({
+      name: 'fairlead_userspace_endpoint_failures_total',
+      help: 'Endpoints that refused or could not be reached when a client was to be given one.',
+      labels: ['protocol'],
+    });
+    this.#gauges = {
+      listeners: metrics.gauge({
+        name: 'fairlead_userspace_listeners',
+        help: 'Service addresses on which the userspace rules listen.',
+      }),
+      unbound: metrics.gauge({
+        name: 'fairlead_userspace_unbound_addresses',
+        help: 'Service addresses that this machine does not let the userspace rules bind.',
+      }),
+    };
+    const onFailure = (protocol: string) => (endpoint: string, code: string) => {
+      failures.add(1, { protocol });
+      log.debug('endpoint failed', { protocol, endpoint, code });
+    };
+    this.#tcpRelay = new TcpRelay({
+      tcp,
+      clock,
+      connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
+      dropHoldMs: DROP_HOLD_MS,
+      onCount: (count) => connections.set(count),
+      onFailure: onFailure('TCP'),
+    });
+    this.#udpRelay = new UdpRelay({
+      udp,
+      clock,
+      idleTimeoutMs: options.udpIdleTimeoutMs ?? 60_000,
+      maxFlows: options.maxUdpFlows ?? 4096,
+      onCount: (count) => flows.set(count),
+      onFailure: onFailure('UDP'),
+    });
+    const { tcpRelay, udpRelay } = { tcpRelay: this.#tcpRelay, udpRelay: this.#udpRelay };
+    this.#bindings = new Bindings({ tcp, udp, clock, random, tcpRelay, udpRelay });
+  }
+
+  /** No new connection reaches an endpoint that the Snapshot leaves out from the moment of the call, before the promise resolves. */
+  async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    const before = this.#surroundings;
+    const surroundings = this.#look(snapshot);
+    this.#surroundings = surroundings;
+    const moved = before?.fingerprint !== surroundings.fingerprint;
+    const changes = this.#plan(snapshot, surroundings, moved);
+    const opening = this.#bindings.apply(changes, (listener) => this.#leadTo(listener, surroundings));
+    this.#applied = snapshot;
+    await opening;
+    // A new address of this machine may be just the one that was missing.
+    await this.#bindings.retry(moved && before ? 'all' : 'due');
+    this.#report();
+    return { kind: 'applied', counts: countsOf(changes, this.#bindings) };
+  }
+
+  cleanup(): Promise<CleanupOutcome> {
+    const closed = this.#bindings.closeAll();
+    this.#table = new ListenerTable();
+    this.#applied = undefined;
+    this.#report();
+    return Promise.resolve({ removed: closed === 0 ? [] : [`${closed} userspace listeners`], problems: [] });
+  }
+
+  /** Closes the listeners at once, lets connections end within the grace, and resets the rest. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#retryTimer?.cancel();
+    await this.#retrying;
+    this.#bindings.closeAll();
+    await this.#tcpRelay.finish(this.#options.stopGraceMs ?? 3_000);
+  }
+
+  state(): unknown {
+    return {
+      mode: this.mode,
+      connections: this.#tcpRelay.connections,
+      flows: this.#udpRelay.flows,
+      listeners: this.#bindings.bound().map(({ listener, clients }) => ({ ...stateOf(listener), clients })),
+      unbound: this.#bindings.unbound().map(({ listener, code }) => ({ ...stateOf(listener), reason: code })),
+      unsupported: [...this.#sctp].sort(),
+    };
+  }
+
+  #look(snapshot: Snapshot): Surroundings {
+    const { config, addresses = interfaceAddresses } = this.#options;
+    const own = addresses();
+    const { ips } = snapshot.node;
+    const fingerprint = `${own.join(' ')}|${ips.join(' ')}`;
+    if (this.#surroundings?.fingerprint === fingerprint) return this.#surroundings;
+    const local = new Set(own);
+    const nodePortIps = nodePortAddresses(config.nodePortAddresses, ips, own);
+    const view: NodeView = {
+      isLocal: (ip) => isLoopback(ip) || local.has(ip),
+      isNodePortAddress: (ip) => nodePortIps.includes(ip),
+      nodeIps: ips,
+      clusterCIDRs: config.clusterCIDRs,
+      masqueradeAll: config.masqueradeAll,
+    };
+    return { own, nodePortIps, view, fingerprint };
+  }
+
+  /** Brings table, balancers and the list of SCTP ports up to the Snapshot; says what that means for the listeners. */
+  #plan(snapshot: Snapshot, { nodePortIps }: Surroundings, moved: boolean): ListenerChanges {
+    const changes: ServiceChange[] = this.#applied
+      ? [...snapshot.services.differences(this.#applied.services)]
+      : [...snapshot.services.values()].map((after) => ({ before: undefined, after }));
+    for (const { before, after } of changes) this.#updatePorts(before, after);
+    if (!moved || !this.#applied) return this.#table.change(changes, nodePortIps);
+    // NodePorts may listen elsewhere, and sources may be judged otherwise: all of it anew.
+    const old = this.#table.listeners();
+    this.#table = new ListenerTable();
+    const all = [...snapshot.services.values()].map((after) => ({ before: undefined, after }));
+    this.#table.change(all, nodePortIps);
+    return diffListeners(old, this.#table.listeners());
+  }
+
+  #updatePorts(before: ResolvedService | undefined, after: ResolvedService | undefined): void {
+    for (const key of sctpPortsOf(before)) this.#sctp.delete(key);
+    for (const key of sctpPortsOf(after)) this.#sctp.add(key);
+    for (const port of carriedPorts(after)) {
+      const endpoints = [port.cluster, port.local].flatMap((set) => (set.kind === 'used' ? set.endpoints : []));
+      let balancer = this.#balancers.get(port.key);
+      if (!balancer) {
+        balancer = new Balancer((this.#options.random ?? Math.random)());
+        this.#balancers.set(port.key, balancer);
+      }
+      balancer.update(port.affinityTimeoutSeconds, new Set(endpoints.map(endpointKey)));
+    }
+    const kept = new Set(carriedPorts(after).map((port) => port.key));
+    for (const { key } of carriedPorts(before)) if (!kept.has(key)) this.#balancers.delete(key);
+  }
+
+  #leadTo({ frontend }: Listener, { view }: Surroundings): Destination {
+    const balancer = this.#balancers.get(frontend.servicePort.key);
+    if (!balancer) throw new Error(`no balancer for ${frontend.servicePort.key}`);
+    return { frontend, balancer, view };
+  }
+  /** Gauges, notices, and when to try the unbound again. */
+  #report(): void {
+    const unbound = this.#bindings.unbound();
+    this.#gauges.listeners.set(this.#bindings.boundCount);
+    this.#gauges.unbound.set(unbound.length);
+    const sctp = sctpNotice([...this.#sctp]);
+    this.#notify([...unboundNotices(unbound), ...(sctp ? [sctp] : [])]);
+    this.#retryTimer?.cancel();
+    const delay = this.#bindings.retryIn();
+    if (delay === undefined || this.#stopped) return;
+    this.#retryTimer = this.#options.clock.after(delay, () => {
+      this.#retrying = this.#bindings.retry('due').then(() => this.#report());
+    });
+  }
+
+  /** A notice is given when it is new or has changed, and once more when its cause is gone. */
+  #notify(notices: readonly Notice[]): void {
+    const { log } = this.#options;
+    for (const { cause, message } of notices) {
+      if (this.#notices.get(cause) !== message) log.warn(message);
+      this.#notices.set(cause, message);
+    }
+    for (const cause of this.#notices.keys()) {
+      if (notices.some((notice) => notice.cause === cause)) continue;
+      this.#notices.delete(cause);
+      if (!this.#stopped)
+        log.info('settled: what an earlier notice said of Service addresses no longer holds', { cause });
+    }
+  }
+}
+
+function countsOf(changes: ListenerChanges, bindings: Bindings): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  if (changes.open.length > 0) counts['opened'] = changes.open.length;
+  if (changes.change.length > 0) counts['changed'] = changes.change.length;
+  if (changes.close.length > 0) counts['closed'] = changes.close.length;
+  const unbound = bindings.unbound().length;
+  if (unbound > 0) counts['unbound'] = unbound;
+  return counts;
+}
+
+function stateOf({ protocol, address, port, frontend }: Listener) {
+  return {
+    protocol,
+    address,
+    port,
+    kind: frontend.kind,
+    servicePort: servicePortName(frontend.servicePort.key),
+  };
+}

@@ -1,0 +1,91 @@
+// Which endpoint the next connection of a ServicePort takes: round robin, or the one that the client had before
+// (`sessionAffinity: ClientIP`). One Balancer serves all addresses of its ServicePort, as kube-proxy has it.
+
+import { hostPort, type Ip } from '../../lib/ip.ts';
+import type { Endpoint } from '../../model/snapshot.ts';
+
+/** `ip:port`, by which an endpoint is the same in the next Snapshot. */
+export type EndpointKey = string;
+
+export function endpointKey(endpoint: Endpoint): EndpointKey {
+  return hostPort(endpoint.ip, endpoint.port);
+}
+
+/** Clients remembered for one ServicePort: a scan over many source addresses must not take the memory. The oldest goes. */
+const CLIENTS_KEPT = 16_384;
+
+interface Sticky {
+  readonly endpoint: EndpointKey;
+  readonly chosenAt: number;
+}
+
+export class Balancer {
+  #next: number;
+  #affinityMs: number | undefined;
+  /** In order of choice, oldest first. */
+  readonly #clients = new Map<Ip, Sticky>();
+
+  /** `random` in [0, 1) places the start, so that many nodes do not all begin with the first endpoint. */
+  constructor(random: number) {
+    this.#next = Math.floor(random * 0x1_0000);
+  }
+
+  /** Takes over what a new Snapshot says: the timeout (undefined: no affinity), and which endpoints there are at all. */
+  update(affinityTimeoutSeconds: number | undefined, endpoints: ReadonlySet<EndpointKey>): void {
+    this.#affinityMs = affinityTimeoutSeconds === undefined ? undefined : affinityTimeoutSeconds * 1000;
+    if (this.#affinityMs === undefined) {
+      this.#clients.clear();
+      return;
+    }
+    for (const [client, { endpoint }] of this.#clients) if (!endpoints.has(endpoint)) this.#clients.delete(client);
+  }
+
+  /** The endpoint for a new connection, or undefined when each was tried. `now` in milliseconds. */
+  pick(endpoints: readonly Endpoint[], client: Ip, tried: ReadonlySet<EndpointKey>, now: number): Endpoint | undefined {
+    const endpoint = this.#sticky(endpoints, client, tried, now) ?? this.#roundRobin(endpoints, tried);
+    if (endpoint && this.#affinityMs !== undefined) this.#remember(client, endpointKey(endpoint), now);
+    return endpoint;
+  }
+
+  /** The endpoint failed the client: the next connection may go elsewhere. */
+  forget(client: Ip, endpoint: EndpointKey): void {
+    if (this.#clients.get(client)?.endpoint === endpoint) this.#clients.delete(client);
+  }
+
+  /** How many clients are remembered. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  #sticky(
+    endpoints: readonly Endpoint[],
+    client: Ip,
+    tried: ReadonlySet<EndpointKey>,
+    now: number,
+  ): Endpoint | undefined {
+    const sticky = this.#clients.get(client);
+    if (!sticky || this.#affinityMs === undefined) return undefined;
+    if (now - sticky.chosenAt >= this.#affinityMs || tried.has(sticky.endpoint)) return undefined;
+    return endpoints.find((endpoint) => endpointKey(endpoint) === sticky.endpoint);
+  }
+
+  #roundRobin(endpoints: readonly Endpoint[], tried: ReadonlySet<EndpointKey>): Endpoint | undefined {
+    const start = this.#next++;
+    for (let i = 0; i < endpoints.length; i++) {
+      const endpoint = endpoints[(start + i) % endpoints.length];
+      if (endpoint && !tried.has(endpointKey(endpoint))) return endpoint;
+    }
+    return undefined;
+  }
+
+  /** Each new connection starts the timeout anew, as the kernel backends do. */
+  #remember(client: Ip, endpoint: EndpointKey, now: number): void {
+    this.#clients.delete(client);
+    this.#clients.set(client, { endpoint, chosenAt: now });
+    if (this.#clients.size <= CLIENTS_KEPT) return;
+    for (const oldest of this.#clients.keys()) {
+      this.#clients.delete(oldest);
+      return;
+    }
+  }
+}

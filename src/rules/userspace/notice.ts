@@ -1,0 +1,151 @@
+// What a user is told of the Services that userspace cannot carry: one notice for each cause, with the mend. Pure.
+
+import { parseCidr } from '../../lib/cidr.ts';
+import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip } from '../../lib/ip.ts';
+import type { ServicePortKey } from '../../model/snapshot.ts';
+import type { Listener } from './plan.ts';
+
+/** A listener that this machine does not let us have. */
+export interface Unbound {
+  readonly listener: Listener;
+  /** Of the system: EADDRNOTAVAIL, EADDRINUSE, EACCES… */
+  readonly code: string;
+}
+
+export type NoticeCause =
+  | 'not-here'
+  | 'not-here-external'
+  | 'not-here-loopback'
+  | 'no-right'
+  | 'in-use'
+  | 'descriptors'
+  | 'other'
+  | 'sctp';
+
+export interface Notice {
+  readonly cause: NoticeCause;
+  readonly message: string;
+}
+
+/** Names in one notice; the rest is counted, and `state` lists them all. */
+const NAMED = 5;
+
+export function unboundNotices(unbound: readonly Unbound[]): readonly Notice[] {
+  const groups = new Map<NoticeCause, Unbound[]>();
+  for (const item of unbound) {
+    const cause = causeOf(item);
+    const group = groups.get(cause);
+    if (group) group.push(item);
+    else groups.set(cause, [item]);
+  }
+  return [...groups].map(([cause, items]) => ({ cause, message: messageOf(cause, items) }));
+}
+
+export function sctpNotice(ports: readonly ServicePortKey[]): Notice | undefined {
+  if (ports.length === 0) return undefined;
+  const names = list(ports.map(servicePortName));
+  return {
+    cause: 'sctp',
+    message: `userspace cannot carry SCTP: ${count(ports.length, 'Service port')} left out: ${names}. Mend: --mode nftables, as root`,
+  };
+}
+
+/** kube-proxy's name of a ServicePort, `ns/name:port`. */
+export function servicePortName(key: ServicePortKey): string {
+  return key.replace(/\/(TCP|UDP|SCTP)\/IPv[46]$/, '');
+}
+
+function causeOf({ listener, code }: Unbound): NoticeCause {
+  switch (code) {
+    case 'EADDRNOTAVAIL':
+    case 'EAFNOSUPPORT':
+      if (isLoopback(listener.address)) return 'not-here-loopback';
+      return listener.frontend.kind === 'clusterIP' ? 'not-here' : 'not-here-external';
+    case 'EACCES':
+    case 'EPERM':
+      return 'no-right';
+    case 'EADDRINUSE':
+      return 'in-use';
+    case 'EMFILE':
+    case 'ENFILE':
+    case 'ENOBUFS':
+      return 'descriptors';
+    default:
+      return 'other';
+  }
+}
+
+function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
+  const what = `cannot bind ${count(items.length, 'Service address', 'Service addresses')}`;
+  const names = list(
+    items.map(({ listener }) => `${servicePortName(listener.frontend.servicePort.key)} ${listener.key}`),
+  );
+  const addresses = items.map(({ listener }) => listener.address);
+  switch (cause) {
+    case 'not-here': {
+      const ranges = rangesOf(addresses);
+      const routes = ranges.map((range) => `\`ip route add local ${range} dev lo\``).join(' and ');
+      return (
+        `${what} of ${ranges.join(' and ')} (not on this machine): ${names}. Mend: --service-cluster-ip-range 127.96.0.0/16 ` +
+        `with manifests that name no clusterIP, or ${routes} as root, or --mode nftables as root`
+      );
+    }
+    case 'not-here-external':
+      return (
+        `${what} outside the cluster range (not on this machine): ${names}. Mend, where clients here need them: ` +
+        `\`ip addr add ${addresses[0] ?? 'ADDRESS'}/${addresses[0]?.includes(':') ? 128 : 32} dev lo\` and so on as root, or --mode nftables as root`
+      );
+    case 'not-here-loopback':
+      return (
+        `${what} of the loopback range: ${names}. Linux has all of 127.0.0.0/8; elsewhere each address has to be added. ` +
+        `Mend: \`ifconfig lo0 alias ${addresses[0] ?? 'ADDRESS'}\` and so on as root`
+      );
+    case 'no-right':
+      return (
+        `${what} (no right to ports under 1024): ${names}. Mend: \`sysctl net.ipv4.ip_unprivileged_port_start=0\` as root, ` +
+        `the capability CAP_NET_BIND_SERVICE, or Service ports above 1023`
+      );
+    case 'in-use':
+      return `${what} (another program has the port): ${names}. Mend: stop it, \`ss -ltnup\` names it; tried again by itself`;
+    case 'descriptors':
+      return `${what} (no file descriptors left): ${names}. Mend: a higher \`ulimit -n\``;
+    case 'other': {
+      const codes = [...new Set(items.map((item) => item.code))].sort().join(', ');
+      return `${what} (${codes}): ${names}. Mend: look whether these addresses are this machine's; tried again by itself`;
+    }
+    case 'sctp':
+      return `${what}: ${names}`;
+  }
+}
+
+function list(names: readonly string[]): string {
+  const sorted = [...names].sort();
+  const shown = sorted.slice(0, NAMED).join(', ');
+  return sorted.length > NAMED ? `${shown} and ${sorted.length - NAMED} more` : shown;
+}
+
+function count(number: number, one: string, many = `${one}s`): string {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+/** The smallest range of each family that holds the addresses, no smaller than Service ranges usually are: /16, and /112 for IPv6. */
+function rangesOf(addresses: readonly Ip[]): readonly string[] {
+  const ranges: string[] = [];
+  for (const family of [4, 6] as const) {
+    const [first, ...rest] = addresses.filter((ip) => ipFamily(ip) === family).map((ip) => ipBytes(ip));
+    if (!first) continue;
+    let bits = family === 4 ? 16 : 112;
+    for (const bytes of rest) bits = Math.min(bits, commonBits(first, bytes));
+    const range = parseCidr(`${ipFromBytes(first)}/${bits}`);
+    if (range !== undefined) ranges.push(range);
+  }
+  return ranges;
+}
+
+function commonBits(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < a.length; i++) {
+    const different = (a[i] ?? 0) ^ (b[i] ?? 0);
+    if (different !== 0) return i * 8 + Math.clz32(different) - 24;
+  }
+  return a.length * 8;
+}

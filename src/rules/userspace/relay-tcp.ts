@@ -1,0 +1,201 @@
+// Carries TCP connections from Service addresses to endpoints: two streams, each piped into the other with back-pressure
+// and half close. All listeners of the backend share one relay.
+
+import { parseIp, type Ip } from '../../lib/ip.ts';
+import type { Clock, Timer } from '../../system/clock.ts';
+import type { Tcp, TcpSocket } from '../../system/tcp.ts';
+import { endpointKey, type EndpointKey } from './balance.ts';
+import type { Route } from './route.ts';
+import type { Endpoint } from '../../model/snapshot.ts';
+
+export interface TcpRelayOptions {
+  readonly tcp: Tcp;
+  readonly clock: Clock;
+  /** An endpoint that has not answered by then is given up for the next one. */
+  readonly connectTimeoutMs: number;
+  /** How long a connection that the rules drop is left unanswered before it is reset. */
+  readonly dropHoldMs: number;
+  /** Called when the number of connections has changed. */
+  readonly onCount: (connections: number) => void;
+  /** Called for each endpoint that could not be reached. */
+  readonly onFailure: (endpoint: EndpointKey, code: string) => void;
+}
+
+/** Connections held for DROP at a time; beyond it they are reset at once, so that they cannot use up the descriptors. */
+const HELD = 1024;
+
+interface Attempt {
+  readonly client: Ip;
+  readonly endpoint: EndpointKey;
+  readonly abort: AbortController;
+}
+
+export class TcpRelay {
+  readonly #options: TcpRelayOptions;
+  /** Clients' sockets, from accept to the end. */
+  readonly #clients = new Set<TcpSocket>();
+  readonly #attempts = new Map<Route, Set<Attempt>>();
+  readonly #perRoute = new Map<Route, number>();
+  #held = 0;
+  #idle: (() => void) | undefined;
+
+  constructor(options: TcpRelayOptions) {
+    this.#options = options;
+  }
+
+  get connections(): number {
+    return this.#clients.size;
+  }
+
+  /** Connections that came by this route and have not ended. */
+  connectionsOf(route: Route): number {
+    return this.#perRoute.get(route) ?? 0;
+  }
+
+  /** Takes a client's connection; it is ended with its endpoint's, or reset when no endpoint can be reached. */
+  accept(client: TcpSocket, route: Route): void {
+    const source = parseIp(withoutZone(client.remoteAddress ?? ''));
+    // Each failure shows as `close`; what it was is no news to anyone.
+    client.on('error', () => {});
+    if (source === undefined) {
+      client.destroy();
+      return;
+    }
+    this.#clients.add(client);
+    this.#perRoute.set(route, this.connectionsOf(route) + 1);
+    this.#options.onCount(this.#clients.size);
+    client.once('close', () => this.#left(client, route));
+    this.#lead(client, source, route).catch((error: unknown) => {
+      client.destroy(error instanceof Error ? error : undefined);
+    });
+  }
+
+  /** After a change of the route: attempts to reach an endpoint that it no longer allows are given up for another. */
+  recheck(route: Route): void {
+    for (const attempt of this.#attempts.get(route) ?? []) {
+      if (!route.allows(attempt.client, attempt.endpoint)) attempt.abort.abort();
+    }
+  }
+
+  /** Resolves when every connection has ended; after `graceMs` those that are left are reset. */
+  async finish(graceMs: number): Promise<void> {
+    if (this.#clients.size === 0) return;
+    const ended = new Promise<void>((resolve) => (this.#idle = resolve));
+    const timer = this.#options.clock.after(graceMs, () => {
+      for (const client of this.#clients) client.resetAndDestroy();
+    });
+    await ended;
+    timer.cancel();
+  }
+
+  #left(client: TcpSocket, route: Route): void {
+    this.#clients.delete(client);
+    const count = this.connectionsOf(route) - 1;
+    if (count > 0) this.#perRoute.set(route, count);
+    else this.#perRoute.delete(route);
+    this.#options.onCount(this.#clients.size);
+    if (this.#clients.size === 0) this.#idle?.();
+  }
+
+  async #lead(client: TcpSocket, source: Ip, route: Route): Promise<void> {
+    const tried = new Set<EndpointKey>();
+    while (!client.destroyed) {
+      const choice = route.choose(source, tried, this.#options.clock.monotonic());
+      if (choice.kind === 'drop') return this.#hold(client);
+      if (choice.kind === 'reject') {
+        client.resetAndDestroy();
+        return;
+      }
+      const key = endpointKey(choice.endpoint);
+      tried.add(key);
+      const upstream = await this.#reach(client, source, route, choice.endpoint);
+      if (upstream) {
+        join(client, upstream);
+        return;
+      }
+      route.failed(source, key);
+    }
+  }
+
+  async #reach(client: TcpSocket, source: Ip, route: Route, endpoint: Endpoint): Promise<TcpSocket | undefined> {
+    const { tcp, clock, connectTimeoutMs, onFailure } = this.#options;
+    const abort = new AbortController();
+    const giveUp = (): void => abort.abort();
+    const attempt = { client: source, endpoint: endpointKey(endpoint), abort };
+    const timer = clock.after(connectTimeoutMs, giveUp);
+    client.once('close', giveUp);
+    this.#begin(route, attempt);
+    const result = await tcp.connect({ address: endpoint.ip, port: endpoint.port, signal: abort.signal });
+    this.#end(route, attempt);
+    client.off('close', giveUp);
+    timer.cancel();
+    if (result.kind === 'failed') {
+      if (!client.destroyed) onFailure(attempt.endpoint, result.code);
+      return undefined;
+    }
+    // Given up in the turn in which it came to stand.
+    if (abort.signal.aborted) {
+      result.socket.resetAndDestroy();
+      return undefined;
+    }
+    return result.socket;
+  }
+
+  #begin(route: Route, attempt: Attempt): void {
+    const attempts = this.#attempts.get(route);
+    if (attempts) attempts.add(attempt);
+    else this.#attempts.set(route, new Set([attempt]));
+  }
+
+  #end(route: Route, attempt: Attempt): void {
+    const attempts = this.#attempts.get(route);
+    attempts?.delete(attempt);
+    if (attempts?.size === 0) this.#attempts.delete(route);
+  }
+
+  #hold(client: TcpSocket): void {
+    if (this.#held >= HELD) {
+      client.resetAndDestroy();
+      return;
+    }
+    this.#held++;
+    const timer: Timer = this.#options.clock.after(this.#options.dropHoldMs, () => client.resetAndDestroy());
+    client.once('close', () => {
+      this.#held--;
+      timer.cancel();
+    });
+  }
+}
+
+/** Pipes both ways until both directions have ended; a failure of one side is passed on to the other. */
+function join(client: TcpSocket, upstream: TcpSocket): void {
+  upstream.on('error', () => {});
+  client.once('close', () => passOnEnd(client, upstream));
+  upstream.once('close', () => passOnEnd(upstream, client));
+  client.pipe(upstream);
+  upstream.pipe(client);
+}
+
+/**
+ * `gone` is closed. After an orderly end nothing is left to do: `other` was told by the pipe, and closes when its own direction
+ * ends. Otherwise `other` is reset, but not before it has what `gone` sent to its end: a server may answer and close while the
+ * client still sends (RFC 9112 section 9.6), and the answer must arrive.
+ */
+function passOnEnd(gone: TcpSocket, other: TcpSocket): void {
+  if (other.destroyed) return;
+  if (!gone.readableEnded) {
+    other.resetAndDestroy();
+    return;
+  }
+  if (gone.writableFinished) return;
+  // What `other` still sends has nowhere to go; reading it lets the close be an orderly one.
+  other.resume();
+  if (other.writableFinished) other.destroy();
+  else other.once('finish', () => other.destroy());
+}
+
+/** `fe80::1%eth0` is `fe80::1` to the rules. */
+function withoutZone(address: string): string {
+  const percent = address.indexOf('%');
+  return percent < 0 ? address : address.slice(0, percent);
+}

@@ -1,0 +1,122 @@
+// TCP: listening on one address and connecting to one. The only door to node:net for relays. Every socket is half
+// open by right (one side may end while the other goes on, RFC 9293 section 3.6), sends small writes at once, and
+// asks a silent peer for a sign of life, so that a vanished one does not keep its descriptor for ever.
+
+import { connect, createServer } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Ip } from '../lib/ip.ts';
+import type { Port } from '../lib/port.ts';
+
+/** The part of `net.Socket` that a relay uses. Errors are events of the stream; unheard they end the process. */
+export interface TcpSocket extends Duplex {
+  /** Undefined when the peer is already gone. */
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+  /** Ends at once with a reset (RST) instead of an orderly end. */
+  resetAndDestroy(): this;
+}
+
+export interface TcpListener {
+  /** What was asked for, or what the system chose for port 0. */
+  readonly port: number;
+  /** Stops listening at once; connections that were accepted go on. */
+  close(): void;
+}
+
+export type TcpListenResult =
+  | { readonly kind: 'listening'; readonly listener: TcpListener }
+  /** `code` as of the system: EADDRINUSE, EADDRNOTAVAIL, EACCES, EMFILE… */
+  | { readonly kind: 'failed'; readonly code: string };
+
+export type TcpConnectResult =
+  | { readonly kind: 'connected'; readonly socket: TcpSocket }
+  /** `code` as of the system: ECONNREFUSED, EHOSTUNREACH…, or ABORTED. */
+  | { readonly kind: 'failed'; readonly code: string };
+
+export interface TcpListenOptions {
+  readonly address: Ip;
+  /** 0 lets the system choose. */
+  readonly port: Port | 0;
+  readonly onConnection: (socket: TcpSocket) => void;
+}
+
+export interface TcpConnectOptions {
+  readonly address: Ip;
+  readonly port: Port;
+  /** Gives the attempt up; no effect once connected. */
+  readonly signal: AbortSignal;
+}
+
+export interface Tcp {
+  /** Never rejects. */
+  listen(options: TcpListenOptions): Promise<TcpListenResult>;
+  /** Never rejects. */
+  connect(options: TcpConnectOptions): Promise<TcpConnectResult>;
+}
+
+/** Connections that wait for us to accept them; the kernel caps it at net.core.somaxconn. */
+const BACKLOG = 4096;
+
+const SOCKET_OPTIONS = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: 60_000,
+} as const;
+
+export const systemTcp: Tcp = {
+  listen: ({ address, port, onConnection }) =>
+    new Promise((resolve) => {
+      const server = createServer(SOCKET_OPTIONS, onConnection);
+      const fail = (error: NodeJS.ErrnoException): void => {
+        resolve({ kind: 'failed', code: error.code ?? error.message });
+      };
+      server.once('error', fail);
+      server.listen({ host: address, port, backlog: BACKLOG, ipv6Only: address.includes(':') }, () => {
+        server.off('error', fail);
+        // An accept that fails later (no descriptor left) leaves the listener as it is; the next one may succeed.
+        server.on('error', () => {});
+        const bound = server.address();
+        resolve({
+          kind: 'listening',
+          listener: {
+            port: typeof bound === 'object' && bound ? bound.port : port,
+            close: () => void server.close(),
+          },
+        });
+      });
+    }),
+
+  connect: ({ address, port, signal }) =>
+    new Promise((resolve) => {
+      if (signal.aborted) {
+        resolve({ kind: 'failed', code: 'ABORTED' });
+        return;
+      }
+      const socket = connect({ ...SOCKET_OPTIONS, host: address, port });
+      const abort = (): void => {
+        done();
+        socket.on('error', () => {});
+        socket.resetAndDestroy();
+        resolve({ kind: 'failed', code: 'ABORTED' });
+      };
+      const fail = (error: NodeJS.ErrnoException): void => {
+        done();
+        resolve({ kind: 'failed', code: error.code ?? error.message });
+      };
+      const connected = (): void => {
+        done();
+        // Whoever awaits this hears errors a turn later; one that comes before must not end the process.
+        socket.on('error', () => {});
+        resolve({ kind: 'connected', socket });
+      };
+      const done = (): void => {
+        signal.removeEventListener('abort', abort);
+        socket.off('connect', connected);
+        socket.off('error', fail);
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      socket.once('connect', connected);
+      socket.once('error', fail);
+    }),
+};
