@@ -1,0 +1,61 @@
+// The fixed world of every scenario: one node, its Pod and Service ranges, and a client outside.
+
+import { parseCidr, type Cidr } from '../../../src/lib/cidr.ts';
+import { parseIp, type Ip } from '../../../src/lib/ip.ts';
+import type { NodeView } from '../../../src/rules/packet.ts';
+
+export const NODE_NAME = 'node-a';
+export const NODE_IPS: readonly Ip[] = [ip('192.168.0.2'), ip('2001:db8:1::2')];
+export const CLIENT_IPS: readonly Ip[] = [ip('203.0.113.2'), ip('2001:db8:2::2')];
+export const POD_CIDRS: readonly Cidr[] = [cidr('10.0.0.0/8'), cidr('fd00:10::/64')];
+export const SERVICE_CIDRS: readonly Cidr[] = [cidr('172.30.0.0/16'), cidr('fd00:10:96::/112')];
+
+/** The Node object that stands unless the scenario brings its own. */
+export const NODE_MANIFEST = `apiVersion: v1
+kind: Node
+metadata:
+  name: ${NODE_NAME}
+  labels: {topology.kubernetes.io/zone: zone-a}
+status:
+  addresses:
+${NODE_IPS.map((address) => `  - {type: InternalIP, address: '${address}'}`).join('\n')}
+`;
+
+const LOCAL: ReadonlySet<string> = new Set([...NODE_IPS, '127.0.0.1', '::1']);
+
+export const NODE_VIEW: NodeView = {
+  isLocal: (address) => LOCAL.has(address),
+  isNodePortAddress: (address) => NODE_IPS.includes(address),
+  nodeIps: NODE_IPS,
+  clusterCIDRs: POD_CIDRS,
+  masqueradeAll: false,
+};
+
+/** `from` of a packet row: an address, `node`, `client`, or those with `6` behind them. */
+export function sourceOf(text: string): Ip | undefined {
+  switch (text) {
+    case 'node':
+    case NODE_NAME:
+      return NODE_IPS[0];
+    case 'node6':
+      return NODE_IPS[1];
+    case 'client':
+      return CLIENT_IPS[0];
+    case 'client6':
+      return CLIENT_IPS[1];
+    default:
+      return parseIp(text);
+  }
+}
+
+function ip(text: string): Ip {
+  const parsed = parseIp(text);
+  if (!parsed) throw new Error(`not an address: ${text}`);
+  return parsed;
+}
+
+function cidr(text: string): Cidr {
+  const parsed = parseCidr(text);
+  if (!parsed) throw new Error(`not a range: ${text}`);
+  return parsed;
+}
