@@ -1,0 +1,52 @@
+// What the manifest source passes along: an object with the place where it stands, and what is to be said about it.
+
+import type { Cidr } from '../../lib/cidr.ts';
+import { parseCidr } from '../../lib/cidr.ts';
+import type { Ip } from '../../lib/ip.ts';
+import type { FieldKey } from '../parse/reader.ts';
+
+/** One object of a file. */
+export interface SourceDocument {
+  readonly file: string;
+  /** Line of the object's first field, from 1. */
+  readonly line: number;
+  readonly object: unknown;
+  /** Line of a field, or of the nearest field above it that is there. Without it every message names `line`. */
+  readonly lineOf?: (keys: readonly FieldKey[]) => number;
+}
+
+/** Something wrong, or worth knowing, at a place in a file. */
+export interface ManifestMessage {
+  readonly file: string;
+  readonly line: number;
+  readonly message: string;
+}
+
+export interface ManifestOptions {
+  /** Where a Service without an address gets one, at most one range a family; the first is the primary family. */
+  readonly clusterIPRanges: readonly Cidr[];
+  /** Both included. */
+  readonly nodePortRange: { readonly from: number; readonly to: number };
+  /** A Node of this name is made when no object describes it. Undefined makes none. */
+  readonly nodeName: string | undefined;
+  /** Addresses of that Node. */
+  readonly nodeIPs: readonly Ip[];
+}
+
+export const DEFAULT_CLUSTER_IP_RANGE = '127.96.0.0/16';
+
+export const DEFAULT_MANIFEST_OPTIONS: ManifestOptions = {
+  clusterIPRanges: [DEFAULT_CLUSTER_IP_RANGE].flatMap((text) => parseCidr(text) ?? []),
+  nodePortRange: { from: 30_000, to: 32_767 },
+  nodeName: undefined,
+  nodeIPs: [],
+};
+
+/** `shop.yaml:12: …`, as people and editors read it. */
+export function formatMessage(message: ManifestMessage): string {
+  return `${message.file}:${message.line}: ${message.message}`;
+}
+
+export function messageAt(document: SourceDocument, keys: readonly FieldKey[], message: string): ManifestMessage {
+  return { file: document.file, line: document.lineOf?.(keys) ?? document.line, message };
+}
