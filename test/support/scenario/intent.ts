@@ -1,0 +1,37 @@
+import type { Snapshot } from '../../../src/model/snapshot.ts';
+import { FrontendIndex, judge, type Verdict } from '../../../src/rules/packet.ts';
+import { setDifference, type Consumer } from './consumer.ts';
+import { endpointText, expectedPacket, type ExpectedPacket } from './expect.ts';
+import { NODE_VIEW } from './world.ts';
+
+/** Holds `packets` tables against the pure judgement that all backends have to bring about. */
+export const intentConsumer: Consumer = {
+  name: 'intent',
+  reads: ['packets'],
+  missing: () => undefined,
+  start: async ({ file }) => {
+    let index: FrontendIndex | undefined;
+    return {
+      update: async ({ snapshot }) => void (index = new FrontendIndex(snapshot)),
+      check: async (_kind, row) => {
+        const expected = expectedPacket(file, row);
+        return index && compareVerdict(expected, judge(expected.packet, index, NODE_VIEW));
+      },
+      nothingRemains: async (empty: Snapshot) =>
+        [...empty.services.values()].some(({ ports }) => ports.length > 0) ? 'frontends remain' : undefined,
+      stop: async () => {},
+    };
+  },
+};
+
+function compareVerdict(expected: ExpectedPacket, verdict: Verdict): string | undefined {
+  const actual =
+    verdict.kind === 'forward' ? verdict.targets.map(({ endpoint }) => endpointText(endpoint)) : [verdict.kind];
+  const wanted =
+    expected.verdict.kind === 'forward' ? expected.verdict.endpoints : [expected.verdict.kind.toLowerCase()];
+  const difference = setDifference(wanted, actual);
+  if (difference) return difference;
+  if (verdict.kind !== 'forward' || expected.masquerade === undefined) return undefined;
+  const wrong = verdict.targets.filter(({ masquerade }) => masquerade !== expected.masquerade);
+  return wrong.length === 0 ? undefined : `masquerade: expected ${expected.masquerade}, got ${!expected.masquerade}`;
+}

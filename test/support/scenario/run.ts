@@ -1,0 +1,45 @@
+// Runs one scenario on one consumer.
+
+import type { Consumer } from './consumer.ts';
+import type { Scenario } from './parse.ts';
+import { statesOf } from './state.ts';
+
+export interface ScenarioResult {
+  readonly checked: number;
+  /** `file:line: consumer: what is wrong`. */
+  readonly failures: readonly string[];
+}
+
+/** Whether the scenario says anything that the consumer reads. */
+export function concerns(scenario: Scenario, consumer: Consumer): boolean {
+  return scenario.steps.some(({ tables }) => tables.some(({ kind }) => consumer.reads.includes(kind)));
+}
+
+export async function runScenario(scenario: Scenario, consumer: Consumer): Promise<ScenarioResult> {
+  const { steps, empty } = statesOf(scenario);
+  const failures: string[] = [];
+  let checked = 0;
+  const running = await consumer.start(scenario, steps);
+  try {
+    for (const state of steps) {
+      await running.update(state);
+      for (const { kind, rows } of state.tables) {
+        if (!consumer.reads.includes(kind)) continue;
+        for (const row of rows) {
+          const failure = await running.check(kind, row);
+          checked++;
+          if (failure !== undefined) failures.push(`${scenario.file}:${row.line}: ${consumer.name}: ${failure}`);
+        }
+      }
+    }
+    if (scenario.nothingRemains) {
+      await running.update({ snapshot: empty, full: empty, tables: [] });
+      const remains = await running.nothingRemains(empty);
+      checked++;
+      if (remains !== undefined) failures.push(`${scenario.file}: ${consumer.name}: finally: ${remains}`);
+    }
+  } finally {
+    await running.stop();
+  }
+  return { checked, failures };
+}
