@@ -42,9 +42,10 @@ export const DEFAULT_MANIFEST_OPTIONS: ManifestOptions = {
   nodeIPs: [],
 };
 
-/** `shop.yaml:12: …`, as people and editors read it. */
+/** `shop.yaml:12: …`, as people and editors read it; line 0 stands for the whole file. */
 export function formatMessage(message: ManifestMessage): string {
-  return `${message.file}:${message.line}: ${message.message}`;
+  const place = message.line === 0 ? message.file : `${message.file}:${message.line}`;
+  return `${place}: ${message.message}`;
 }
 
 export function messageAt(document: SourceDocument, keys: readonly FieldKey[], message: string): ManifestMessage {
