@@ -24,6 +24,10 @@ export interface TcpRelayOptions {
 /** Connections held for DROP at a time; beyond it they are reset at once, so that they cannot use up the descriptors. */
 const HELD = 1024;
 
+/** Why an attempt is given up: its endpoint is no longer the client's or the client is gone; or nobody answered. */
+const MOVED = 'MOVED';
+const TIMED_OUT = 'ETIMEDOUT';
+
 interface Attempt {
   readonly client: Ip;
   readonly endpoint: EndpointKey;
@@ -73,7 +77,7 @@ export class TcpRelay {
   /** After a change of the route: attempts to reach an endpoint that it no longer allows are given up for another. */
   recheck(route: Route): void {
     for (const attempt of this.#attempts.get(route) ?? []) {
-      if (!route.allows(attempt.client, attempt.endpoint)) attempt.abort.abort();
+      if (!route.allows(attempt.client, attempt.endpoint)) attempt.abort.abort(MOVED);
     }
   }
 
@@ -120,9 +124,9 @@ export class TcpRelay {
   async #reach(client: TcpSocket, source: Ip, route: Route, endpoint: Endpoint): Promise<TcpSocket | undefined> {
     const { tcp, clock, connectTimeoutMs, onFailure } = this.#options;
     const abort = new AbortController();
-    const giveUp = (): void => abort.abort();
+    const giveUp = (): void => abort.abort(MOVED);
     const attempt = { client: source, endpoint: endpointKey(endpoint), abort };
-    const timer = clock.after(connectTimeoutMs, giveUp);
+    const timer = clock.after(connectTimeoutMs, () => abort.abort(TIMED_OUT));
     client.once('close', giveUp);
     this.#begin(route, attempt);
     const result = await tcp.connect({ address: endpoint.ip, port: endpoint.port, signal: abort.signal });
@@ -130,7 +134,8 @@ export class TcpRelay {
     client.off('close', giveUp);
     timer.cancel();
     if (result.kind === 'failed') {
-      if (!client.destroyed) onFailure(attempt.endpoint, result.code);
+      const code: unknown = abort.signal.aborted ? abort.signal.reason : result.code;
+      if (typeof code === 'string' && code !== MOVED) onFailure(attempt.endpoint, code);
       return undefined;
     }
     // Given up in the turn in which it came to stand.
