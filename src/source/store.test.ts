@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { EndpointSliceRecord, NamespaceRecord } from '../model/records.ts';
 import { Store } from './store.ts';
