@@ -87,8 +87,12 @@ export const systemUdp: Udp = {
     const socket = open(address);
     const early: Uint8Array[] = [];
     let state: 'opening' | 'open' | 'closed' = 'opening';
-    const failed = (error: Error | null): void => {
-      if (error && state !== 'closed') onError((error as NodeJS.ErrnoException).code ?? error.message);
+    // A turn later: without descriptors the socket fails before this function has returned.
+    const failed = (error: NodeJS.ErrnoException | null): void => {
+      if (!error) return;
+      queueMicrotask(() => {
+        if (state !== 'closed') onError(error.code ?? error.message);
+      });
     };
     const send = (data: Uint8Array): void => {
       if (socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(data, failed);

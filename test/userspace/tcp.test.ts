@@ -1,6 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
+import { interfaceAddresses } from '../../src/system/interfaces.ts';
+import { FakeClock } from '../../src/system/clock-fake.ts';
+import { systemTcp, type Tcp } from '../../src/system/tcp.ts';
 import { ask, cluster, dial, freePort, ip, tally, tcpPod, until, userspace } from './world.ts';
 
 const VIP = '127.96.201.1';
@@ -209,7 +212,8 @@ test('with session affinity a client keeps its endpoint until that endpoint leav
 test('a source that the load balancer ranges leave out gets nothing, others are served', async () => {
   const pod = await tcpPod('127.0.1.11');
   const port = await freePort(VIP);
-  const { backend } = userspace();
+  const clock = new FakeClock();
+  const { backend } = userspace({ clock });
   const lb = '127.96.201.9';
   const spec = {
     name: 'web',
@@ -224,11 +228,66 @@ test('a source that the load balancer ranges leave out gets nothing, others are 
   await backend.sync(cluster([ranges]).snapshot);
   expect(await ask(lb, port, '', '127.0.2.5')).toBe('127.0.1.11');
   const refused = await dial(lb, port, '127.0.3.5');
+  const closed = new Promise((done) => refused.once('close', done));
   refused.resume();
-  refused.end();
+  refused.write('x');
   expect(await ask(lb, port, '', '127.0.2.5')).toBe('127.0.1.11');
   expect(pod.seen()).toBe(2);
+  expect(refused.destroyed).toBe(false);
+  // Held in silence, and reset in the end.
+  await clock.advance(10_000);
+  expect(await closed).toBe(true);
   expect(refused.bytesRead).toBe(0);
+});
+
+/** Connects as the system does, but never comes to an end at one address. */
+function tcpSilentAt(address: string): Tcp {
+  return {
+    ...systemTcp,
+    connect: (options) =>
+      options.address === address
+        ? new Promise((done) => {
+            options.signal.addEventListener('abort', () => done({ kind: 'failed', code: 'ABORTED' }), { once: true });
+          })
+        : systemTcp.connect(options),
+  };
+}
+
+test('an endpoint that does not answer in time is given up for the next one', async () => {
+  const pod = await tcpPod('127.0.1.12');
+  const port = await freePort(VIP);
+  const clock = new FakeClock();
+  const { backend, metrics } = userspace({ clock, tcp: tcpSilentAt('127.0.1.11') });
+  const endpoints = [{ ip: '127.0.1.11', port: 9 }, pod];
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints }]).snapshot);
+  const answer = ask(VIP, port);
+  await until('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  await clock.advance(4_999);
+  expect(pod.seen()).toBe(0);
+  await clock.advance(1);
+  expect(await answer).toBe('127.0.1.12');
+  expect(metrics.values.get('fairlead_userspace_endpoint_failures_total')).toBe(1);
+});
+
+test('a connection on its way to an endpoint that is removed goes to another at once', async () => {
+  const pod = await tcpPod('127.0.1.12');
+  const port = await freePort(VIP);
+  const { backend, metrics } = userspace({ tcp: tcpSilentAt('127.0.1.11') });
+  const first = cluster([{ name: 'web', ip: VIP, port, endpoints: [{ ip: '127.0.1.11', port: 9 }, pod] }]);
+  await backend.sync(first.snapshot);
+  const answer = ask(VIP, port);
+  await until('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }], first).snapshot);
+  expect(await answer).toBe('127.0.1.12');
+  expect(metrics.values.get('fairlead_userspace_endpoint_failures_total')).toBeUndefined();
+});
+
+test.runIf(interfaceAddresses().includes(ip('::1')))('relays over IPv6', async () => {
+  const pod = await tcpPod('::1');
+  const port = await freePort('::1');
+  const { backend } = userspace();
+  await backend.sync(cluster([{ name: 'web', ip: '::1', port, endpoints: [pod] }]).snapshot);
+  expect(await ask('::1', port)).toBe('::1');
 });
 
 test('NodePorts answer on loopback', async () => {

@@ -122,6 +122,7 @@ export function fakeMetrics(): Metrics & { readonly values: ReadonlyMap<string, 
     counter: ({ name }) => ({ add: (amount = 1) => void values.set(name, (values.get(name) ?? 0) + amount) }),
     gauge: ({ name }) => level(name),
     histogram: () => ({ observe: () => {} }),
+    collected: () => {},
     text: () => Promise.resolve(''),
   };
 }

@@ -29,15 +29,25 @@ export interface BoundListener {
   readonly clients: number;
 }
 
-type SlotState =
-  | { readonly kind: 'opening' }
-  | { readonly kind: 'bound'; readonly close: () => void; readonly udp: UdpClients | undefined }
-  | { readonly kind: 'unbound'; readonly code: string; readonly failures: number; readonly retryAt: number };
+interface Bound {
+  readonly close: () => void;
+  /** Undefined for TCP. */
+  readonly udp: UdpClients | undefined;
+}
+
+interface Failed {
+  readonly code: string;
+  readonly failures: number;
+  readonly retryAt: number;
+}
 
 interface Slot {
   listener: Listener;
   readonly route: Route;
-  state: SlotState;
+  bound: Bound | undefined;
+  /** Of the last attempt to bind. */
+  failed: Failed | undefined;
+  opening: boolean;
 }
 
 /** A port in use may come free, an address may be added: soon at first, then every half minute. */
@@ -68,7 +78,13 @@ export class Bindings {
       this.#recheck(slot);
     }
     const opened = changes.open.map((listener) => {
-      const slot: Slot = { listener, route: new Route(leadTo(listener)), state: { kind: 'opening' } };
+      const slot: Slot = {
+        listener,
+        route: new Route(leadTo(listener)),
+        bound: undefined,
+        failed: undefined,
+        opening: false,
+      };
       this.#slots.set(listener.key, slot);
       return slot;
     });
@@ -78,17 +94,15 @@ export class Bindings {
   /** Tries again those whose time has come, or all. */
   retry(which: 'due' | 'all'): Promise<void> {
     const now = this.#options.clock.monotonic();
-    const slots = [...this.#unbound].filter(
-      ({ state }) => state.kind === 'unbound' && (which === 'all' || state.retryAt <= now),
-    );
+    const slots = [...this.#unbound].filter(({ failed }) => which === 'all' || (failed && failed.retryAt <= now));
     return this.#openAll(slots);
   }
 
   /** Milliseconds until the next unbound listener is due; undefined when all are bound. */
   retryIn(): number | undefined {
     let earliest: number | undefined;
-    for (const { state } of this.#unbound) {
-      if (state.kind === 'unbound') earliest = Math.min(earliest ?? Infinity, state.retryAt);
+    for (const { failed } of this.#unbound) {
+      if (failed) earliest = Math.min(earliest ?? Infinity, failed.retryAt);
     }
     return earliest === undefined ? undefined : Math.max(0, earliest - this.#options.clock.monotonic());
   }
@@ -108,9 +122,9 @@ export class Bindings {
   bound(): readonly BoundListener[] {
     const { tcpRelay, udpRelay } = this.#options;
     const found: BoundListener[] = [];
-    for (const { listener, route, state } of this.#slots.values()) {
-      if (state.kind !== 'bound') continue;
-      found.push({ listener, clients: state.udp ? udpRelay.flowsOf(state.udp) : tcpRelay.connectionsOf(route) });
+    for (const { listener, route, bound } of this.#slots.values()) {
+      if (!bound) continue;
+      found.push({ listener, clients: bound.udp ? udpRelay.flowsOf(bound.udp) : tcpRelay.connectionsOf(route) });
     }
     return found.sort((a, b) => (a.listener.key < b.listener.key ? -1 : 1));
   }
@@ -118,8 +132,8 @@ export class Bindings {
   /** Sorted by key. */
   unbound(): readonly Unbound[] {
     const found: Unbound[] = [];
-    for (const { listener, state } of this.#unbound) {
-      if (state.kind === 'unbound') found.push({ listener, code: state.code });
+    for (const { listener, failed } of this.#unbound) {
+      if (failed) found.push({ listener, code: failed.code });
     }
     return found.sort((a, b) => (a.listener.key < b.listener.key ? -1 : 1));
   }
@@ -131,25 +145,29 @@ export class Bindings {
   }
 
   async #open(slot: Slot): Promise<void> {
-    if (this.#slots.get(slot.listener.key) !== slot) return;
-    const failures = slot.state.kind === 'unbound' ? slot.state.failures : 0;
-    slot.state = { kind: 'opening' };
+    const wanted = (): boolean => this.#slots.get(slot.listener.key) === slot;
+    if (slot.opening || !wanted()) return;
+    slot.opening = true;
     const result = await (slot.listener.protocol === 'TCP' ? this.#openTcp(slot) : this.#openUdp(slot));
-    const wanted = this.#slots.get(slot.listener.key) === slot;
-    if (result.kind === 'bound') {
-      this.#unbound.delete(slot);
-      slot.state = result;
-      if (!wanted) result.close();
+    slot.opening = false;
+    if (!wanted()) {
+      // The Service went while its socket was being made.
+      if (result.kind === 'bound') result.close();
       return;
     }
-    if (!wanted) return;
-    const delay = backoffDelay(RETRY, failures + 1, this.#options.random());
-    const retryAt = this.#options.clock.monotonic() + delay;
-    slot.state = { kind: 'unbound', code: result.code, failures: failures + 1, retryAt };
+    if (result.kind === 'bound') {
+      slot.bound = result;
+      slot.failed = undefined;
+      this.#unbound.delete(slot);
+      return;
+    }
+    const failures = (slot.failed?.failures ?? 0) + 1;
+    const retryAt = this.#options.clock.monotonic() + backoffDelay(RETRY, failures, this.#options.random());
+    slot.failed = { code: result.code, failures, retryAt };
     this.#unbound.add(slot);
   }
 
-  async #openTcp({ listener, route }: Slot): Promise<(SlotState & { kind: 'bound' }) | Failure> {
+  async #openTcp({ listener, route }: Slot): Promise<Opened> {
     const { tcp, tcpRelay } = this.#options;
     const result = await tcp.listen({
       address: listener.address,
@@ -160,7 +178,7 @@ export class Bindings {
     return { kind: 'bound', close: () => result.listener.close(), udp: undefined };
   }
 
-  async #openUdp({ listener, route }: Slot): Promise<(SlotState & { kind: 'bound' }) | Failure> {
+  async #openUdp({ listener, route }: Slot): Promise<Opened> {
     const { udp, udpRelay } = this.#options;
     let clients: UdpClients | undefined;
     const result = await udp.listen({
@@ -171,19 +189,19 @@ export class Bindings {
       },
     });
     if (result.kind === 'failed') return result;
-    const bound: UdpClients = { route, listener: result.listener };
-    clients = bound;
+    const udpClients: UdpClients = { route, listener: result.listener };
+    clients = udpClients;
     const close = (): void => {
       clients = undefined;
-      udpRelay.forget(bound);
+      udpRelay.forget(udpClients);
       result.listener.close();
     };
-    return { kind: 'bound', close, udp: bound };
+    return { kind: 'bound', close, udp: udpClients };
   }
 
-  #recheck({ route, state }: Slot): void {
+  #recheck({ route, bound }: Slot): void {
     this.#options.tcpRelay.recheck(route);
-    if (state.kind === 'bound' && state.udp) this.#options.udpRelay.recheck(state.udp);
+    if (bound?.udp) this.#options.udpRelay.recheck(bound.udp);
   }
 
   #close(key: ListenerKey): void {
@@ -192,12 +210,9 @@ export class Bindings {
     this.#slots.delete(key);
     this.#unbound.delete(slot);
     slot.route.lead(undefined);
-    if (slot.state.kind === 'bound') slot.state.close();
+    slot.bound?.close();
     this.#options.tcpRelay.recheck(slot.route);
   }
 }
 
-interface Failure {
-  readonly kind: 'failed';
-  readonly code: string;
-}
+type Opened = (Bound & { readonly kind: 'bound' }) | { readonly kind: 'failed'; readonly code: string };

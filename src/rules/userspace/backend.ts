@@ -136,6 +136,7 @@ class UserspaceBackend implements RulesBackend {
 
   /** No new connection reaches an endpoint that the Snapshot leaves out from the moment of the call, before the promise resolves. */
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    this.#retryTimer?.cancel();
     const before = this.#surroundings;
     const surroundings = this.#look(snapshot);
     this.#surroundings = surroundings;
@@ -144,6 +145,7 @@ class UserspaceBackend implements RulesBackend {
     const opening = this.#bindings.apply(changes, (listener) => this.#leadTo(listener, surroundings));
     this.#applied = snapshot;
     await opening;
+    await this.#retrying;
     // A new address of this machine may be just the one that was missing.
     await this.#bindings.retry(moved && before ? 'all' : 'due');
     this.#report();

@@ -38,6 +38,8 @@ export class TcpRelay {
   readonly #options: TcpRelayOptions;
   /** Clients' sockets, from accept to the end. */
   readonly #clients = new Set<TcpSocket>();
+  /** The endpoints' side of those that were led to one; may outlive the client's by what is still to be sent. */
+  readonly #upstreams = new Set<TcpSocket>();
   readonly #attempts = new Map<Route, Set<Attempt>>();
   readonly #perRoute = new Map<Route, number>();
   #held = 0;
@@ -77,16 +79,16 @@ export class TcpRelay {
   /** After a change of the route: attempts to reach an endpoint that it no longer allows are given up for another. */
   recheck(route: Route): void {
     for (const attempt of this.#attempts.get(route) ?? []) {
-      if (!route.allows(attempt.client, attempt.endpoint)) attempt.abort.abort(MOVED);
+      if (!route.allowed(attempt.client).has(attempt.endpoint)) attempt.abort.abort(MOVED);
     }
   }
 
   /** Resolves when every connection has ended; after `graceMs` those that are left are reset. */
   async finish(graceMs: number): Promise<void> {
-    if (this.#clients.size === 0) return;
+    if (this.#clients.size + this.#upstreams.size === 0) return;
     const ended = new Promise<void>((resolve) => (this.#idle = resolve));
     const timer = this.#options.clock.after(graceMs, () => {
-      for (const client of this.#clients) client.resetAndDestroy();
+      for (const socket of [...this.#clients, ...this.#upstreams]) socket.resetAndDestroy();
     });
     await ended;
     timer.cancel();
@@ -98,7 +100,11 @@ export class TcpRelay {
     if (count > 0) this.#perRoute.set(route, count);
     else this.#perRoute.delete(route);
     this.#options.onCount(this.#clients.size);
-    if (this.#clients.size === 0) this.#idle?.();
+    this.#checkIdle();
+  }
+
+  #checkIdle(): void {
+    if (this.#clients.size + this.#upstreams.size === 0) this.#idle?.();
   }
 
   async #lead(client: TcpSocket, source: Ip, route: Route): Promise<void> {
@@ -114,6 +120,11 @@ export class TcpRelay {
       tried.add(key);
       const upstream = await this.#reach(client, source, route, choice.endpoint);
       if (upstream) {
+        this.#upstreams.add(upstream);
+        upstream.once('close', () => {
+          this.#upstreams.delete(upstream);
+          this.#checkIdle();
+        });
         join(client, upstream);
         return;
       }

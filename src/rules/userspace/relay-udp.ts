@@ -80,8 +80,11 @@ export class UdpRelay {
 
   /** After a change of the route: flows to an endpoint that it no longer allows end, and the next datagram takes another. */
   recheck(clients: UdpClients): void {
+    const allowed = new Map<Ip, ReadonlySet<EndpointKey>>();
     for (const flow of this.#byClient.get(clients)?.values() ?? []) {
-      if (!clients.route.allows(flow.source, flow.endpoint)) this.#end(flow);
+      const endpoints = allowed.get(flow.source) ?? clients.route.allowed(flow.source);
+      allowed.set(flow.source, endpoints);
+      if (!endpoints.has(flow.endpoint)) this.#end(flow);
     }
   }
 

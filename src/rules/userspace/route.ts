@@ -14,6 +14,7 @@ export type Choice =
 
 const REJECT: Choice = { kind: 'reject' };
 const DROP: Choice = { kind: 'drop' };
+const NONE: ReadonlySet<EndpointKey> = new Set();
 
 /** What a route leads to now. */
 export interface Destination {
@@ -47,12 +48,13 @@ export class Route {
     return endpoint ? { kind: 'endpoint', endpoint } : REJECT;
   }
 
-  /** Whether a new connection of the client could still be given this endpoint. */
-  allows(client: Ip, endpoint: EndpointKey): boolean {
+  /** The endpoints that a new connection of the client could be given. */
+  allowed(client: Ip): ReadonlySet<EndpointKey> {
     const destination = this.#destination;
-    if (!destination) return false;
+    if (!destination) return NONE;
     const verdict = judgeFrontend(destination.frontend, client, destination.view);
-    return verdict.kind === 'forward' && verdict.targets.some((target) => endpointKey(target.endpoint) === endpoint);
+    if (verdict.kind !== 'forward') return NONE;
+    return new Set(verdict.targets.map((target) => endpointKey(target.endpoint)));
   }
 
   /** The endpoint failed the client. */
