@@ -1,0 +1,92 @@
+// One TCP connection of a client (RFC 7766): any number of queries in any order of answers, with bounds on how many
+// wait, on silence, and on what a client does not read.
+
+import type { Socket } from 'node:net';
+import { FrameReader, frame } from './wire/frame.ts';
+
+export interface ConnectionOptions {
+  readonly receive: (packet: Buffer) => Buffer | undefined | Promise<Buffer | undefined>;
+  /** Milliseconds, never going back. */
+  readonly monotonic: () => number;
+  readonly idleMs: number;
+  readonly onClose: () => void;
+}
+
+export interface Connection {
+  /** Takes no more queries, and ends once what is under way is answered. */
+  drain(): void;
+  destroy(): void;
+}
+
+/** Queries of one connection that may wait for upstream servers; more are left unread until some are answered. */
+const MOST_WAITING = 64;
+
+export function serveConnection(socket: Socket, options: ConnectionOptions): Connection {
+  const frames = new FrameReader();
+  const queue: Buffer[] = [];
+  let waiting = 0;
+  let ended = false;
+  /** When the unfinished message began: trickling bytes must not hold a connection open (slow clients on purpose). */
+  let partialSince = 0;
+
+  const write = (packet: Buffer | undefined): void => {
+    if (packet && socket.writable) socket.write(frame(packet));
+  };
+  const endWhenDone = (): void => {
+    if (ended && waiting === 0 && queue.length === 0 && socket.writable) socket.end();
+  };
+  const answer = (packet: Buffer): void => {
+    const answered = options.receive(packet);
+    if (!(answered instanceof Promise)) {
+      write(answered);
+      return;
+    }
+    waiting++;
+    void answered.then((late) => {
+      waiting--;
+      write(late);
+      pump();
+    });
+  };
+  const mayAnswer = (): boolean => waiting < MOST_WAITING && !socket.writableNeedDrain && !socket.destroyed;
+  /** Works on what was read as far as the bounds allow; beyond them nothing more is read. */
+  const pump = (): void => {
+    while (mayAnswer()) {
+      const packet = queue.shift();
+      if (!packet) break;
+      answer(packet);
+    }
+    if (queue.length > 0) socket.pause();
+    else if (!ended) socket.resume();
+    endWhenDone();
+  };
+
+  socket.setTimeout(options.idleMs, () => socket.destroy());
+  socket.on('data', (chunk: Buffer) => {
+    const now = options.monotonic();
+    const messages = frames.push(chunk);
+    if (messages.length > 0 || partialSince === 0) partialSince = now;
+    if (!frames.partial) partialSince = 0;
+    else if (now - partialSince > options.idleMs) {
+      socket.destroy();
+      return;
+    }
+    queue.push(...messages);
+    pump();
+  });
+  socket.on('drain', pump);
+  socket.on('end', () => {
+    ended = true;
+    endWhenDone();
+  });
+  socket.on('error', () => socket.destroy());
+  socket.on('close', options.onClose);
+  return {
+    drain: () => {
+      ended = true;
+      socket.pause();
+      pump();
+    },
+    destroy: () => socket.destroy(),
+  };
+}

@@ -1,0 +1,236 @@
+// The sockets that queries come in on: UDP and TCP at each address.
+
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { createServer, type Server } from 'node:net';
+import { hostPort, ipFamily, isUnspecified, type Ip } from '../lib/ip.ts';
+import type { Clock } from '../system/clock.ts';
+import { serveConnection, type Connection } from './connection.ts';
+import type { Transport } from './handler.ts';
+import type { DnsMetrics } from './metrics.ts';
+import type { DnsServer } from './server.ts';
+
+export interface ListenAddress {
+  readonly address: Ip;
+  /** 0 lets the system choose, one port for UDP and TCP. */
+  readonly port: number;
+}
+
+export interface BoundAddress extends ListenAddress {
+  readonly protocol: Transport;
+}
+
+export type DnsListenCode = 'port-in-use' | 'no-privilege' | 'address-not-here' | 'listen-failed';
+
+/** An address that cannot be listened on. The message says which, why, and what to do about it. */
+export class DnsListenError extends Error {
+  readonly code: DnsListenCode;
+
+  constructor(at: BoundAddress, cause: NodeJS.ErrnoException) {
+    const { code, why } = explain(at, cause);
+    super(`cannot listen for DNS on ${hostPort(at.address, at.port)} (${at.protocol}): ${why}`, { cause });
+    this.name = 'DnsListenError';
+    this.code = code;
+  }
+}
+
+export interface ListenerOptions {
+  readonly at: ListenAddress;
+  readonly server: DnsServer;
+  readonly metrics: DnsMetrics;
+  readonly clock: Clock;
+  /** A connection on which nothing goes for this long is closed. */
+  readonly idleMs: number;
+  /** More are closed when they come. */
+  readonly maxConnections: number;
+}
+
+export interface Listener {
+  readonly addresses: readonly BoundAddress[];
+  /** TCP connections that are open. */
+  readonly connections: number;
+  /** Takes nothing new; what is under way is still answered. */
+  drain(): void;
+  /** Closes every socket. */
+  close(): Promise<void>;
+}
+
+/** Answers of one socket that the system has not taken yet; beyond that they are lost, as datagrams are. */
+const SEND_QUEUE_BYTES = 1 << 20;
+/** For bursts of queries between two turns of the event loop. */
+const RECEIVE_BUFFER_BYTES = 4 << 20;
+const TCP_BACKLOG = 1024;
+/** The port that the system chooses for UDP may be taken for TCP: then another one is tried. */
+const PORT_CHOICES = 8;
+
+/** Rejects with a DnsListenError; nothing stays open then. */
+export async function startListener(options: ListenerOptions): Promise<Listener> {
+  const { at } = options;
+  for (let choice = 1; ; choice++) {
+    const udp = await bindUdp(options);
+    const port = udp.address().port;
+    try {
+      const tcp = await bindTcp({ ...options, at: { address: at.address, port } });
+      return listenerOf(at.address, port, udp, tcp);
+    } catch (error) {
+      await closeUdp(udp);
+      const taken = error instanceof DnsListenError && error.code === 'port-in-use';
+      if (at.port !== 0 || !taken || choice >= PORT_CHOICES) throw error;
+    }
+  }
+}
+
+interface TcpSide {
+  readonly server: Server;
+  readonly connections: ReadonlySet<Connection>;
+}
+
+function listenerOf(address: Ip, port: number, udp: UdpSocket, tcp: TcpSide): Listener {
+  let stopped: Promise<void> | undefined;
+  const stopAccepting = (): Promise<void> => (stopped ??= new Promise((resolve) => tcp.server.close(() => resolve())));
+  return {
+    addresses: [
+      { address, port, protocol: 'udp' },
+      { address, port, protocol: 'tcp' },
+    ],
+    get connections() {
+      return tcp.connections.size;
+    },
+    drain: () => {
+      udp.removeAllListeners('message');
+      void stopAccepting();
+      for (const connection of tcp.connections) connection.drain();
+    },
+    close: async () => {
+      const accepting = stopAccepting();
+      for (const connection of tcp.connections) connection.destroy();
+      await Promise.all([accepting, closeUdp(udp)]);
+    },
+  };
+}
+
+function bindUdp({ at, server, metrics }: ListenerOptions): Promise<UdpSocket> {
+  const family = ipFamily(at.address);
+  const socket = createSocket({
+    type: family === 4 ? 'udp4' : 'udp6',
+    ipv6Only: family === 6,
+    // Addresses only: without this every send goes through the resolver's queue.
+    lookup: (host, _options, callback) => callback(null, host, family),
+  });
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => {
+      void closeUdp(socket);
+      reject(new DnsListenError({ ...at, protocol: 'udp' }, error));
+    };
+    socket.once('error', fail);
+    socket.bind({ address: at.address, port: at.port, exclusive: true }, () => {
+      socket.off('error', fail);
+      // A receive that fails later (an ICMP error for a client that is gone) concerns one datagram.
+      socket.on('error', () => {});
+      enlargeReceiveBuffer(socket);
+      const { port } = socket.address();
+      const arrival = {
+        transport: 'udp',
+        ipv6: family === 6,
+        metrics: metrics.forServer(serverLabel(at.address, port)),
+      } as const;
+      const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
+        if (packet && socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
+      };
+      socket.on('message', (packet, from) => {
+        const answer = server.receive(packet, arrival);
+        if (!(answer instanceof Promise)) send(answer, from.port, from.address);
+        else void answer.then((late) => isOpen(socket) && send(late, from.port, from.address));
+      });
+      resolve(socket);
+    });
+  });
+}
+
+function enlargeReceiveBuffer(socket: UdpSocket): void {
+  try {
+    socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
+  } catch {
+    // The system's own size does as well, for smaller bursts.
+  }
+}
+
+function isOpen(socket: UdpSocket): boolean {
+  try {
+    socket.address();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function closeUdp(socket: UdpSocket): Promise<void> {
+  return new Promise((resolve) => {
+    try {
+      socket.close(() => resolve());
+    } catch {
+      // Closed already.
+      resolve();
+    }
+  });
+}
+
+function bindTcp({ at, server, metrics, clock, idleMs, maxConnections }: ListenerOptions): Promise<TcpSide> {
+  const arrival = {
+    transport: 'tcp',
+    ipv6: ipFamily(at.address) === 6,
+    metrics: metrics.forServer(serverLabel(at.address, at.port)),
+  } as const;
+  const connections = new Set<Connection>();
+  const tcp = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    if (connections.size >= maxConnections) {
+      socket.on('error', ignore);
+      socket.destroy();
+      return;
+    }
+    const connection = serveConnection(socket, {
+      receive: (packet) => server.receive(packet, arrival),
+      monotonic: () => clock.monotonic(),
+      idleMs,
+      onClose: () => connections.delete(connection),
+    });
+    connections.add(connection);
+  });
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => reject(new DnsListenError({ ...at, protocol: 'tcp' }, error));
+    tcp.once('error', fail);
+    tcp.listen({ host: at.address, port: at.port, backlog: TCP_BACKLOG, ipv6Only: ipFamily(at.address) === 6 }, () => {
+      tcp.off('error', fail);
+      // An accept that fails later (no descriptor left) leaves the listener as it is.
+      tcp.on('error', ignore);
+      resolve({ server: tcp, connections });
+    });
+  });
+}
+
+function serverLabel(address: Ip, port: number): string {
+  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+}
+
+function explain(at: BoundAddress, cause: NodeJS.ErrnoException): { code: DnsListenCode; why: string } {
+  switch (cause.code) {
+    case 'EADDRINUSE':
+      return {
+        code: 'port-in-use',
+        why: `another program uses that port; end it (ss -lnp 'sport = :${at.port}' names it) or choose another address or port`,
+      };
+    case 'EACCES':
+      return {
+        code: 'no-privilege',
+        why: 'ports below 1024 need a privilege; run as root, grant CAP_NET_BIND_SERVICE, or choose a port from 1024 on',
+      };
+    case 'EADDRNOTAVAIL':
+      return {
+        code: 'address-not-here',
+        why: 'this machine does not have that address; add it to an interface or listen on one that `ip address` shows',
+      };
+    default:
+      return { code: 'listen-failed', why: cause.message };
+  }
+}
+
+function ignore(): void {}

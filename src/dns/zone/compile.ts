@@ -1,0 +1,183 @@
+// From Snapshot to Zone. Only Services that changed since the previous Zone are compiled again; the result is the same
+// as compiling everything (a property test holds that).
+
+import { PersistentMap } from '../../lib/persistent-map.ts';
+import type { ObjectKey, PodRecord } from '../../model/records.ts';
+import type { Snapshot } from '../../model/snapshot.ts';
+import { parseName, prependLabel, ROOT, type DnsName } from '../wire/name.ts';
+import { soaData, uint16, uint32, type Soa } from '../wire/record.ts';
+import { CLASS_IN, RR } from '../wire/types.ts';
+import type { NegativeSection } from '../reply.ts';
+import { compileService } from './service.ts';
+import type { ReverseOwner, ReversePointer, ServedZone, ServiceAnswers, Zone, ZoneOptions } from './zone.ts';
+
+const SOA_REFRESH = 7200;
+const SOA_RETRY = 1800;
+const SOA_EXPIRE = 86_400;
+const SOA_MOST_TTL = 300;
+const REVERSE_ORIGINS = ['in-addr.arpa', 'ip6.arpa'];
+
+/** The Zone before the first Snapshot: names that are not there answer SERVFAIL, not NXDOMAIN. */
+export function emptyZone(options: ZoneOptions, serial: number): Zone {
+  return {
+    options,
+    synced: false,
+    revision: 0,
+    ...servedZones(options, serial),
+    services: PersistentMap.empty(),
+    servicesIn: PersistentMap.empty(),
+    reverse: PersistentMap.empty(),
+    pods: PersistentMap.empty(),
+    nameCount: 0,
+    source: undefined,
+  };
+}
+
+/**
+ * The Zone of a Snapshot. `previous` (made with the same options) saves the work for what has not changed. `serial` is
+ * the time in seconds since 1970; it is taken when something changed, else the previous one stays.
+ */
+export function compileZone(snapshot: Snapshot, options: ZoneOptions, serial: number, previous?: Zone): Zone {
+  const base = previous ?? emptyZone(options, serial);
+  const before = base.source;
+  const services = new Map<string, ServiceAnswers | undefined>();
+  const counts = new Map<string, number>();
+  const reverse = new ReverseEdits(base.reverse);
+  let { nameCount } = base;
+  for (const change of snapshot.services.differences(before?.services ?? PersistentMap.empty())) {
+    const old = base.services.get(change.key);
+    const now = change.after && compileService(change.after, options);
+    services.set(change.key, now);
+    reverse.replace(change.key, pointersOf(old), pointersOf(now));
+    nameCount += namesOf(now) - namesOf(old);
+    const namespace = (change.after ?? change.before)?.record.namespace ?? '';
+    const delta = (change.after ? 1 : 0) - (change.before ? 1 : 0);
+    if (delta !== 0) counts.set(namespace, (counts.get(namespace) ?? base.servicesIn.get(namespace) ?? 0) + delta);
+  }
+  const pods = compilePods(snapshot, options, base);
+  const changed = !base.synced || services.size > 0 || pods !== base.pods || snapshot.namespaces !== before?.namespaces;
+  return {
+    options,
+    synced: true,
+    revision: snapshot.revision,
+    ...(changed
+      ? servedZones(options, serial)
+      : { serial: base.serial, cluster: base.cluster, reverseZones: base.reverseZones }),
+    services: base.services.with(services),
+    servicesIn: base.servicesIn.with(nonZero(counts)),
+    reverse: reverse.result(),
+    pods,
+    nameCount,
+    source: { services: snapshot.services, namespaces: snapshot.namespaces, pods: snapshot.pods },
+  };
+}
+
+function compilePods(snapshot: Snapshot, options: ZoneOptions, base: Zone): Zone['pods'] {
+  if (options.pods !== 'verified') return base.pods;
+  // Counted, because Pods on the host's network share its address.
+  const counts = new Map<string, number>();
+  const add = (pod: PodRecord | undefined, delta: number): void => {
+    if (!pod) return;
+    const key = `${pod.namespace}/${pod.ip}`;
+    counts.set(key, (counts.get(key) ?? base.pods.get(key) ?? 0) + delta);
+  };
+  for (const change of snapshot.pods.differences(base.source?.pods ?? PersistentMap.empty())) {
+    add(change.before, -1);
+    add(change.after, 1);
+  }
+  return base.pods.with(nonZero(counts));
+}
+
+function nonZero(counts: ReadonlyMap<string, number>): (readonly [string, number | undefined])[] {
+  return [...counts].map(([key, count]) => [key, count || undefined] as const);
+}
+
+function pointersOf(answers: ServiceAnswers | undefined): readonly ReversePointer[] {
+  return answers?.kind === 'addresses' ? answers.reverse : [];
+}
+
+function namesOf(answers: ServiceAnswers | undefined): number {
+  if (!answers || answers.kind === 'absent') return 0;
+  return answers.kind === 'alias' ? 1 : 1 + answers.endpoints.size + answers.ports.size;
+}
+
+/** Collects the owners of addresses while Services are replaced; each address keeps its owners in order of key. */
+class ReverseEdits {
+  readonly #base: PersistentMap<readonly ReverseOwner[]>;
+  readonly #edits = new Map<string, readonly ReverseOwner[]>();
+
+  constructor(base: PersistentMap<readonly ReverseOwner[]>) {
+    this.#base = base;
+  }
+
+  replace(service: ObjectKey, before: readonly ReversePointer[], after: readonly ReversePointer[]): void {
+    for (const { ip } of before)
+      this.#edits.set(
+        ip,
+        this.#owners(ip).filter((owner) => owner.service !== service),
+      );
+    for (const { ip, target, cluster } of after)
+      this.#edits.set(ip, [...this.#owners(ip), { service, target, cluster }].sort(byServiceAndTarget));
+  }
+
+  result(): PersistentMap<readonly ReverseOwner[]> {
+    return this.#base.with([...this.#edits].map(([ip, owners]) => [ip, owners.length > 0 ? owners : undefined]));
+  }
+
+  #owners(ip: string): readonly ReverseOwner[] {
+    return this.#edits.get(ip) ?? this.#base.get(ip) ?? [];
+  }
+}
+
+function byServiceAndTarget(a: ReverseOwner, b: ReverseOwner): number {
+  if (a.service !== b.service) return a.service < b.service ? -1 : 1;
+  if (a.target === b.target) return 0;
+  return a.target < b.target ? -1 : 1;
+}
+
+function servedZones(options: ZoneOptions, serial: number): Pick<Zone, 'cluster' | 'reverseZones' | 'serial'> {
+  return {
+    serial,
+    cluster: servedZone(options.origin, false, options.ttl, serial),
+    reverseZones: REVERSE_ORIGINS.map((text) => parseName(text))
+      .filter((origin) => origin !== undefined)
+      .map((origin) => servedZone(origin, true, options.ttl, serial)),
+  };
+}
+
+function servedZone(origin: DnsName, reverse: boolean, ttl: number, serial: number): ServedZone {
+  const dns = prependLabel('dns', origin);
+  const primary = dns && prependLabel('ns', dns);
+  const mailbox = prependLabel('hostmaster', origin);
+  if (!primary || !mailbox) throw new RangeError('the zone leaves no room for names in it');
+  const soa: Soa = {
+    primary,
+    mailbox,
+    serial,
+    refresh: SOA_REFRESH,
+    retry: SOA_RETRY,
+    expire: SOA_EXPIRE,
+    minimum: ttl,
+  };
+  const soaTtl = Math.min(ttl, SOA_MOST_TTL);
+  return {
+    origin,
+    reverse,
+    soa: { owner: undefined, type: RR.SOA, ttl: soaTtl, data: soaData(soa) },
+    negative: negativeSection(soa, soaTtl),
+  };
+}
+
+/** RFC 2308 section 3: the SOA record in the Authority section; every name in it ends in a pointer to the zone's. */
+function negativeSection(soa: Soa, ttl: number): NegativeSection {
+  const hole = '\0\0';
+  const primary = `\x02ns\x03dns${hole}`;
+  const mailbox = `\x0ahostmaster${hole}`;
+  const numbers = soaData({ ...soa, primary: ROOT, mailbox: ROOT }).slice(2);
+  const data = primary + mailbox + numbers;
+  const head = hole + uint16(RR.SOA) + uint16(CLASS_IN) + uint32(ttl) + uint16(data.length);
+  return {
+    body: head + data,
+    pointers: [0, head.length + primary.length - 2, head.length + primary.length + mailbox.length - 2],
+  };
+}

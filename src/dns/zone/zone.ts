@@ -1,0 +1,96 @@
+// The compiled zone: a value made from a Snapshot, from which a name's answer is looked up and copied, not made.
+
+import type { Ip } from '../../lib/ip.ts';
+import type { PersistentMap } from '../../lib/persistent-map.ts';
+import type { ObjectKey } from '../../model/records.ts';
+import type { Snapshot } from '../../model/snapshot.ts';
+import type { ReplyZone } from '../reply.ts';
+import type { DnsName } from '../wire/name.ts';
+import type { ResourceRecord } from '../wire/record.ts';
+
+/** Whether `1-2-3-4.<namespace>.pod` answers: never, for any address, or for addresses of Pods that exist. */
+export type PodMode = 'disabled' | 'insecure' | 'verified';
+
+export interface ZoneOptions {
+  /** The cluster's domain, lower case. */
+  readonly origin: DnsName;
+  /** Seconds, 0 to 3600, for all records but `dns-version`. */
+  readonly ttl: number;
+  readonly pods: PodMode;
+  /** This server's own addresses: they find the Service behind the zone's NS record, and are `ns.dns.<zone>`. */
+  readonly selfIps: readonly Ip[];
+}
+
+/** What one name below a Service answers. */
+export interface NameAnswers {
+  readonly name: DnsName;
+  /** A records, wire-ready, owner pointing to the question; empty for none. */
+  readonly a: string;
+  /** The same for AAAA. */
+  readonly aaaa: string;
+  readonly srv: readonly SrvAnswer[];
+}
+
+export interface SrvAnswer {
+  readonly port: number;
+  readonly weight: number;
+  readonly target: NameAnswers;
+}
+
+export interface ReversePointer {
+  readonly ip: Ip;
+  readonly target: DnsName;
+  /** A Service's own address: it hides the endpoints with that address. */
+  readonly cluster: boolean;
+}
+
+/** Everything that one Service answers. */
+export type ServiceAnswers =
+  | {
+      readonly kind: 'addresses';
+      readonly headless: boolean;
+      readonly apex: NameAnswers;
+      /** By endpoint label, lower case: hostname, else the address with dashes. */
+      readonly endpoints: ReadonlyMap<string, NameAnswers>;
+      /** By `port/protocol`, lower case, without underscores. */
+      readonly ports: ReadonlyMap<string, NameAnswers>;
+      /** Protocols with a named port, lower case: `_tcp.<service>` exists when one of its ports does. */
+      readonly protocols: ReadonlySet<string>;
+      readonly reverse: readonly ReversePointer[];
+    }
+  | { readonly kind: 'alias'; readonly name: DnsName; readonly target: DnsName }
+  /** The Service exists and answers nothing: NXDOMAIN (headless and nothing ready, an ExternalName that is no name). */
+  | { readonly kind: 'absent' };
+
+export interface ReverseOwner {
+  readonly service: ObjectKey;
+  readonly target: DnsName;
+  readonly cluster: boolean;
+}
+
+/** One of the zones that are answered: the cluster's, and the two for addresses. */
+export interface ServedZone extends ReplyZone {
+  readonly soa: ResourceRecord;
+  readonly reverse: boolean;
+}
+
+export interface Zone {
+  readonly options: ZoneOptions;
+  /** False before the first Snapshot: what is not there may only not be known yet. */
+  readonly synced: boolean;
+  readonly revision: number;
+  /** Seconds since 1970 of the last change: the serial of the SOA records. */
+  readonly serial: number;
+  readonly cluster: ServedZone;
+  readonly reverseZones: readonly ServedZone[];
+  readonly services: PersistentMap<ServiceAnswers>;
+  /** How many Services each namespace has; a namespace with one exists, whatever the namespace list says. */
+  readonly servicesIn: PersistentMap<number>;
+  readonly reverse: PersistentMap<readonly ReverseOwner[]>;
+  /** How many Pods have an address, by `namespace/address`; filled for mode `verified` only. */
+  readonly pods: PersistentMap<number>;
+  /** Names that Services answer for. */
+  readonly nameCount: number;
+  /** What it was compiled from, for the next difference; undefined before the first Snapshot. */
+  readonly source: Pick<Snapshot, 'services' | 'namespaces' | 'pods'> | undefined;
+}
