@@ -22,7 +22,7 @@ test('addresses that are not on this machine are named in one notice with the me
   }));
   const web = { name: 'web', ip: VIP, port, endpoints: [pod] };
   const first = cluster([web, ...foreign]);
-  expect(await backend.sync(first.snapshot)).toEqual({ kind: 'applied', counts: { opened: 8, unbound: 7 } });
+  expect(await backend.sync(first.snapshot)).toEqual({ kind: 'applied', counts: { opened: 1, unbound: 7 } });
   expect(await ask(VIP, port)).toBe('127.0.1.31');
   expect(log.warnings).toHaveLength(1);
   expect(log.warnings[0]).toContain(

@@ -267,11 +267,12 @@ class UserspaceBackend implements RulesBackend {
 
 function countsOf(changes: ListenerChanges, bindings: Bindings): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {};
-  if (changes.open.length > 0) counts['opened'] = changes.open.length;
+  const unbound = new Set(bindings.unbound().map(({ listener }) => listener.key));
+  const opened = changes.open.filter(({ key }) => !unbound.has(key)).length;
+  if (opened > 0) counts['opened'] = opened;
   if (changes.change.length > 0) counts['changed'] = changes.change.length;
   if (changes.close.length > 0) counts['closed'] = changes.close.length;
-  const unbound = bindings.unbound().length;
-  if (unbound > 0) counts['unbound'] = unbound;
+  if (unbound.size > 0) counts['unbound'] = unbound.size;
   return counts;
 }
 
