@@ -16,31 +16,31 @@ export interface TcpSocket extends Duplex {
   resetAndDestroy(): this;
 }
 
-export interface TcpListener {
+interface TcpListener {
   /** What was asked for, or what the system chose for port 0. */
   readonly port: number;
   /** Stops listening at once; connections that were accepted go on. */
   close(): void;
 }
 
-export type TcpListenResult =
+type TcpListenResult =
   | { readonly kind: 'listening'; readonly listener: TcpListener }
   /** `code` as of the system: EADDRINUSE, EADDRNOTAVAIL, EACCES, EMFILE… */
   | { readonly kind: 'failed'; readonly code: string };
 
-export type TcpConnectResult =
+type TcpConnectResult =
   | { readonly kind: 'connected'; readonly socket: TcpSocket }
   /** `code` as of the system: ECONNREFUSED, EHOSTUNREACH…, or ABORTED. */
   | { readonly kind: 'failed'; readonly code: string };
 
-export interface TcpListenOptions {
+interface TcpListenOptions {
   readonly address: Ip;
   /** 0 lets the system choose. */
   readonly port: Port | 0;
   readonly onConnection: (socket: TcpSocket) => void;
 }
 
-export interface TcpConnectOptions {
+interface TcpConnectOptions {
   readonly address: Ip;
   readonly port: Port;
   /** Gives the attempt up; no effect once connected. */

@@ -19,19 +19,19 @@ export interface UdpFlow {
   close(): void;
 }
 
-export type UdpListenResult =
+type UdpListenResult =
   | { readonly kind: 'listening'; readonly listener: UdpListener }
   /** `code` as of the system: EADDRINUSE, EADDRNOTAVAIL, EACCES, EMFILE… */
   | { readonly kind: 'failed'; readonly code: string };
 
-export interface UdpListenOptions {
+interface UdpListenOptions {
   readonly address: Ip;
   /** 0 lets the system choose. */
   readonly port: Port | 0;
   readonly onMessage: (data: Uint8Array, port: number, address: string) => void;
 }
 
-export interface UdpFlowOptions {
+interface UdpFlowOptions {
   readonly address: Ip;
   readonly port: Port;
   readonly onMessage: (data: Uint8Array) => void;

@@ -15,7 +15,7 @@ import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { createUserspaceBackend, type UserspaceOptions } from '../../src/rules/userspace/backend.ts';
 import { systemClock } from '../../src/system/clock.ts';
 
-export interface EndpointSpec {
+interface EndpointSpec {
   readonly ip: string;
   readonly port: number;
   readonly ready?: boolean;
@@ -40,7 +40,7 @@ export function ip(text: string): Ip {
   return parsed;
 }
 
-export function port(number: number): Port {
+function port(number: number): Port {
   const parsed = toPort(number);
   if (parsed === undefined) throw new Error(`not a port: ${number}`);
   return parsed;

@@ -93,7 +93,7 @@ export function sctpPortsOf(service: ResolvedService | undefined): readonly Serv
  * Two frontends may claim one address, protocol and port (external IPs are not checked by the API). An address of a Service goes
  * before a NodePort, as the packet's path in the kernel has it; then the first by ServicePort key.
  */
-export function precedes(a: Listener, b: Listener): number {
+function precedes(a: Listener, b: Listener): number {
   const rank = (listener: Listener): number => (listener.frontend.kind === 'nodePort' ? 1 : 0);
   if (rank(a) !== rank(b)) return rank(a) - rank(b);
   const [left, right] = [a.frontend.servicePort.key, b.frontend.servicePort.key];
