@@ -23,10 +23,26 @@ export interface MetricOptions {
   readonly labels?: readonly string[];
 }
 
+export interface Sample {
+  /** The metric's name, or that of a histogram's `_bucket`, `_sum` or `_count`. */
+  readonly name: string;
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+export interface CollectedOptions {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly samples: () => Iterable<Sample>;
+}
+
 export interface Metrics {
   counter(options: MetricOptions): Count;
   gauge(options: MetricOptions): Level;
   histogram(options: MetricOptions & { readonly buckets: readonly number[] }): Distribution;
+  /** A metric that its owner counts in its own way and gives when it is asked for: for what is counted on a hot path. */
+  collected(options: CollectedOptions): void;
   /** The Prometheus text format. */
   text(): Promise<string>;
 }
@@ -54,6 +70,18 @@ export function createMetrics(): Metrics {
     histogram: (options) => {
       const histogram = new Histogram({ ...base(options), buckets: [...options.buckets] });
       return { observe: (value, labels = {}) => histogram.observe(labels, value) };
+    },
+    collected: ({ name, help, type, samples }) => {
+      const get = () => {
+        const values = [...samples()].map((sample) => ({
+          metricName: sample.name,
+          labels: sample.labels,
+          value: sample.value,
+        }));
+        return Promise.resolve({ name, help, type, values, aggregator: 'sum' });
+      };
+      // prom-client reads `name` and `get()` of a metric, nothing else.
+      registry.registerMetric({ name, get } as unknown as Counter);
     },
     text: () => registry.metrics(),
   };

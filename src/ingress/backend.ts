@@ -1,0 +1,93 @@
+import type { PersistentMap } from '../lib/persistent-map.ts';
+import type { IngressBackend, IngressPortRef } from '../model/records.ts';
+import type { Endpoint, ResolvedPort, ResolvedService } from '../model/snapshot.ts';
+
+/** `namespace/service:port`, or the description of a resource: what locations share when they share a backend. */
+export type BackendKey = string;
+
+/** A backend as an Ingress names it. */
+export interface BackendRef {
+  readonly key: BackendKey;
+  readonly namespace: string;
+  readonly backend: IngressBackend;
+}
+
+export type UnavailableReason = 'resource' | 'no-service' | 'external-name' | 'no-port' | 'no-endpoints';
+
+/** Where a backend's requests go now. */
+export type BackendTarget =
+  | { readonly kind: 'endpoints'; readonly endpoints: readonly Endpoint[] }
+  | { readonly kind: 'unavailable'; readonly reason: UnavailableReason };
+
+export interface Backend {
+  readonly ref: BackendRef;
+  readonly target: BackendTarget;
+}
+
+export function backendRef(namespace: string, backend: IngressBackend): BackendRef {
+  const key =
+    backend.kind === 'service'
+      ? `${namespace}/${backend.service}:${portText(backend.port)}`
+      : `${namespace}/${backend.resourceKind}.${backend.apiGroup}/${backend.name}`;
+  return { key, namespace, backend };
+}
+
+export function portText(port: IngressPortRef): string {
+  return port.kind === 'number' ? String(port.number) : port.name;
+}
+
+/** The Service that a change of would change this backend; undefined for a resource. */
+export function serviceKeyOf(ref: BackendRef): string | undefined {
+  return ref.backend.kind === 'service' ? `${ref.namespace}/${ref.backend.service}` : undefined;
+}
+
+export function resolveBackend(ref: BackendRef, services: PersistentMap<ResolvedService>): Backend {
+  return { ref, target: targetOf(ref, services) };
+}
+
+/** What the log says of a backend that cannot be used, with the mend. */
+export function unavailableText(ref: BackendRef, reason: UnavailableReason): string {
+  const port = ref.backend.kind === 'service' ? portText(ref.backend.port) : '';
+  switch (reason) {
+    case 'resource':
+      return 'a resource backend is not supported; name a Service';
+    case 'no-service':
+      return 'the Service does not exist; create it or correct the name in the Ingress';
+    case 'external-name':
+      return 'the Service is an ExternalName, which this version does not forward to; use a Service with endpoints';
+    case 'no-port':
+      return `the Service has no TCP port ${port}; correct the port in the Ingress or add it to the Service`;
+    case 'no-endpoints':
+      return 'the Service has no ready endpoint; look at its selector and its Pods';
+  }
+}
+
+function targetOf(ref: BackendRef, services: PersistentMap<ResolvedService>): BackendTarget {
+  const { backend } = ref;
+  if (backend.kind === 'resource') return { kind: 'unavailable', reason: 'resource' };
+  const service = services.get(`${ref.namespace}/${backend.service}`);
+  if (!service) return { kind: 'unavailable', reason: 'no-service' };
+  if (service.record.type === 'ExternalName') return { kind: 'unavailable', reason: 'external-name' };
+  const ports = service.ports.filter((port) => port.protocol === 'TCP' && isNamed(port, backend.port));
+  if (ports.length === 0) {
+    const declared = service.record.ports.some((port) => port.protocol === 'TCP' && isNamed(port, backend.port));
+    return { kind: 'unavailable', reason: declared ? 'no-endpoints' : 'no-port' };
+  }
+  const endpoints = ports.flatMap(endpointsOf);
+  return endpoints.length > 0 ? { kind: 'endpoints', endpoints } : { kind: 'unavailable', reason: 'no-endpoints' };
+}
+
+function isNamed(port: { readonly name: string; readonly port: number }, ref: IngressPortRef): boolean {
+  return ref.kind === 'number' ? port.port === ref.number : port.name === ref.name;
+}
+
+/**
+ * An Ingress is not traffic of this node: `internalTrafficPolicy: Local` does not bind it (ingress-nginx ignores the
+ * policy too). Where only the local set is in use, the endpoints that it leaves out for being elsewhere count as well.
+ */
+function endpointsOf(port: ResolvedPort): readonly Endpoint[] {
+  if (port.cluster.kind === 'used') return port.cluster.endpoints;
+  if (port.local.kind !== 'used') return [];
+  const elsewhere = port.local.leftOut.filter((left) => left.reason === 'not-local').map((left) => left.endpoint);
+  return [...port.local.endpoints, ...elsewhere];
+}

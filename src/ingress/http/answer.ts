@@ -1,0 +1,41 @@
+// The answers that the proxy gives itself: small plain pages that say what, and nothing of who says it.
+
+const REASONS: Readonly<Record<number, string>> = {
+  204: 'No Content',
+  308: 'Permanent Redirect',
+  400: 'Bad Request',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+  414: 'URI Too Long',
+  417: 'Expectation Failed',
+  431: 'Request Header Fields Too Large',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+  505: 'HTTP Version Not Supported',
+};
+
+export interface Answer {
+  readonly status: number;
+  /** One clause for the page; never bytes of the request. */
+  readonly reason: string;
+  /** For a redirect. */
+  readonly location?: string;
+}
+
+/** The whole answer as bytes on the wire. `minor` is the client's version; HEAD gets the head alone. */
+export function renderAnswer(answer: Answer, method: string, minor: 0 | 1, keepAlive: boolean): string {
+  const title = `${answer.status} ${REASONS[answer.status] ?? 'Error'}`;
+  const head = `HTTP/1.1 ${title}\r\n${answer.location === undefined ? '' : `Location: ${answer.location}\r\n`}`;
+  const connection = keepAlive ? (minor === 0 ? 'Connection: keep-alive\r\n' : '') : 'Connection: close\r\n';
+  if (answer.status === 204) return `${head}${connection}\r\n`;
+  const page = `<!doctype html>\n<title>${title}</title>\n<h1>${title}</h1>\n<p>${sentence(answer.reason)}</p>\n`;
+  const fields = `Content-Type: text/html; charset=utf-8\r\nContent-Length: ${page.length}\r\n${connection}\r\n`;
+  return `${head}${fields}${method === 'HEAD' ? '' : page}`;
+}
+
+function sentence(reason: string): string {
+  return `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`;
+}

@@ -1,0 +1,294 @@
+import { parseIp } from '../../lib/ip.ts';
+import { renderAnswer, type Answer } from './answer.ts';
+import type { ClientInfo, ClientStream } from './byte-stream.ts';
+import type { Expiring } from './deadlines.ts';
+import type { Engine } from './engine.ts';
+import { Exchange } from './exchange.ts';
+
+/** Requests on one connection, as nginx' keepalive_requests. */
+const MAX_REQUESTS = 1000;
+/** Bytes of further requests that are kept while one is being answered; then the socket is not read on. */
+const MAX_PIPELINED = 64 * 1024;
+/** Bytes thrown away after a last answer, before the connection is cut. */
+const MAX_LINGER = 256 * 1024;
+/** How often an unfinished head is read again from its start; after that only when it has doubled or may be whole. */
+const FREE_REREADS = 8;
+
+type Phase = 'head' | 'exchange' | 'tunnel' | 'lingering' | 'closed';
+
+/**
+ * One client connection: reads requests one after the other, has each answered before the next is read, and is the
+ * end that an exchange writes its answer to.
+ */
+export class ClientConnection implements Expiring {
+  deadline: number;
+  readonly stream: ClientStream;
+  readonly remoteAddress: string;
+  readonly secure: boolean;
+  /** The forwarding fields that are the same for every request of the connection. */
+  readonly forwarding: string;
+  readonly #engine: Engine;
+  #phase: Phase = 'head';
+  #exchange: Exchange | undefined;
+  /** Bytes read and not used yet: from `#at` on. */
+  #pending: Buffer | undefined;
+  #at = 0;
+  #requests = 0;
+  #reading = false;
+  #paused = false;
+  #rereads = 0;
+  #reread = 0;
+  #lingered = 0;
+  #ended = false;
+
+  constructor(engine: Engine, stream: ClientStream, info: ClientInfo) {
+    this.#engine = engine;
+    this.stream = stream;
+    this.secure = info.secure;
+    this.remoteAddress = plainAddress(info.remoteAddress);
+    this.deadline = engine.deadlines.now + engine.times.headMs;
+    this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
+    stream.on('data', (chunk) => this.#onData(chunk));
+    stream.on('end', () => this.#onEnd());
+    stream.on('drain', () => this.#onDrain());
+    stream.on('close', () => this.#onClose());
+    stream.on('error', () => {});
+    engine.deadlines.add(this);
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Whether the answer under way may leave the connection open. */
+  get mayKeepAlive(): boolean {
+    return !this.#engine.stopping && this.#requests < MAX_REQUESTS && !this.#ended;
+  }
+
+  expire(): void {
+    this.deadline = Number.POSITIVE_INFINITY;
+    if (this.#phase === 'exchange') this.#exchange?.onClientTimeout();
+    else if (this.#phase === 'head' && this.#pending)
+      this.#refuse({ status: 408, reason: 'the request did not arrive in time' });
+    else this.destroy();
+  }
+
+  destroy(): void {
+    this.stream.destroy();
+  }
+
+  /** Cuts the connection so that the client cannot take what it got for the whole answer. */
+  reset(): void {
+    if (!this.secure && this.stream.resetAndDestroy) this.stream.resetAndDestroy();
+    else this.stream.destroy();
+  }
+
+  /** Ends the connection if nothing is under way on it; otherwise the answer under way will. */
+  stopIdle(): void {
+    if (this.#phase === 'head' && !this.#exchange) this.#linger();
+  }
+
+  /** Something moved in a tunnel or a body: the client has its time anew. */
+  touch(ms: number): void {
+    this.deadline = this.#engine.deadlines.now + ms;
+  }
+
+  waitForNothing(): void {
+    this.deadline = Number.POSITIVE_INFINITY;
+  }
+
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.stream.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.stream.resume();
+  }
+
+  /** The exchange takes body bytes: `take` gets what is there and returns the offset behind what it used. */
+  drainPending(take: (bytes: Buffer, start: number, end: number) => number): void {
+    const bytes = this.#pending;
+    if (!bytes) return;
+    this.#keep(bytes, take(bytes, this.#at, bytes.length));
+  }
+
+  startTunnel(): void {
+    this.#phase = 'tunnel';
+    this.resume();
+  }
+
+  /** The answer is complete. Without keep-alive the connection ends, and what the client still sends is thrown away. */
+  exchangeDone(keepAlive: boolean): void {
+    this.#exchange = undefined;
+    if (this.#phase !== 'exchange') return;
+    if (!keepAlive || this.#ended || this.#engine.stopping) {
+      this.#linger();
+      return;
+    }
+    this.#phase = 'head';
+    this.deadline = this.#engine.deadlines.now + this.#engine.times.keepAliveMs;
+    this.#rereads = 0;
+    this.resume();
+    if (this.#pending) this.#readRequests();
+  }
+
+  #onData(chunk: Buffer): void {
+    if (this.#phase === 'closed') return;
+    if (this.#phase === 'lingering') {
+      this.#lingered += chunk.length;
+      if (this.#lingered > MAX_LINGER) this.destroy();
+      return;
+    }
+    if (this.#phase === 'tunnel') {
+      this.#exchange?.onTunnelData(chunk);
+      return;
+    }
+    if (this.#pending) {
+      this.#pending = Buffer.concat([this.#pending.subarray(this.#at), chunk]);
+      this.#at = 0;
+    } else this.#pending = chunk;
+    if (this.#phase === 'head') this.#readRequests();
+    else if (this.#exchange?.wantsBody) this.#exchange.onClientData();
+    else if (this.#pending.length - this.#at > MAX_PIPELINED) this.pause();
+  }
+
+  /** A loop, not a recursion: answers of our own are complete at once, and a client may send thousands of requests in one piece. */
+  #readRequests(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    while (this.#phase === 'head' && this.#pending) {
+      if (this.stream.writableNeedDrain) {
+        // A client that sends and does not read gets no further answer until it has read those before.
+        this.pause();
+        this.touch(this.#engine.times.clientMs);
+        break;
+      }
+      if (!this.#readRequest(this.#pending)) break;
+    }
+    this.#reading = false;
+  }
+
+  /** False when more bytes are needed. */
+  #readRequest(bytes: Buffer): boolean {
+    if (!this.#worthReading(bytes)) return false;
+    const head = this.#engine.requestHead;
+    const result = head.read(bytes, this.#at, bytes.length, this.secure);
+    switch (result.kind) {
+      case 'more':
+        if (this.#rereads++ === 0)
+          this.deadline = Math.min(this.deadline, this.#engine.deadlines.now + this.#engine.times.headMs);
+        this.#reread = 2 * (bytes.length - this.#at);
+        return false;
+      case 'refused':
+        this.#refuse(result.refusal);
+        return false;
+      case 'head':
+        this.#rereads = 0;
+        this.#keep(bytes, head.end);
+        this.#requests++;
+        this.#phase = 'exchange';
+        this.waitForNothing();
+        this.#exchange = new Exchange(this.#engine, this, head);
+        this.#exchange.start(head);
+        return true;
+    }
+  }
+
+  /** An unfinished head that trickles in must not cost the square of its length. */
+  #worthReading(bytes: Buffer): boolean {
+    if (this.#rereads < FREE_REREADS || bytes.length - this.#at >= this.#reread) return true;
+    const from = Math.max(this.#at, bytes.length - 4096);
+    return bytes.indexOf('\n\r\n', from, 'latin1') >= 0 || bytes.indexOf('\n\n', from, 'latin1') >= 0;
+  }
+
+  #keep(bytes: Buffer, at: number): void {
+    if (at >= bytes.length) {
+      this.#pending = undefined;
+      this.#at = 0;
+    } else {
+      this.#pending = bytes;
+      this.#at = at;
+    }
+  }
+
+  /** A request that could not be read: nobody knows where the next one would start. */
+  #refuse(answer: Answer): void {
+    this.#engine.host.record({
+      method: '',
+      host: '',
+      path: '',
+      status: answer.status,
+      location: undefined,
+      endpoint: undefined,
+      remoteAddress: this.remoteAddress,
+      requestId: '',
+      received: 0,
+      sent: 0,
+      duration: 0,
+      headDuration: undefined,
+    });
+    this.stream.write(renderAnswer(answer, 'GET', 1, false), 'latin1');
+    this.#linger();
+  }
+
+  #linger(): void {
+    this.#phase = 'lingering';
+    this.#pending = undefined;
+    this.deadline = this.#engine.deadlines.now + this.#engine.times.lingerMs;
+    this.stream.end();
+    // Read on, paused or not: what comes is thrown away until the client has ended its side.
+    this.#paused = false;
+    this.stream.resume();
+  }
+
+  /** As nginx does, an end of the client's side while an answer is awaited is taken for the client having gone. */
+  #onEnd(): void {
+    this.#ended = true;
+    if (this.#phase === 'tunnel') this.#exchange?.onTunnelEnd();
+    else if (this.#phase === 'exchange') this.#exchange?.onClientGone();
+    else if (this.#phase === 'head') this.#linger();
+    else this.stream.end();
+  }
+
+  #onDrain(): void {
+    if (this.#phase === 'exchange' || this.#phase === 'tunnel') this.#exchange?.onClientDrain();
+    else if (this.#phase === 'head') {
+      this.deadline = this.#engine.deadlines.now + this.#engine.times.keepAliveMs;
+      this.resume();
+      this.#readRequests();
+    }
+  }
+
+  #onClose(): void {
+    const exchange = this.#exchange;
+    this.#phase = 'closed';
+    this.#exchange = undefined;
+    this.#pending = undefined;
+    this.#engine.connections.delete(this);
+    this.#engine.deadlines.remove(this);
+    exchange?.onClientGone();
+  }
+}
+
+/** Serves a client until its connection ends; the engine's set of connections holds it. */
+export function serveConnection(engine: Engine, stream: ClientStream, info: ClientInfo): void {
+  engine.connections.add(new ClientConnection(engine, stream, info));
+}
+
+/** A dual-stack socket gives IPv4 peers as `::ffff:1.2.3.4`. */
+function plainAddress(address: string): string {
+  const text = address.startsWith('::ffff:') ? address.slice(7) : address;
+  return parseIp(text) ?? address;
+}
+
+function forwardingFields(address: string, port: number, secure: boolean): string {
+  const scheme = secure ? 'https' : 'http';
+  return (
+    `X-Real-IP: ${address}\r\nX-Forwarded-For: ${address}\r\nX-Forwarded-Port: ${port}\r\n` +
+    `X-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Scheme: ${scheme}\r\nX-Scheme: ${scheme}\r\n`
+  );
+}

@@ -1,0 +1,598 @@
+import { renderAnswer, type Answer } from './answer.ts';
+import { ChunkedDecoder, LAST_CHUNK, encodeChunk, joinRanges } from './chunked.ts';
+import type { ClientConnection } from './client-connection.ts';
+import type { Engine, Forward } from './engine.ts';
+import type { RequestBody, RequestHead } from './request-head.ts';
+import { requestIdFrom } from './request-id.ts';
+import type { ResponseBody, ResponseHead } from './response-head.ts';
+import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
+import { textOf } from './octets.ts';
+
+const MAX_TRIES = 3;
+/** Bodies up to this size leave in one write with their head, as text. */
+const SMALL = 2048;
+const MAX_INTERIM = 16;
+/** nginx' 499: the client went away. */
+const CLIENT_GONE = 499;
+/** RFC 9110 section 9.2.2. */
+const IDEMPOTENT = /^(GET|HEAD|PUT|DELETE|OPTIONS|TRACE)$/;
+
+type Phase = 'connecting' | 'waiting' | 'body' | 'tunnel' | 'done';
+
+/**
+ * One request and its answer: chooses the endpoint, sends the request on, and brings the answer back. It ends in one
+ * of: a whole answer, an answer of our own, a cut connection.
+ */
+export class Exchange implements UpstreamUser {
+  readonly #engine: Engine;
+  readonly #client: ClientConnection;
+  readonly #method: string;
+  readonly #host: string;
+  readonly #path: string;
+  readonly #minor: 0 | 1;
+  readonly #wantsKeepAlive: boolean;
+  readonly #upgrade: boolean;
+  readonly #expectContinue: boolean;
+  readonly #startedAt: number;
+  readonly #bodyKind: RequestBody;
+  #requestId = '';
+  #forward: Forward | undefined;
+  #head = '';
+  #phase: Phase = 'connecting';
+  #upstream: UpstreamConnection | undefined;
+  #endpoint: EndpointPool | undefined;
+  #tried: EndpointPool[] = [];
+  #retriedStale = false;
+  /** The connection has carried a request before, so its backend may be closing it. */
+  #reused = false;
+  // The request's body: what is still to come.
+  #bodyLeft: number;
+  #bodyDecoder: ChunkedDecoder | undefined;
+  #bodyDone: boolean;
+  #received = 0;
+  // The answer.
+  #partial: Buffer | undefined;
+  #interim = 0;
+  #status = 0;
+  #answerKind: ResponseBody = 'none';
+  #answerLeft = 0;
+  #answerDecoder: ChunkedDecoder | undefined;
+  /** Chunks to the client: it speaks HTTP/1.1 and the length is not known. */
+  #chunkOut = false;
+  #keepAlive = false;
+  #upstreamKeepAlive = false;
+  #upstreamSeconds = 0;
+  #headAt: number | undefined;
+  #sent = 0;
+  #upstreamPaused = false;
+  #tunnelEnds = 0;
+
+  constructor(engine: Engine, client: ClientConnection, head: RequestHead) {
+    this.#engine = engine;
+    this.#client = client;
+    this.#method = head.method;
+    this.#host = head.host;
+    this.#path = head.path;
+    this.#minor = head.minor;
+    this.#wantsKeepAlive = head.keepAlive;
+    this.#upgrade = head.upgrade;
+    this.#expectContinue = head.expectContinue;
+    this.#bodyKind = head.body;
+    this.#bodyLeft = head.contentLength;
+    this.#bodyDone = head.body === 'none' || (head.body === 'length' && head.contentLength === 0);
+    if (head.body === 'chunked') this.#bodyDecoder = new ChunkedDecoder();
+    this.#startedAt = engine.monotonic();
+  }
+
+  get wantsBody(): boolean {
+    return !this.#bodyDone && this.#phase !== 'done';
+  }
+
+  /** `head` is good until this returns. */
+  start(head: RequestHead): void {
+    if (head.path === '*') {
+      this.#answer({ status: 204, reason: '' });
+      return;
+    }
+    const decision = this.#engine.host.decide(this.#client.secure, head.host, head.path, head.query);
+    if ('status' in decision) {
+      this.#answer(decision);
+      return;
+    }
+    this.#forward = decision;
+    this.#requestId = requestIdFrom(head.requestId);
+    this.#head = this.#requestText(head);
+    this.#connect(false);
+  }
+
+  // What the client does.
+
+  onClientData(): void {
+    if (this.#phase === 'waiting' || this.#phase === 'body') this.#pumpBody();
+    else this.#client.pause();
+  }
+
+  onClientDrain(): void {
+    if (this.#phase === 'tunnel') this.#client.touch(this.#engine.times.tunnelMs);
+    else this.#awaitClient();
+    if (!this.#upstreamPaused) return;
+    this.#upstreamPaused = false;
+    this.#upstream?.stream.resume();
+    this.#awaitUpstream();
+  }
+
+  onClientGone(): void {
+    if (this.#phase === 'done') return;
+    this.#finish(this.#phase === 'tunnel' ? this.#status : CLIENT_GONE);
+    this.#dropUpstream();
+    this.#client.destroy();
+  }
+
+  onClientTimeout(): void {
+    if (this.#phase === 'body') this.#cut();
+    else this.#fail({ status: 408, reason: 'the request did not arrive in time' });
+  }
+
+  onTunnelData(chunk: Buffer): void {
+    this.#client.touch(this.#engine.times.tunnelMs);
+    this.#received += chunk.length;
+    if (this.#upstream?.stream.write(chunk) === false) this.#client.pause();
+  }
+
+  onTunnelEnd(): void {
+    this.#upstream?.stream.end();
+    this.#halfEnded();
+  }
+
+  // What the backend does.
+
+  onUpstreamReady(): void {
+    const endpoint = this.#endpoint;
+    if (endpoint && !this.#forward?.targets.has(endpoint)) {
+      // Taken out of the Service while it was being dialled.
+      this.#dropUpstream();
+      this.#nextEndpoint(false);
+      return;
+    }
+    this.#send();
+  }
+
+  onUpstreamFailed(timedOut: boolean): void {
+    this.#upstream = undefined;
+    this.#nextEndpoint(timedOut);
+  }
+
+  onUpstreamData(bytes: Buffer, length: number): void {
+    if (this.#phase === 'body') {
+      this.#awaitUpstream();
+      this.#relay(bytes, 0, length, '');
+    } else if (this.#phase === 'tunnel') {
+      this.#client.touch(this.#engine.times.tunnelMs);
+      this.#sent += length;
+      if (!this.#client.stream.write(Buffer.from(bytes.subarray(0, length)))) this.#pauseUpstream();
+    } else if (this.#phase === 'waiting') {
+      this.#awaitUpstream();
+      if (this.#partial) {
+        const joined = Buffer.concat([this.#partial, bytes.subarray(0, length)]);
+        this.#partial = undefined;
+        this.#readHead(joined, joined.length);
+      } else this.#readHead(bytes, length);
+    }
+  }
+
+  onUpstreamEnd(): void {
+    if (this.#phase === 'tunnel') {
+      this.#client.stream.end();
+      this.#halfEnded();
+    } else if (this.#phase === 'body' && this.#answerKind === 'close') {
+      if (this.#chunkOut) this.#client.stream.write(LAST_CHUNK, 'latin1');
+      this.#complete(true);
+    } else {
+      this.#dropUpstream();
+      this.#lost();
+    }
+  }
+
+  onUpstreamClosed(): void {
+    this.#upstream = undefined;
+    if (this.#phase === 'tunnel') {
+      this.#finish(this.#status);
+      this.#client.destroy();
+    } else this.#lost();
+  }
+
+  onUpstreamDrain(): void {
+    this.#client.resume();
+    if (this.#phase === 'tunnel') this.#client.touch(this.#engine.times.tunnelMs);
+    else if (this.wantsBody) {
+      this.#awaitUpstream();
+      this.#pumpBody();
+    }
+  }
+
+  onUpstreamTimeout(): void {
+    this.#dropUpstream();
+    if (this.#phase === 'body') this.#cut();
+    else this.#fail({ status: 504, reason: 'the backend did not answer in time' });
+  }
+
+  // Choosing an endpoint and sending the request.
+
+  #connect(fresh: boolean): void {
+    const endpoint = this.#forward?.targets.pick(this.#tried);
+    if (!endpoint) {
+      this.#answer({ status: 503, reason: 'no endpoint of the Service is ready' });
+      return;
+    }
+    this.#dial(endpoint, fresh);
+  }
+
+  #dial(endpoint: EndpointPool, fresh: boolean): void {
+    this.#endpoint = endpoint;
+    const idle = fresh ? undefined : endpoint.takeIdle(this);
+    this.#reused = idle !== undefined;
+    if (idle) {
+      this.#upstream = idle;
+      this.#send();
+    } else {
+      this.#phase = 'connecting';
+      this.#upstream = endpoint.open(this);
+    }
+  }
+
+  #nextEndpoint(timedOut: boolean): void {
+    if (this.#phase === 'done') return;
+    if (this.#endpoint) this.#tried.push(this.#endpoint);
+    const next = this.#tried.length < MAX_TRIES ? this.#forward?.targets.pick(this.#tried) : undefined;
+    if (next) this.#dial(next, false);
+    else if (timedOut) this.#fail({ status: 504, reason: 'no connection to the backend in time' });
+    else if (this.#forward?.targets.targets.length === 0)
+      this.#fail({ status: 503, reason: 'no endpoint of the Service is ready' });
+    else this.#fail({ status: 502, reason: 'no connection to the backend' });
+  }
+
+  #requestText(head: RequestHead): string {
+    const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
+    const body =
+      head.body === 'chunked'
+        ? 'Transfer-Encoding: chunked\r\n'
+        : head.body === 'length'
+          ? `Content-Length: ${head.contentLength}\r\n`
+          : '';
+    const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
+    const expect = head.expectContinue && !this.#bodyDone ? 'Expect: 100-continue\r\n' : '';
+    return (
+      `${head.method} ${head.path}${head.query} HTTP/1.1\r\nHost: ${head.host}\r\n${head.kept()}${connection}${body}${expect}` +
+      `X-Request-ID: ${this.#requestId}\r\n${this.#client.forwarding}X-Forwarded-Host: ${head.host}\r\n${original}\r\n`
+    );
+  }
+
+  #send(): void {
+    const upstream = this.#upstream;
+    if (!upstream) return;
+    this.#phase = 'waiting';
+    if (this.#bodyDone) {
+      upstream.stream.write(this.#head, 'latin1');
+      this.#awaitUpstream();
+      return;
+    }
+    let first = this.#head;
+    if (this.#bodyKind === 'length') {
+      this.#client.drainPending((bytes, start, end) => {
+        const take = Math.min(this.#bodyLeft, end - start);
+        if (take > SMALL) return start;
+        first += textOf(bytes, start, start + take);
+        this.#tookBody(take);
+        return start + take;
+      });
+    }
+    upstream.stream.write(first, 'latin1');
+    this.#awaitUpstream();
+    this.#awaitClient();
+    if (!this.#bodyDone) {
+      this.#client.resume();
+      this.#pumpBody();
+    }
+  }
+
+  #tookBody(bytes: number): void {
+    this.#received += bytes;
+    this.#bodyLeft -= bytes;
+    if (this.#bodyLeft === 0) this.#bodyDone = true;
+  }
+
+  /** Passes on the body bytes that are there. */
+  #pumpBody(): void {
+    const upstream = this.#upstream;
+    if (!upstream || this.#bodyDone) return;
+    this.#client.drainPending((bytes, start, end) =>
+      this.#bodyDecoder
+        ? this.#pumpChunks(upstream, this.#bodyDecoder, bytes, start, end)
+        : this.#pumpLength(upstream, bytes, start, end),
+    );
+    if (this.#phase === 'done') return;
+    if (upstream.stream.writableNeedDrain) this.#client.pause();
+    this.#awaitClient();
+    this.#awaitUpstream();
+  }
+
+  #pumpLength(upstream: UpstreamConnection, bytes: Buffer, start: number, end: number): number {
+    const take = Math.min(this.#bodyLeft, end - start);
+    upstream.stream.write(bytes.subarray(start, start + take));
+    this.#tookBody(take);
+    return start + take;
+  }
+
+  #pumpChunks(
+    upstream: UpstreamConnection,
+    decoder: ChunkedDecoder,
+    bytes: Buffer,
+    start: number,
+    end: number,
+  ): number {
+    const { ranges } = this.#engine;
+    ranges.clear();
+    const at = decoder.feed(bytes, start, end, ranges);
+    if (decoder.failed) {
+      // Where this body ends is not known: nothing of it may look whole to the backend, nothing after it is a request.
+      this.#dropUpstream();
+      if (this.#phase === 'body') this.#cut();
+      else this.#fail({ status: 400, reason: 'the chunked body is malformed' });
+      return end;
+    }
+    this.#received += ranges.total;
+    const data = encodeChunk(bytes, ranges, '', decoder.done ? LAST_CHUNK : '');
+    if (data.length > 0) upstream.stream.write(data);
+    if (decoder.done) this.#bodyDone = true;
+    return at;
+  }
+
+  // Time.
+
+  /** The client is waited for while its body is due and may come, or while it has to take bytes of the answer. */
+  #awaitClient(): void {
+    const due =
+      this.#client.stream.writableNeedDrain || (!this.#bodyDone && this.#upstream?.stream.writableNeedDrain !== true);
+    if (due) this.#client.touch(this.#engine.times.clientMs);
+    else this.#client.waitForNothing();
+  }
+
+  /** The backend is waited for once it has the whole request, while it has to take bytes of it, and between its reads. */
+  #awaitUpstream(): void {
+    const upstream = this.#upstream;
+    if (!upstream) return;
+    const due = this.#phase === 'body' ? !this.#upstreamPaused : this.#bodyDone || upstream.stream.writableNeedDrain;
+    upstream.deadline = due ? this.#engine.deadlines.now + this.#engine.times.upstreamMs : Number.POSITIVE_INFINITY;
+  }
+
+  #pauseUpstream(): void {
+    if (this.#upstreamPaused || !this.#upstream) return;
+    this.#upstreamPaused = true;
+    this.#upstream.stream.pause();
+    if (this.#phase !== 'tunnel') {
+      this.#awaitUpstream();
+      this.#awaitClient();
+    }
+  }
+
+  // The answer.
+
+  #readHead(bytes: Buffer, length: number): void {
+    const head = this.#engine.responseHead;
+    let at = 0;
+    for (;;) {
+      const result = at < length ? head.read(bytes, at, length, this.#method) : 'more';
+      if (result === 'more') {
+        if (at < length) this.#partial = Buffer.from(bytes.subarray(at, length));
+        return;
+      }
+      if (
+        result === 'bad' ||
+        (head.status === 101 && !this.#upgrade) ||
+        (head.status < 200 && ++this.#interim > MAX_INTERIM)
+      ) {
+        this.#badAnswer();
+        return;
+      }
+      at = head.end;
+      if (head.status === 101) {
+        this.#startTunnel(bytes, at, length);
+        return;
+      }
+      if (head.status >= 200) {
+        this.#sendHead(head, bytes, at, length);
+        return;
+      }
+      // RFC 9110 section 15.2: an interim answer goes on, but not to HTTP/1.0 and not a 100 that nobody waits for.
+      if (this.#minor === 1 && (head.status !== 100 || this.#expectContinue)) {
+        this.#client.stream.write(`${head.text(bytes)}\r\n`, 'latin1');
+      }
+    }
+  }
+
+  #sendHead(head: ResponseHead, bytes: Buffer, start: number, end: number): void {
+    this.#status = head.status;
+    this.#headAt = this.#engine.monotonic();
+    this.#answerKind = head.body;
+    this.#answerLeft = head.contentLength;
+    this.#upstreamKeepAlive = head.keepAlive;
+    this.#upstreamSeconds = head.keepAliveSeconds;
+    const unknownLength = head.body === 'chunked' || head.body === 'close';
+    this.#chunkOut = unknownLength && this.#minor === 1;
+    this.#keepAlive =
+      this.#wantsKeepAlive && this.#client.mayKeepAlive && this.#bodyDone && (!unknownLength || this.#chunkOut);
+    let text = head.text(bytes);
+    if (this.#chunkOut) text += 'Transfer-Encoding: chunked\r\n';
+    if (!this.#keepAlive) text += 'Connection: close\r\n';
+    else if (this.#minor === 0) text += 'Connection: keep-alive\r\n';
+    text += '\r\n';
+    this.#phase = 'body';
+    if (head.body === 'chunked') this.#answerDecoder = new ChunkedDecoder();
+    if (head.body === 'length' && end - start >= this.#answerLeft && this.#answerLeft <= SMALL) {
+      // The whole of a small answer is here: one write, as text.
+      const left = this.#answerLeft;
+      this.#sent = left;
+      this.#client.stream.write(text + textOf(bytes, start, start + left), 'latin1');
+      this.#complete(start + left === end);
+    } else if (head.body !== 'none' && start < end) {
+      this.#awaitUpstream();
+      this.#relay(bytes, start, end, text);
+    } else {
+      this.#client.stream.write(text, 'latin1');
+      if (head.body === 'none') this.#complete(start === end);
+      else this.#awaitUpstream();
+    }
+  }
+
+  /** Passes on bytes of the answer's body, in one write with the head when that is still to be sent. */
+  #relay(bytes: Buffer, start: number, end: number, head: string): void {
+    const { ranges } = this.#engine;
+    ranges.clear();
+    let at = end;
+    let whole = false;
+    if (this.#answerKind === 'length') {
+      at = Math.min(end, start + this.#answerLeft);
+      this.#answerLeft -= at - start;
+      whole = this.#answerLeft === 0;
+      ranges.add(start, at);
+    } else if (this.#answerDecoder) {
+      at = this.#answerDecoder.feed(bytes, start, end, ranges);
+      if (this.#answerDecoder.failed) {
+        if (head === '') this.#cut();
+        else this.#badAnswer();
+        return;
+      }
+      whole = this.#answerDecoder.done;
+    } else ranges.add(start, end);
+    this.#sent += ranges.total;
+    const tail = whole && this.#chunkOut ? LAST_CHUNK : '';
+    const data = this.#chunkOut ? encodeChunk(bytes, ranges, head, tail) : joinRanges(bytes, ranges, head);
+    if (data.length > 0 && !this.#client.stream.write(data)) this.#pauseUpstream();
+    if (whole) this.#complete(at === end);
+  }
+
+  #startTunnel(bytes: Buffer, start: number, end: number): void {
+    const upstream = this.#upstream;
+    if (!upstream) return;
+    this.#status = 101;
+    this.#phase = 'tunnel';
+    upstream.deadline = Number.POSITIVE_INFINITY;
+    const head = this.#engine.responseHead;
+    head.keepUpgrade();
+    this.#client.stream.write(`${head.text(bytes)}Connection: upgrade\r\n\r\n`, 'latin1');
+    this.#client.touch(this.#engine.times.tunnelMs);
+    this.#client.startTunnel();
+    if (start < end) this.onUpstreamData(bytes.subarray(start, end), end - start);
+    this.#client.drainPending((pending, from, to) => {
+      this.onTunnelData(pending.subarray(from, to));
+      return to;
+    });
+  }
+
+  #halfEnded(): void {
+    if (++this.#tunnelEnds < 2) return;
+    this.#finish(this.#status);
+    this.#upstream = undefined;
+  }
+
+  // Ends.
+
+  /** The answer is whole. `clean`: nothing came behind it, so the backend's connection can carry the next request. */
+  #complete(clean: boolean): void {
+    const upstream = this.#upstream;
+    this.#upstream = undefined;
+    if (upstream) {
+      if (this.#upstreamPaused) upstream.stream.resume();
+      if (clean && this.#upstreamKeepAlive && this.#bodyDone)
+        upstream.endpoint.giveBack(upstream, this.#upstreamSeconds);
+      else upstream.destroy();
+    }
+    this.#finish(this.#status);
+    this.#client.exchangeDone(this.#keepAlive && this.#bodyDone);
+  }
+
+  /** The backend's connection is gone before the answer was whole. */
+  #lost(): void {
+    if (this.#phase === 'done') return;
+    if (this.#phase === 'body') {
+      this.#cut();
+      return;
+    }
+    const stale = this.#reused && this.#partial === undefined && this.#interim === 0 && !this.#retriedStale;
+    if (stale && this.#bodyKind === 'none' && IDEMPOTENT.test(this.#method) && this.#endpoint) {
+      this.#retriedStale = true;
+      if (this.#forward?.targets.has(this.#endpoint)) this.#dial(this.#endpoint, true);
+      else this.#connect(true);
+      return;
+    }
+    this.#fail({ status: 502, reason: 'the backend closed the connection before it answered' });
+  }
+
+  /** Nothing of the answer is with the client yet. */
+  #badAnswer(): void {
+    this.#dropUpstream();
+    this.#fail({ status: 502, reason: 'the answer of the backend is malformed' });
+  }
+
+  /** Part of an answer is with the client: it must see that the rest is missing. */
+  #cut(): void {
+    this.#dropUpstream();
+    this.#finish(this.#status);
+    this.#client.reset();
+  }
+
+  #fail(answer: Answer): void {
+    this.#dropUpstream();
+    this.#answer(answer);
+  }
+
+  /** An answer of our own. The connection goes on when the request's body is here in full. */
+  #answer(answer: Answer): void {
+    if (this.#phase === 'done') return;
+    if (!this.#bodyDone && !this.#expectContinue && this.#phase === 'connecting') this.#skipBody();
+    const keepAlive = this.#wantsKeepAlive && this.#bodyDone && this.#client.mayKeepAlive;
+    this.#client.stream.write(renderAnswer(answer, this.#method, this.#minor, keepAlive), 'latin1');
+    this.#finish(answer.status);
+    this.#client.exchangeDone(keepAlive);
+  }
+
+  #skipBody(): void {
+    const decoder = this.#bodyDecoder;
+    this.#client.drainPending((bytes, start, end) => {
+      if (!decoder) {
+        const take = Math.min(this.#bodyLeft, end - start);
+        this.#tookBody(take);
+        return start + take;
+      }
+      this.#engine.ranges.clear();
+      const at = decoder.feed(bytes, start, end, this.#engine.ranges);
+      if (decoder.done) this.#bodyDone = true;
+      return at;
+    });
+  }
+
+  #dropUpstream(): void {
+    const upstream = this.#upstream;
+    this.#upstream = undefined;
+    upstream?.destroy();
+  }
+
+  #finish(status: number): void {
+    if (this.#phase === 'done') return;
+    this.#phase = 'done';
+    this.#engine.host.record({
+      method: this.#method,
+      host: this.#host,
+      path: this.#path,
+      status,
+      location: this.#forward?.location,
+      endpoint: this.#endpoint,
+      remoteAddress: this.#client.remoteAddress,
+      requestId: this.#requestId,
+      received: this.#received,
+      sent: this.#sent,
+      duration: this.#engine.monotonic() - this.#startedAt,
+      headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
+    });
+  }
+}

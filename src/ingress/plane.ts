@@ -1,0 +1,246 @@
+import type { Socket } from 'node:net';
+import type { Plane } from '../model/plane.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import { systemClock, type Clock } from '../system/clock.ts';
+import { unavailableText, type Backend } from './backend.ts';
+import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
+import { serveConnection } from './http/client-connection.ts';
+import { Deadlines } from './http/deadlines.ts';
+import { createTcpDial } from './http/dial.ts';
+import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes, type RequestRecord } from './http/engine.ts';
+import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
+import { LiveRoutes } from './live-routes.ts';
+import { compileRoutes, locationsOf, type RouteTable } from './route-table.ts';
+import { CertificateTable, tlsOptions } from './tls.ts';
+import { TrafficMetrics } from './traffic-metrics.ts';
+
+const TICK_MS = 500;
+const DEFAULT_GRACE_MS = 10_000;
+
+export interface IngressPlaneOptions extends Partial<ClassSelection> {
+  readonly http?: ListenAddress;
+  readonly https?: ListenAddress;
+  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx. */
+  readonly sslRedirect?: boolean;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock?: Clock;
+  readonly times?: Partial<EngineTimes>;
+  /** How often deadlines are looked at, in milliseconds; what a time-out may be late by. */
+  readonly tickMs?: number;
+  /** How long stop() waits for requests under way, in milliseconds. */
+  readonly graceMs?: number;
+}
+
+export interface IngressPlane extends Plane {
+  readonly name: 'ingress';
+  /** Where it listens, with the ports that the system chose. */
+  readonly addresses: { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined };
+}
+
+/** Opens the listeners and serves; answers 503 until the first Snapshot. Rejects with IngressListenError. */
+export async function startIngressPlane(options: IngressPlaneOptions): Promise<IngressPlane> {
+  const plane = new RunningPlane(options);
+  try {
+    await plane.listen(options.http, options.https);
+  } catch (error) {
+    await plane.stop();
+    throw error;
+  }
+  return plane;
+}
+
+class RunningPlane implements IngressPlane {
+  readonly name = 'ingress';
+  readonly #options: IngressPlaneOptions;
+  readonly #selection: ClassSelection;
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #deadlines: Deadlines;
+  readonly #engine: Engine;
+  readonly #routes: LiveRoutes;
+  readonly #certificates: CertificateTable;
+  readonly #traffic: TrafficMetrics;
+  #http: IngressListener | undefined;
+  #https: IngressListener | undefined;
+  #accepted = 0;
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: IngressPlaneOptions) {
+    this.#options = options;
+    this.#selection = selectionOf(options);
+    this.#log = options.log.named('ingress');
+    this.#clock = options.clock ?? systemClock;
+    const times = { ...DEFAULT_TIMES, ...options.times };
+    this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);
+    this.#routes = new LiveRoutes({
+      sslRedirect: options.sslRedirect ?? true,
+      dial: createTcpDial(),
+      deadlines: this.#deadlines,
+      times: { connectMs: times.connectMs, idleMs: times.upstreamIdleMs },
+      random: Math.random,
+    });
+    this.#engine = createEngine(
+      {
+        decide: (secure, host, path, query) => this.#routes.decide(secure, host, path, query),
+        record: (record) => this.#record(record),
+      },
+      times,
+      this.#deadlines,
+      () => this.#clock.monotonic(),
+    );
+    this.#certificates = new CertificateTable(this.#log, this.#clock.now());
+    this.#traffic = new TrafficMetrics(options.metrics, () => this.#counts());
+  }
+
+  get addresses(): IngressPlane['addresses'] {
+    return { http: this.#http?.address, https: this.#https?.address };
+  }
+
+  get ready(): boolean {
+    return this.#routes.table !== undefined;
+  }
+
+  async listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
+    if (http) this.#http = await openListener({ listen: http, onConnection: (socket) => this.#accept(socket, false) });
+    if (https) {
+      const tls = tlsOptions(this.#certificates);
+      this.#https = await openListener({ listen: https, tls, onConnection: (socket) => this.#accept(socket, true) });
+    }
+  }
+
+  update(snapshot: Snapshot): void {
+    if (this.#stopped) return;
+    const started = this.#clock.monotonic();
+    const before = this.#routes.table;
+    const table = compileRoutes(snapshot, this.#selection, before);
+    const changed = !before || table.hosts !== before.hosts || table.backends !== before.backends;
+    const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
+    this.#certificates.apply(table);
+    this.#routes.apply(table);
+    if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
+    for (const { before: old, after } of backends) {
+      if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
+    }
+    if (!changed) return;
+    this.#log.info('routes updated', {
+      revision: snapshot.revision,
+      hosts: table.hosts.size,
+      backends: table.backends.size,
+      milliseconds: Math.round((this.#clock.monotonic() - started) * 10) / 10,
+    });
+  }
+
+  state(): unknown {
+    const table = this.#routes.table;
+    return {
+      ready: this.ready,
+      addresses: this.addresses,
+      connections: { clients: this.#engine.connections.size, backends: this.#routes.upstreamConnections },
+      hosts: table ? hostStates(table) : [],
+      certificates: [...this.#certificates.states()].map((certificate) => ({
+        ...certificate,
+        expires: new Date(certificate.expires).toISOString(),
+      })),
+    };
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#engine.stopping = true;
+    const listeners = [this.#http, this.#https].filter((listener) => listener !== undefined);
+    const closed = Promise.all(listeners.map((listener) => listener.close()));
+    for (const connection of this.#engine.connections) connection.stopIdle();
+    const grace = new AbortController();
+    const bound = this.#clock.sleep(this.#options.graceMs ?? DEFAULT_GRACE_MS, grace.signal);
+    await Promise.race([closed, bound]);
+    grace.abort();
+    for (const connection of this.#engine.connections) connection.destroy();
+    for (const listener of listeners) for (const socket of listener.connections) socket.destroy();
+    await closed;
+    this.#routes.stop();
+    this.#deadlines.stop();
+  }
+
+  #accept(socket: Socket, secure: boolean): void {
+    this.#accepted++;
+    if (this.#engine.stopping) {
+      socket.destroy();
+      return;
+    }
+    serveConnection(this.#engine, socket, {
+      remoteAddress: socket.remoteAddress ?? '',
+      remotePort: socket.remotePort ?? 0,
+      localPort: socket.localPort ?? 0,
+      secure,
+    });
+  }
+
+  #record(record: RequestRecord): void {
+    this.#traffic.record(record);
+    this.#log.debug('request', {
+      method: record.method,
+      host: record.host,
+      path: record.path,
+      status: record.status,
+      client: record.remoteAddress,
+      ingress: record.location && `${record.location.ingress.namespace}/${record.location.ingress.name}`,
+      endpoint: record.endpoint && `${record.endpoint.ip}:${record.endpoint.port}`,
+      milliseconds: Math.round(record.duration),
+      id: record.requestId,
+    });
+  }
+
+  #counts(): { active: number; busy: number; accepted: number } {
+    let busy = 0;
+    for (const connection of this.#engine.connections) if (connection.phase !== 'head') busy++;
+    return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
+  }
+
+  #warnOf(backend: Backend): void {
+    if (backend.target.kind === 'endpoints') return;
+    this.#log.warn('a backend of an Ingress cannot be used; its paths answer 503', {
+      backend: backend.ref.key,
+      reason: unavailableText(backend.ref, backend.target.reason),
+    });
+  }
+}
+
+function reasonOf(backend: Backend): string {
+  return backend.target.kind === 'unavailable' ? backend.target.reason : '';
+}
+
+function selectionOf(options: IngressPlaneOptions): ClassSelection {
+  return {
+    controllerClass: options.controllerClass ?? DEFAULT_SELECTION.controllerClass,
+    ingressClass: options.ingressClass ?? DEFAULT_SELECTION.ingressClass,
+    ingressClassByName: options.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,
+    watchIngressWithoutClass: options.watchIngressWithoutClass ?? DEFAULT_SELECTION.watchIngressWithoutClass,
+  };
+}
+
+function hostStates(table: RouteTable): unknown {
+  return [...table.hosts.values()]
+    .sort((a, b) => (a.host < b.host ? -1 : 1))
+    .map((routes) => ({
+      host: routes.host || '*',
+      tls: routes.tls,
+      locations: locationsOf(routes).map((location) => {
+        const target = table.backends.get(location.backend.key)?.target;
+        return {
+          path: location.path,
+          pathType: location === routes.fallback ? 'default backend' : location.pathType,
+          ingress: `${location.ingress.namespace}/${location.ingress.name}`,
+          backend: location.backend.key,
+          endpoints: target?.kind === 'endpoints' ? target.endpoints.map(({ ip, port }) => ({ ip, port })) : [],
+          unavailable: target?.kind === 'unavailable' ? target.reason : undefined,
+        };
+      }),
+    }));
+}

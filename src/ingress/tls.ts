@@ -1,0 +1,149 @@
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
+import type { SecretRecord } from '../model/records.ts';
+import type { Logger } from '../observe/log.ts';
+import type { CertificateRef, RouteTable } from './route-table.ts';
+import { selfSigned, type CertificatePair } from './self-signed.ts';
+
+export const DEFAULT_CERTIFICATE_NAME = 'Fairlead Ingress Default Certificate';
+const DEFAULT_CERTIFICATE_DAYS = 365;
+
+type Parsed =
+  | { readonly kind: 'pair'; readonly pair: CertificatePair; readonly expires: number }
+  | { readonly kind: 'bad'; readonly reason: string };
+
+/** A certificate in use, for metrics and the state. */
+export interface CertificateState {
+  readonly host: string;
+  readonly secret: string;
+  /** Milliseconds since 1970. */
+  readonly expires: number;
+}
+
+/**
+ * Which certificate a TLS client gets: by the lower-cased name that it asks for, then by `*.domain`, else the default one.
+ * A Secret that changes is in force for the next handshake; contexts are made when the first client asks for one.
+ */
+export class CertificateTable {
+  readonly #log: Logger;
+  readonly #default: SecureContext;
+  readonly #parsed = new WeakMap<SecretRecord, Parsed>();
+  readonly #contexts = new WeakMap<SecretRecord, SecureContext>();
+  readonly #warned = new Map<string, string>();
+  #table: RouteTable | undefined;
+
+  constructor(log: Logger, now: number) {
+    this.#log = log;
+    this.#default = createSecureContext(
+      selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS),
+    );
+  }
+
+  /** Takes the table and warns once of each Secret that an Ingress names and that cannot be used. */
+  apply(table: RouteTable): void {
+    const before = this.#table;
+    this.#table = table;
+    if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
+    for (const [host, ref] of table.certificates.entries()) {
+      const secret = table.snapshot.secrets.get(ref.secret);
+      if (before?.certificates.get(host) === ref && before.snapshot.secrets.get(ref.secret) === secret) continue;
+      this.#check(host, ref, secret);
+    }
+    for (const host of this.#warned.keys()) if (!table.certificates.has(host)) this.#warned.delete(host);
+  }
+
+  *states(): Generator<CertificateState> {
+    for (const [host, ref] of this.#table?.certificates.entries() ?? []) {
+      const secret = this.#table?.snapshot.secrets.get(ref.secret);
+      const parsed = secret && this.#parse(secret);
+      if (parsed?.kind === 'pair') yield { host, secret: ref.secret, expires: parsed.expires };
+    }
+  }
+
+  /** Never throws: a throw in an SNI callback ends the process (CVE-2026-21637). */
+  contextFor(servername: string): SecureContext {
+    try {
+      return this.#lookup(servername.toLowerCase()) ?? this.#default;
+    } catch (error) {
+      this.#log.warn('a certificate could not be loaded; the default certificate is served', {
+        host: JSON.stringify(servername),
+        error: error instanceof Error ? error.message : String(error),
+      });
+      return this.#default;
+    }
+  }
+
+  #lookup(name: string): SecureContext | undefined {
+    const host = name.endsWith('.') ? name.slice(0, -1) : name;
+    const dot = host.indexOf('.');
+    const exact = this.#contextOf(host);
+    return exact ?? (dot > 0 ? this.#contextOf(`*${host.slice(dot)}`) : undefined);
+  }
+
+  #contextOf(host: string): SecureContext | undefined {
+    const ref = this.#table?.certificates.get(host);
+    const secret = ref && this.#table?.snapshot.secrets.get(ref.secret);
+    if (!secret) return undefined;
+    const known = this.#contexts.get(secret);
+    if (known) return known;
+    const parsed = this.#parse(secret);
+    if (parsed.kind === 'bad') return undefined;
+    const context = createSecureContext(parsed.pair);
+    this.#contexts.set(secret, context);
+    return context;
+  }
+
+  #parse(secret: SecretRecord): Parsed {
+    const known = this.#parsed.get(secret);
+    if (known) return known;
+    const parsed = parsePair(secret);
+    this.#parsed.set(secret, parsed);
+    return parsed;
+  }
+
+  #check(host: string, ref: CertificateRef, secret: SecretRecord | undefined): void {
+    const parsed = secret ? this.#parse(secret) : { kind: 'bad' as const, reason: 'it does not exist' };
+    if (parsed.kind === 'pair') {
+      this.#warned.delete(host);
+      return;
+    }
+    const text = `${ref.ingress} ${ref.secret} ${parsed.reason}`;
+    if (this.#warned.get(host) === text) return;
+    this.#warned.set(host, text);
+    this.#log.warn('the TLS Secret of an Ingress cannot be used, so its host gets the default certificate', {
+      ingress: ref.ingress,
+      secret: ref.secret,
+      host,
+      reason: parsed.reason,
+      mend: 'give the Secret type kubernetes.io/tls with tls.crt and tls.key in PEM that belong together',
+    });
+  }
+}
+
+/** Options of a TLS listener: versions 1.2 and 1.3, HTTP/1.1, certificates by name. */
+export function tlsOptions(certificates: CertificateTable): TlsOptions {
+  return {
+    minVersion: 'TLSv1.2',
+    ALPNProtocols: ['http/1.1'],
+    handshakeTimeout: 60_000,
+    // The context of a client that names no host: the default one, by the same door.
+    SNICallback: (servername, done) => done(null, certificates.contextFor(servername)),
+  };
+}
+
+function parsePair(secret: SecretRecord): Parsed {
+  const cert = secret.data.get('tls.crt');
+  const key = secret.data.get('tls.key');
+  if (!cert || !key) return { kind: 'bad', reason: `it has no ${cert ? 'tls.key' : 'tls.crt'}` };
+  try {
+    const parsed = new X509Certificate(cert);
+    if (!parsed.checkPrivateKey(createPrivateKey(key)))
+      return { kind: 'bad', reason: 'tls.key is not the key of tls.crt' };
+    return { kind: 'pair', pair: { cert, key }, expires: parsed.validToDate.getTime() };
+  } catch (error) {
+    return {
+      kind: 'bad',
+      reason: `tls.crt or tls.key is malformed (${error instanceof Error ? error.message : String(error)})`,
+    };
+  }
+}

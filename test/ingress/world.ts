@@ -1,0 +1,191 @@
+// A small builder of Snapshots as the resolver makes them, for tests of the Ingress plane.
+
+import { parseIp, type Ip } from '../../src/lib/ip.ts';
+import { PersistentMap } from '../../src/lib/persistent-map.ts';
+import { toPort, type Port } from '../../src/lib/port.ts';
+import type {
+  IngressBackend,
+  IngressClassRecord,
+  IngressRecord,
+  IngressTls,
+  PathType,
+  SecretRecord,
+  ServiceRecord,
+} from '../../src/model/records.ts';
+import type { Endpoint, ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
+
+export function ip(text: string): Ip {
+  const parsed = parseIp(text);
+  if (!parsed) throw new Error(`not an address: ${text}`);
+  return parsed;
+}
+
+export function port(value: number): Port {
+  const parsed = toPort(value);
+  if (!parsed) throw new Error(`not a port: ${value}`);
+  return parsed;
+}
+
+/** `address:port`. */
+export function endpoint(text: string): Endpoint {
+  const colon = text.lastIndexOf(':');
+  return {
+    ip: ip(text.slice(0, colon)),
+    port: port(Number(text.slice(colon + 1))),
+    local: true,
+    ready: true,
+    serving: true,
+    terminating: false,
+    nodeName: undefined,
+    zone: undefined,
+    podName: undefined,
+  };
+}
+
+export interface ServiceSpec {
+  readonly name: string;
+  readonly namespace?: string;
+  readonly portNumber?: number;
+  readonly portName?: string;
+  readonly externalName?: string;
+  /** `address:port` each. */
+  readonly endpoints?: readonly string[];
+}
+
+export function service(spec: ServiceSpec): ResolvedService {
+  const namespace = spec.namespace ?? 'default';
+  const number = port(spec.portNumber ?? 80);
+  const name = spec.portName ?? '';
+  const record: ServiceRecord = {
+    namespace,
+    name: spec.name,
+    type: spec.externalName === undefined ? 'ClusterIP' : 'ExternalName',
+    clusterIPs: [],
+    headless: false,
+    externalName: spec.externalName,
+    externalIPs: [],
+    loadBalancerIPs: [],
+    sourceRanges: [],
+    ports: [{ name, protocol: 'TCP', port: number, nodePort: undefined }],
+    affinityTimeoutSeconds: undefined,
+    internalTrafficPolicy: 'Cluster',
+    externalTrafficPolicy: 'Cluster',
+    healthCheckNodePort: undefined,
+    proxyName: undefined,
+  };
+  const endpoints = (spec.endpoints ?? []).map(endpoint);
+  const resolved: ResolvedPort = {
+    key: `${namespace}/${spec.name}/TCP/IPv4` as ServicePortKey,
+    name,
+    protocol: 'TCP',
+    family: 4,
+    port: number,
+    nodePort: undefined,
+    clusterIP: undefined,
+    externalIPs: [],
+    loadBalancerIPs: [],
+    sourceRanges: undefined,
+    affinityTimeoutSeconds: undefined,
+    internalTrafficPolicy: 'Cluster',
+    externalTrafficPolicy: 'Cluster',
+    healthCheckNodePort: undefined,
+    externallyReachable: false,
+    topology: 'none',
+    cluster: { kind: 'used', endpoints, leftOut: [], terminatingFallback: false },
+    local: { kind: 'unused' },
+    hasEndpoints: endpoints.length > 0,
+  };
+  return {
+    key: `${namespace}/${spec.name}`,
+    record,
+    carried: { kind: 'carried' },
+    ports: spec.externalName === undefined ? [resolved] : [],
+    members: [],
+  };
+}
+
+export interface PathSpec {
+  readonly path?: string;
+  readonly pathType?: PathType;
+  readonly service: string;
+  /** A number or a name. */
+  readonly port?: number | string;
+}
+
+export interface IngressSpec {
+  readonly name: string;
+  readonly namespace?: string;
+  readonly createdAt?: number;
+  readonly className?: string;
+  readonly classAnnotation?: string;
+  readonly defaultBackend?: PathSpec;
+  readonly rules?: readonly { readonly host?: string; readonly paths: readonly PathSpec[] }[];
+  readonly tls?: readonly IngressTls[];
+}
+
+export function ingress(spec: IngressSpec): IngressRecord {
+  return {
+    namespace: spec.namespace ?? 'default',
+    name: spec.name,
+    createdAt: spec.createdAt ?? 0,
+    className: spec.className,
+    classAnnotation: spec.classAnnotation,
+    defaultBackend: spec.defaultBackend && backend(spec.defaultBackend),
+    rules: (spec.rules ?? []).map((rule) => ({
+      host: rule.host,
+      paths: rule.paths.map((path) => ({
+        path: path.path ?? '/',
+        pathType: path.pathType ?? 'Prefix',
+        backend: backend(path),
+      })),
+    })),
+    tls: spec.tls ?? [],
+  };
+}
+
+export function tlsSecret(name: string, cert: string, key: string): SecretRecord {
+  const data = new Map([
+    ['tls.crt', cert],
+    ['tls.key', key],
+  ]);
+  return { namespace: 'default', name, type: 'kubernetes.io/tls', data };
+}
+
+export interface World {
+  readonly ingresses?: readonly IngressRecord[];
+  readonly services?: readonly ResolvedService[];
+  readonly secrets?: readonly SecretRecord[];
+  readonly classes?: readonly IngressClassRecord[];
+}
+
+/** A Snapshot of the world; of `before` only what differs by reference is replaced. */
+export function snapshot(world: World, before?: Snapshot): Snapshot {
+  const map = <V>(old: PersistentMap<V> | undefined, list: readonly V[] | undefined, key: (value: V) => string) => {
+    if (list === undefined) return old ?? PersistentMap.empty<V>();
+    const next = new Map<string, V | undefined>();
+    for (const name of old?.keys() ?? []) next.set(name, undefined);
+    for (const value of list) next.set(key(value), value);
+    return (old ?? PersistentMap.empty<V>()).with(next);
+  };
+  const named = (value: { readonly namespace: string; readonly name: string }) => `${value.namespace}/${value.name}`;
+  return {
+    revision: (before?.revision ?? 0) + 1,
+    node: { name: 'node-a', ips: [], zone: undefined, podCIDRs: [] },
+    services: map(before?.services, world.services, (value) => value.key),
+    namespaces: PersistentMap.empty(),
+    pods: PersistentMap.empty(),
+    ingresses: map(before?.ingresses, world.ingresses, named),
+    ingressClasses: map(before?.ingressClasses, world.classes, (value) => value.name),
+    secrets: map(before?.secrets, world.secrets, named),
+    configMaps: PersistentMap.empty(),
+  };
+}
+
+function backend(spec: PathSpec): IngressBackend {
+  const given = spec.port ?? 80;
+  return {
+    kind: 'service',
+    service: spec.service,
+    port: typeof given === 'number' ? { kind: 'number', number: port(given) } : { kind: 'name', name: given },
+  };
+}
