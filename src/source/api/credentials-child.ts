@@ -1,0 +1,135 @@
+// Runs in a process of its own (see credentials.ts): takes one question, answers it, and ends.
+
+import { existsSync, readFileSync } from 'node:fs';
+import type { RequestOptions } from 'node:https';
+import { dirname, resolve } from 'node:path';
+import { bufferFromFileOrString, KubeConfig } from '@kubernetes/client-node';
+import { parse } from 'yaml';
+import type { CredentialsAnswer, CredentialsQuestion } from './credentials.ts';
+
+process.once('message', (question: CredentialsQuestion) => {
+  void answer(question).then((value) => process.send?.(value, () => process.disconnect()));
+});
+
+async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer> {
+  const config = new KubeConfig();
+  try {
+    if (question.kind === 'in-cluster') config.loadFromCluster(question.root);
+    else if (existsSync(question.file)) config.loadFromFile(question.file);
+    else return { kind: 'invalid', message: 'no such file: give the path of a kubeconfig with --kubeconfig' };
+  } catch (error) {
+    return {
+      kind: 'invalid',
+      message: `not a kubeconfig (${messageOf(error)}): check the file with kubectl config view`,
+    };
+  }
+  const cluster = config.getCurrentCluster();
+  if (!cluster) {
+    const context = config.getCurrentContext() as string | undefined;
+    const known = config.getContexts().map(({ name }) => name);
+    const message = context
+      ? `its current-context ${JSON.stringify(context)} leads to no cluster (contexts: ${known.join(', ') || 'none'})`
+      : 'it has no current-context';
+    return { kind: 'invalid', message: `${message}: set one with kubectl config use-context` };
+  }
+  if (cluster.proxyUrl) {
+    const message = `its cluster has proxy-url ${cluster.proxyUrl}, which is not supported: remove it, or name a server that can be reached directly`;
+    return { kind: 'invalid', message };
+  }
+  const user = config.getCurrentUser();
+  let tokenFile: string | undefined;
+  let token: string | undefined;
+  let caPem: string | undefined;
+  const options: RequestOptions = {};
+  try {
+    // The library makes an agent as well, and refuses to for http:// unless told to skip TLS; we only want the rest.
+    const plain = cluster.server.startsWith('http:');
+    if (plain) Object.assign(cluster, { skipTLSVerify: true });
+    await config.applyToHTTPSOptions(options);
+    // The library leaves the CA out for a context without a user.
+    caPem = pemOf(bufferFromFileOrString(cluster.caFile, cluster.caData));
+    tokenFile = tokenFileOf(question, user?.name, user?.authProvider);
+    token = user?.token || tokenFile === undefined ? bearerOf(options) : readFileSync(tokenFile, 'utf8').trim();
+  } catch (error) {
+    return { kind: 'failed', message: `the credentials cannot be resolved: ${messageOf(error).trim()}` };
+  }
+  return {
+    kind: 'credentials',
+    credentials: {
+      server: cluster.server,
+      caPem,
+      certPem: pemOf(options.cert),
+      keyPem: pemOf(options.key),
+      token,
+      tokenFile: user?.token ? undefined : tokenFile,
+      username: user?.username || undefined,
+      password: user?.password || undefined,
+      impersonateUser: user?.impersonateUser || undefined,
+      serverName: cluster.tlsServerName || undefined,
+      skipTlsVerify: cluster.skipTLSVerify,
+      expiresAt: pluginExpiry(config) ?? jwtExpiry(token),
+    },
+  };
+}
+
+/**
+ * The file that holds the token. The library knows that of a service account, but not the `tokenFile` of a kubeconfig,
+ * which is what kubeadm writes for kube-proxy; so that is read here.
+ */
+function tokenFileOf(question: CredentialsQuestion, user: string | undefined, provider: unknown): string | undefined {
+  if (field(provider, 'name') === 'tokenFile') return textField(field(provider, 'config'), 'tokenFile');
+  if (question.kind !== 'kubeconfig' || user === undefined) return undefined;
+  const users = field(parse(readFileSync(question.file, 'utf8')), 'users');
+  const entry: unknown = Array.isArray(users) ? users.find((item) => textField(item, 'name') === user) : undefined;
+  const file = textField(field(entry, 'user'), 'tokenFile');
+  return file === undefined ? undefined : resolve(dirname(question.file), file);
+}
+
+function bearerOf(options: RequestOptions): string | undefined {
+  const headers: unknown = options.headers;
+  return textField(headers, 'Authorization')?.replace(/^Bearer /, '');
+}
+
+function pemOf(value: unknown): string | undefined {
+  if (typeof value === 'string') return value;
+  return value instanceof Uint8Array ? Buffer.from(value).toString('utf8') : undefined;
+}
+
+/** `status.expirationTimestamp` of an exec plugin's answer, which the library keeps to itself. */
+function pluginExpiry(config: KubeConfig): number | undefined {
+  const authenticators: unknown = Reflect.get(config, 'authenticators');
+  for (const authenticator of Array.isArray(authenticators) ? authenticators : []) {
+    const cache = field(authenticator, 'tokenCache');
+    for (const credential of typeof cache === 'object' && cache !== null ? Object.values(cache) : []) {
+      const time = Date.parse(textField(field(credential, 'status'), 'expirationTimestamp') ?? '');
+      if (!Number.isNaN(time)) return time;
+    }
+  }
+  return undefined;
+}
+
+/** `exp` of a token that is a JWT (RFC 7519 section 4.1.4). */
+function jwtExpiry(token: string | undefined): number | undefined {
+  const payload = token?.split('.')[1];
+  if (payload === undefined) return undefined;
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
+    const seconds = field(claims, 'exp');
+    return typeof seconds === 'number' ? seconds * 1000 : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function field(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
+}
+
+function textField(value: unknown, name: string): string | undefined {
+  const found = field(value, name);
+  return typeof found === 'string' ? found : undefined;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,204 @@
+// Keeps one collection of the API server mirrored: list, then watch from there, for ever.
+
+import { backoffDelay, type BackoffOptions } from '../../lib/backoff.ts';
+import type { ObjectKey } from '../../model/records.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Kind, RecordOfKind } from '../store.ts';
+import type { ApiConnection } from './connection.ts';
+import { describeFailure, type ApiFailure } from './failure.ts';
+import { listCollection } from './list.ts';
+import { accessRule, type Resource, type Scope } from './resource.ts';
+import type { SourceMetrics } from './source-metrics.ts';
+import { watchCollection } from './watch.ts';
+
+/** Where the records go. */
+export interface ReflectorSink<K extends Kind> {
+  /** Everything there is; called after each list. */
+  replace(entries: ReadonlyMap<ObjectKey, RecordOfKind[K]>): void;
+  apply(key: ObjectKey, record: RecordOfKind[K] | undefined): void;
+  batch(change: () => void): void;
+}
+
+export interface ReflectorOptions<K extends Kind> {
+  readonly resource: Resource<K>;
+  readonly scope: Scope;
+  readonly sink: ReflectorSink<K>;
+  readonly connection: ApiConnection;
+  /** A server that does not have the resource is taken as having none of it, and asked again now and then. */
+  readonly optional: boolean;
+  readonly clock: Clock;
+  /** A number in [0, 1). */
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly metrics: SourceMetrics;
+  readonly signal: AbortSignal;
+}
+
+/** As client-go's reflector. */
+const BACKOFF: BackoffOptions = { initial: 800, max: 30_000 };
+/** As client-go: between five and ten minutes, so that watches do not all end together. */
+const WATCH_SECONDS = 300;
+/** How long a resource that is not served is left alone. */
+const NOT_SERVED_MS = 300_000;
+/** A watch that ends sooner and brings nothing counts as failed, or it would be asked for in a circle. */
+const SHORTEST_WATCH_MS = 1000;
+/** After so many refusals of a watch in a row its version may be the reason: list again. */
+const REFUSALS_BEFORE_LIST = 3;
+
+/** Runs until the signal; never rejects but for a bug. */
+export async function reflect<K extends Kind>(options: ReflectorOptions<K>): Promise<void> {
+  await new Reflector(options).run();
+}
+
+class Reflector<K extends Kind> {
+  readonly #options: ReflectorOptions<K>;
+  /** In a row, for the backoff. */
+  #failures = 0;
+  #refusals = 0;
+  #told: string | undefined;
+
+  constructor(options: ReflectorOptions<K>) {
+    this.#options = options;
+  }
+
+  async run(): Promise<void> {
+    const { signal } = this.#options;
+    let resourceVersion: string | undefined;
+    while (!signal.aborted) {
+      resourceVersion = resourceVersion === undefined ? await this.#list() : await this.#watch(resourceVersion);
+    }
+  }
+
+  /** The version to watch from, or undefined to list again. */
+  async #list(): Promise<string | undefined> {
+    const { connection, resource, scope, signal, sink, log, metrics, clock } = this.#options;
+    const started = clock.monotonic();
+    const listed = await listCollection(resource, { connection, scope, clock, signal });
+    if (signal.aborted) return undefined;
+    metrics.lists.add(1, { kind: resource.kind, result: listed.kind });
+    if (listed.kind === 'listed') {
+      this.#recovered();
+      for (const notice of listed.notices) log.warn(`${resource.kind} ${notice}`);
+      sink.batch(() => sink.replace(listed.entries));
+      log.debug('listed', {
+        kind: resource.kind,
+        name: scope.name,
+        objects: listed.entries.size,
+        ms: Math.round(clock.monotonic() - started),
+      });
+      return listed.resourceVersion;
+    }
+    if (listed.kind === 'not-served' && this.#options.optional) {
+      this.#tell(`${resource.plural} are not served by this API server; going on without`, 'info');
+      sink.replace(new Map());
+      await clock.sleep(NOT_SERVED_MS, signal);
+      return undefined;
+    }
+    await this.#backOff(listed, 'list');
+    return undefined;
+  }
+
+  /** The version to go on from, or undefined to list again. */
+  async #watch(from: string): Promise<string | undefined> {
+    const { connection, resource, scope, signal, clock, random, metrics, log, sink } = this.#options;
+    const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + random()));
+    const started = clock.monotonic();
+    const { resourceVersion, events, end } = await watchCollection(
+      resource,
+      {
+        batch: (change) => sink.batch(change),
+        apply: (type, key, record, notices) => {
+          metrics.events.add(1, { kind: resource.kind, type });
+          for (const notice of notices) log.warn(`${resource.kind} ${key}: ${notice}`);
+          sink.apply(key, record);
+        },
+        mark: () => metrics.events.add(1, { kind: resource.kind, type: 'BOOKMARK' }),
+      },
+      { connection, scope, resourceVersion: from, timeoutSeconds, clock, signal },
+    );
+    if (signal.aborted) return undefined;
+    metrics.watches.add(1, { kind: resource.kind, result: end.kind });
+    if (events > 0) this.#recovered();
+    switch (end.kind) {
+      case 'ended': {
+        const elapsed = clock.monotonic() - started;
+        if (events === 0 && elapsed < SHORTEST_WATCH_MS) {
+          await this.#backOff({ kind: 'unreachable', message: 'the watch ended at once' }, 'watch');
+          return resourceVersion;
+        }
+        // Bookmarks come about once a minute and before the end. A watch that was silent for all its time may be one
+        // from a version that this server has not reached (restored from a backup): only a list can tell.
+        return events === 0 && elapsed >= timeoutSeconds * 900 ? undefined : resourceVersion;
+      }
+      case 'expired':
+        log.info('the watch fell behind; listing again', { kind: resource.kind });
+        return undefined;
+      case 'refused':
+        this.#refusals++;
+        break;
+      case 'aborted':
+      case 'forbidden':
+      case 'unauthorized':
+      case 'not-served':
+      case 'unreachable':
+        break;
+    }
+    await this.#backOff(end, 'watch');
+    // What is gone is found out by listing; so is a version that a watch is refused for.
+    const again = end.kind === 'not-served' || this.#refusals >= REFUSALS_BEFORE_LIST;
+    if (again) this.#refusals = 0;
+    return again ? undefined : resourceVersion;
+  }
+
+  async #backOff(failure: ApiFailure, verb: 'list' | 'watch'): Promise<void> {
+    const { clock, random, signal } = this.#options;
+    if (failure.kind === 'aborted') return;
+    this.#failures++;
+    // A watch that breaks off once is everyday life: a server that restarts, a connection that was idle.
+    if (verb === 'list' || this.#failures > 1 || failure.kind !== 'unreachable') this.#complain(failure, verb);
+    const wait = backoffDelay(BACKOFF, this.#failures, random());
+    const asked = failure.kind === 'refused' ? (failure.retryAfterMs ?? 0) : 0;
+    await clock.sleep(Math.max(wait, asked), signal);
+  }
+
+  #complain(failure: ApiFailure, verb: 'list' | 'watch'): void {
+    const { resource, connection, log } = this.#options;
+    const what = `cannot ${verb} ${resource.plural} at ${connection.server}`;
+    const reason = describeFailure(failure);
+    switch (failure.kind) {
+      case 'forbidden':
+        this.#tell(`${what}: ${reason}: grant this account a rule ${accessRule(resource)}`, 'error');
+        return;
+      case 'unauthorized':
+        this.#tell(
+          `${what}: the credentials are refused (${reason}): check the kubeconfig or the service account`,
+          'error',
+        );
+        return;
+      case 'unreachable':
+        this.#tell(`${what}: ${reason}: is the API server running, and is its address right? Trying again`, 'warn');
+        return;
+      case 'not-served':
+      case 'refused':
+      case 'expired':
+      case 'aborted':
+        log.warn(`${what}: ${reason}; trying again`);
+    }
+  }
+
+  /** Once, until it works again or fails for another reason. */
+  #tell(message: string, level: 'info' | 'warn' | 'error'): void {
+    if (this.#told === message) return;
+    this.#told = message;
+    this.#options.log[level](message);
+  }
+
+  #recovered(): void {
+    const { log, resource, connection } = this.#options;
+    if (this.#told !== undefined) log.info(`reading ${resource.plural} from ${connection.server} works again`);
+    this.#told = undefined;
+    this.#failures = 0;
+    this.#refusals = 0;
+  }
+}

@@ -1,0 +1,179 @@
+// The API server as a source: each kind mirrored into the store.
+
+import type { ObjectKey } from '../../model/records.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { Metrics } from '../../observe/metrics.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Files } from '../../system/files.ts';
+import type { Kind, Store } from '../store.ts';
+import { openApiConnection, type ApiConnection } from './connection.ts';
+import type { ApiTarget, ReadCredentials } from './credentials.ts';
+import { reflect, type ReflectorSink } from './reflector.ts';
+import { RESOURCES, type Scope } from './resource.ts';
+import { createSourceMetrics, type SourceMetrics } from './source-metrics.ts';
+
+/** Kinds that are read by name only: nobody should have to grant a proxy every Secret of a cluster. */
+export type NamedKind = 'secrets' | 'configMaps';
+
+/** A kind that is mirrored whole, or as far as `scope` says. */
+export interface WantedKind {
+  readonly kind: Exclude<Kind, NamedKind>;
+  readonly scope?: Scope;
+  /** A server that does not serve it is taken as having none. */
+  readonly optional?: boolean;
+}
+
+export interface ApiSourceOptions {
+  readonly target: ApiTarget;
+  readonly kinds: readonly WantedKind[];
+  readonly store: Store;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  /** A number in [0, 1). */
+  readonly random: () => number;
+  readonly files: Files;
+  readonly userAgent?: string;
+  readonly readCredentials?: ReadCredentials;
+}
+
+export interface ApiSource {
+  /** For requests of our own (status, leases, events), with the same credentials. */
+  readonly connection: ApiConnection;
+  /** Makes these (`namespace/name`) the only objects of the kind that are read; those left out leave the store. */
+  watchNamed(kind: NamedKind, keys: Iterable<ObjectKey>): void;
+  /** Resolves when every kind, and every object named so far, has been read once. */
+  synced(): Promise<void>;
+  /** Ends every watch. Resolves when nothing of it runs any more. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Resolves once the credentials are there and the reading has begun; it does not wait for the server, which may not
+ * be there yet. Throws a SourceError when there is no server to read from or no usable credentials.
+ */
+export async function startApiSource(options: ApiSourceOptions): Promise<ApiSource> {
+  const { target, clock, log, files, readCredentials, userAgent } = options;
+  const connection = await openApiConnection({
+    target,
+    clock,
+    log,
+    files,
+    ...(readCredentials ? { readCredentials } : {}),
+    ...(userAgent === undefined ? {} : { userAgent }),
+  });
+  return new Mirror(options, connection);
+}
+
+interface NamedWatch {
+  readonly stopping: AbortController;
+  readonly running: Promise<void>;
+  /** Settled when the object has been read once, or is no longer asked for. */
+  readonly read: Promise<void>;
+}
+
+class Mirror implements ApiSource {
+  readonly connection: ApiConnection;
+  readonly #options: ApiSourceOptions;
+  readonly #metrics: SourceMetrics;
+  readonly #stopping = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #named: { readonly [K in NamedKind]: Map<ObjectKey, NamedWatch> } = {
+    secrets: new Map(),
+    configMaps: new Map(),
+  };
+
+  constructor(options: ApiSourceOptions, connection: ApiConnection) {
+    this.#options = options;
+    this.connection = connection;
+    this.#metrics = createSourceMetrics(options.metrics);
+    for (const wanted of options.kinds) this.#start(wanted);
+  }
+
+  watchNamed(kind: NamedKind, keys: Iterable<ObjectKey>): void {
+    if (this.#stopping.signal.aborted) return;
+    const watches = this.#named[kind];
+    const wanted = new Set(keys);
+    for (const [key, watch] of watches) {
+      if (wanted.has(key)) continue;
+      watches.delete(key);
+      watch.stopping.abort();
+      this.#options.store.apply(kind, key, undefined);
+    }
+    for (const key of wanted) if (!watches.has(key)) watches.set(key, this.#startNamed(kind, key));
+    void Promise.all([...watches.values()].map(({ read }) => read)).then(() => this.#options.store.markSynced(kind));
+  }
+
+  async synced(): Promise<void> {
+    const { store, kinds } = this.#options;
+    const named = Object.values(this.#named).flatMap((watches) => [...watches.values()].map(({ read }) => read));
+    await Promise.all([...kinds.map(({ kind }) => store.synced(kind)), ...named]);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all(this.#running);
+    this.connection.close();
+  }
+
+  #start({ kind, scope, optional }: WantedKind): void {
+    const { store } = this.#options;
+    const sink: ReflectorSink<typeof kind> = {
+      replace: (entries) => store.replace(kind, entries),
+      apply: (key, record) => store.apply(kind, key, record),
+      batch: (change) => store.batch(change),
+    };
+    void this.#track(this.#reflect<typeof kind>(kind, sink, scope ?? {}, optional ?? false, this.#stopping.signal));
+  }
+
+  #startNamed(kind: NamedKind, key: ObjectKey): NamedWatch {
+    const { store } = this.#options;
+    const stopping = new AbortController();
+    const signal = AbortSignal.any([stopping.signal, this.#stopping.signal]);
+    const slash = key.indexOf('/');
+    const scope = { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
+    const { promise: read, resolve } = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    const sink: ReflectorSink<NamedKind> = {
+      replace: (entries) => {
+        if (!signal.aborted) store.apply(kind, key, entries.get(key));
+        resolve();
+      },
+      apply: (own, record) => {
+        if (!signal.aborted && own === key) store.apply(kind, key, record);
+      },
+      batch: (change) => store.batch(change),
+    };
+    const running = this.#track(this.#reflect<NamedKind>(kind, sink, scope, false, signal));
+    return { stopping, running, read };
+  }
+
+  #reflect<K extends Kind>(
+    kind: K,
+    sink: ReflectorSink<K>,
+    scope: Scope,
+    optional: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, random, log } = this.#options;
+    return reflect<K>({
+      resource: RESOURCES[kind],
+      scope,
+      sink,
+      connection: this.connection,
+      optional,
+      clock,
+      random,
+      log,
+      metrics: this.#metrics,
+      signal,
+    });
+  }
+
+  /** A reflector ends only when it is stopped; what it throws is a bug, and not to be hidden. */
+  #track(task: Promise<void>): Promise<void> {
+    this.#running.add(task);
+    void task.finally(() => this.#running.delete(task));
+    return task;
+  }
+}
