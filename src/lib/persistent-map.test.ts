@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { PersistentMap } from './persistent-map.ts';
 
@@ -11,7 +11,8 @@ test('behaves as a plain map does, and leaves the older version as it was', () =
       const after = before.with(second);
       const plain = new Map<string, number>();
       const apply = (list: typeof first): void => {
-        for (const [key, value] of list) if (value === undefined) plain.delete(key);
+        for (const [key, value] of list)
+          if (value === undefined) plain.delete(key);
           else plain.set(key, value);
       };
       apply(first);

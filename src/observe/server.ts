@@ -25,10 +25,7 @@ export type Routes = ReadonlyMap<string, Route>;
 /** The routes of metrics: `/metrics`. */
 export function metricsRoutes(metrics: Metrics): Routes {
   return new Map([
-    [
-      '/metrics',
-      async () => ({ status: 200, contentType: METRICS_CONTENT_TYPE, body: await metrics.text() }),
-    ],
+    ['/metrics', async () => ({ status: 200, contentType: METRICS_CONTENT_TYPE, body: await metrics.text() })],
   ]);
 }
 
@@ -54,6 +51,12 @@ export function jsonRoute(path: string, value: () => unknown): Routes {
   return new Map([
     [path, () => ({ status: 200, contentType: 'application/json', body: `${JSON.stringify(value(), null, 2)}\n` })],
   ]);
+}
+
+/** One of the routes alone, at another path: CoreDNS calls them `/health` and `/ready`. */
+export function renamedRoute(routes: Routes, from: string, to: string): Routes {
+  const route = routes.get(from);
+  return new Map(route ? [[to, route]] : []);
 }
 
 /** One endpoint of one role: where it listens, what it answers, and the flag that moves it elsewhere. */

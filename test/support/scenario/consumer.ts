@@ -9,9 +9,17 @@ export interface Consumer {
   readonly reads: readonly TableKind[];
   /** Why it cannot run here; undefined when it can. */
   readonly missing: () => string | undefined;
-  /** All states are known at the start, so that a world can be built for them. */
-  readonly start: (scenario: Scenario, states: readonly State[]) => Promise<Running>;
+  readonly run: (scenario: Scenario) => Promise<ScenarioResult>;
 }
+
+export interface ScenarioResult {
+  readonly checked: number;
+  /** `file:line: consumer: what is wrong`. */
+  readonly failures: readonly string[];
+}
+
+/** Begins a run. All states are known at the start, so that a world can be built for them. */
+export type Start = (scenario: Scenario, states: readonly State[]) => Promise<Running>;
 
 export interface Running {
   update(state: State): Promise<void>;

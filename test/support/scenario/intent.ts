@@ -1,27 +1,30 @@
 import type { Snapshot } from '../../../src/model/snapshot.ts';
 import { FrontendIndex, judge, type Verdict } from '../../../src/rules/packet.ts';
-import { setDifference, type Consumer } from './consumer.ts';
+import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { endpointText, expectedPacket, type ExpectedPacket } from './expect.ts';
+import { walk } from './run.ts';
 import { NODE_VIEW } from './world.ts';
+
+const start: Start = async ({ file }) => {
+  let index: FrontendIndex | undefined;
+  return {
+    update: async ({ snapshot }) => void (index = new FrontendIndex(snapshot)),
+    check: async (_kind, row) => {
+      const expected = expectedPacket(file, row);
+      return index && compareVerdict(expected, judge(expected.packet, index, NODE_VIEW));
+    },
+    nothingRemains: async (empty: Snapshot) =>
+      [...empty.services.values()].some(({ ports }) => ports.length > 0) ? 'frontends remain' : undefined,
+    stop: async () => {},
+  };
+};
 
 /** Holds `packets` tables against the pure judgement that all backends have to bring about. */
 export const intentConsumer: Consumer = {
   name: 'intent',
   reads: ['packets'],
   missing: () => undefined,
-  start: async ({ file }) => {
-    let index: FrontendIndex | undefined;
-    return {
-      update: async ({ snapshot }) => void (index = new FrontendIndex(snapshot)),
-      check: async (_kind, row) => {
-        const expected = expectedPacket(file, row);
-        return index && compareVerdict(expected, judge(expected.packet, index, NODE_VIEW));
-      },
-      nothingRemains: async (empty: Snapshot) =>
-        [...empty.services.values()].some(({ ports }) => ports.length > 0) ? 'frontends remain' : undefined,
-      stop: async () => {},
-    };
-  },
+  run: (scenario) => walk(scenario, intentConsumer, start),
 };
 
 function compareVerdict(expected: ExpectedPacket, verdict: Verdict): string | undefined {

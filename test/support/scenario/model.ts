@@ -1,30 +1,32 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ResolvedPort, ResolvedService, Snapshot } from '../../../src/model/snapshot.ts';
 import { externalAction, internalAction, type Action } from '../../../src/rules/intent.ts';
-import { setDifference, type Consumer } from './consumer.ts';
+import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { endpointList, endpointText, isNothing } from './expect.ts';
 import type { Row } from './parse.ts';
+import { walk } from './run.ts';
+
+const start: Start = async () => {
+  let snapshot: Snapshot | undefined;
+  return {
+    update: async (state) => {
+      snapshot = state.snapshot;
+      const increments = Object.fromEntries(state.snapshot.services.entries());
+      const full = Object.fromEntries(state.full.services.entries());
+      if (!isDeepStrictEqual(increments, full)) throw new Error('the increment differs from a full resolution');
+    },
+    check: async (kind, row) => (kind === 'services' && snapshot ? checkRow(snapshot, row) : undefined),
+    nothingRemains: async (empty) => (empty.services.size === 0 ? undefined : `${empty.services.size} Services remain`),
+    stop: async () => {},
+  };
+};
 
 /** Holds `services` tables against the resolver, and each increment against a full resolution. */
 export const modelConsumer: Consumer = {
   name: 'model',
   reads: ['services', 'packets', 'dns', 'http'],
   missing: () => undefined,
-  start: async () => {
-    let snapshot: Snapshot | undefined;
-    return {
-      update: async (state) => {
-        snapshot = state.snapshot;
-        const increments = Object.fromEntries(state.snapshot.services.entries());
-        const full = Object.fromEntries(state.full.services.entries());
-        if (!isDeepStrictEqual(increments, full)) throw new Error('the increment differs from a full resolution');
-      },
-      check: async (kind, row) => (kind === 'services' && snapshot ? checkRow(snapshot, row) : undefined),
-      nothingRemains: async (empty) =>
-        empty.services.size === 0 ? undefined : `${empty.services.size} Services remain`,
-      stop: async () => {},
-    };
-  },
+  run: (scenario) => walk(scenario, modelConsumer, start),
 };
 
 function checkRow(snapshot: Snapshot, row: Row): string | undefined {

@@ -1,25 +1,24 @@
-// Runs one scenario on one consumer.
+// Runs one scenario in this process.
 
-import type { Consumer } from './consumer.ts';
+import type { Consumer, ScenarioResult, Start } from './consumer.ts';
 import type { Scenario } from './parse.ts';
 import { statesOf } from './state.ts';
-
-export interface ScenarioResult {
-  readonly checked: number;
-  /** `file:line: consumer: what is wrong`. */
-  readonly failures: readonly string[];
-}
 
 /** Whether the scenario says anything that the consumer reads. */
 export function concerns(scenario: Scenario, consumer: Consumer): boolean {
   return scenario.steps.some(({ tables }) => tables.some(({ kind }) => consumer.reads.includes(kind)));
 }
 
-export async function runScenario(scenario: Scenario, consumer: Consumer): Promise<ScenarioResult> {
+/** Walks the steps: each is brought into force, and then every row of the tables that are read is held against it. */
+export async function walk(
+  scenario: Scenario,
+  consumer: Pick<Consumer, 'name' | 'reads'>,
+  start: Start,
+): Promise<ScenarioResult> {
   const { steps, empty } = statesOf(scenario);
   const failures: string[] = [];
   let checked = 0;
-  const running = await consumer.start(scenario, steps);
+  const running = await start(scenario, steps);
   try {
     for (const state of steps) {
       await running.update(state);

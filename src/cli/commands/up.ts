@@ -1,0 +1,45 @@
+// `fairlead up`: all three planes in one process, beside each other.
+
+import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { KINDS } from '../../source/store.ts';
+import { statusRoutes } from '../../status/page.ts';
+import type { Arguments } from '../args.ts';
+import { createRunningContext } from '../context.ts';
+import { runHouse } from '../house.ts';
+import { dnsPlane, ingressPlane, rulesPlane } from '../planes.ts';
+import { listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
+import { chooseSource, manifestDirs } from '../source-choice.ts';
+
+export function up(args: Arguments): Promise<number> {
+  const context = createRunningContext(args);
+  return runHouse({
+    context,
+    nodeName: nodeName(args, context.hostname),
+    source: chooseSource(args, context),
+    kinds: KINDS.filter((kind) => kind !== 'pods' && kind !== 'configMaps'),
+    planes: [
+      rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true }),
+      dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])),
+      ingressPlane(args, context, {
+        http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
+        https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
+        sslRedirect: false,
+        watchIngressWithoutClass: manifestDirs(args).length > 0,
+      }),
+    ],
+    endpoints: [
+      {
+        what: 'metrics, health and the status page',
+        listen: listenAddress(args, 'metrics-bind-address', '127.0.0.1:10249'),
+        flag: 'metrics-bind-address',
+        routes: ({ health, state }) => [
+          statusRoutes(state),
+          metricsRoutes(context.metrics),
+          healthRoutes(health),
+          jsonRoute('/state', state),
+        ],
+      },
+    ],
+    onPlaneFailure: 'together',
+  });
+}

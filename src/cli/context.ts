@@ -1,0 +1,44 @@
+// What every running command is given: the doors to the world, made once, here.
+
+import { hostname } from 'node:os';
+import { createLogger, type Logger } from '../observe/log.ts';
+import { createMetrics, type Metrics } from '../observe/metrics.ts';
+import { systemClock, type Clock } from '../system/clock.ts';
+import { systemExec, type Exec } from '../system/exec.ts';
+import { systemFiles, type Files } from '../system/files.ts';
+import type { Arguments } from './args.ts';
+import { logSettings } from './settings.ts';
+
+export interface Context {
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly exec: Exec;
+  readonly files: Files;
+  readonly random: () => number;
+  readonly hostname: string;
+  readonly out: (text: string) => void;
+}
+
+export interface RunningContext extends Context {
+  readonly metrics: Metrics;
+}
+
+export function createContext(args: Arguments): Context {
+  return {
+    log: createLogger({
+      ...logSettings(args),
+      write: (line) => void process.stderr.write(line),
+      now: () => systemClock.now(),
+    }),
+    clock: systemClock,
+    exec: systemExec,
+    files: systemFiles,
+    random: Math.random,
+    hostname: hostname(),
+    out: (text) => void process.stdout.write(text),
+  };
+}
+
+export function createRunningContext(args: Arguments): RunningContext {
+  return { ...createContext(args), metrics: createMetrics() };
+}

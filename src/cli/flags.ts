@@ -1,0 +1,254 @@
+// Every flag, once: its name, what it takes, which commands have it, and its line in the help.
+
+export const COMMANDS = ['up', 'proxy', 'dns', 'ingress', 'render', 'state', 'cleanup', 'version', 'help'] as const;
+export type Command = (typeof COMMANDS)[number];
+
+/** In the contract, not built yet: named, so that the refusal can say so. */
+export const COMMANDS_TO_COME = ['explain', 'trace', 'completion'] as const;
+
+export type FlagKind = 'text' | 'switch' | 'list';
+
+export interface Flag {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  /** `text` takes one value, the last one counts; `list` may be repeated or hold commas; `switch` is true, or `=false`. */
+  readonly kind: FlagKind;
+  readonly value?: string;
+  readonly help: string;
+  readonly commands: readonly Command[];
+  /** As the help prints it. What applies where none is given stands in `settings.ts`. */
+  readonly fallback?: string;
+}
+
+const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
+const SOURCE: readonly Command[] = [...RUN, 'render', 'state'];
+const RULES: readonly Command[] = ['up', 'proxy', 'render'];
+
+export const FLAGS: readonly Flag[] = [
+  {
+    name: 'manifests',
+    kind: 'list',
+    value: 'DIR',
+    help: 'read objects from a folder of manifests, and watch it; may be repeated',
+    commands: SOURCE,
+  },
+  {
+    name: 'kubeconfig',
+    kind: 'text',
+    value: 'FILE',
+    help: 'reach the API server as this file says; without it and without --manifests, in-cluster',
+    commands: RUN,
+  },
+  {
+    name: 'master',
+    kind: 'text',
+    value: 'URL',
+    help: 'address of the API server; overrides the one in the kubeconfig',
+    commands: RUN,
+  },
+  {
+    name: 'node-name',
+    aliases: ['hostname-override'],
+    kind: 'text',
+    value: 'NAME',
+    help: 'the Node that this machine is',
+    commands: SOURCE,
+    fallback: 'the host name',
+  },
+  {
+    name: 'mode',
+    aliases: ['proxy-mode'],
+    kind: 'text',
+    value: 'MODE',
+    help: 'auto, nftables or userspace (iptables and ipvs are not built yet)',
+    commands: RULES,
+    fallback: 'up: userspace; proxy: auto',
+  },
+  {
+    name: 'cluster-cidr',
+    kind: 'list',
+    value: 'CIDR',
+    help: "the cluster's Pod addresses, one range or one of each family; what comes from elsewhere to a ClusterIP is masqueraded",
+    commands: RULES,
+  },
+  {
+    name: 'masquerade-all',
+    kind: 'switch',
+    help: 'masquerade everything that goes to a ClusterIP',
+    commands: RULES,
+  },
+  {
+    name: 'nodeport-addresses',
+    kind: 'list',
+    value: 'CIDR',
+    help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
+    commands: RULES,
+    fallback: 'primary',
+  },
+  {
+    name: 'service-cluster-ip-range',
+    kind: 'list',
+    value: 'CIDR',
+    help: 'with --manifests: where ClusterIPs are taken from for Services that name none',
+    commands: SOURCE,
+    fallback: '127.96.0.0/16',
+  },
+  {
+    name: 'service-node-port-range',
+    kind: 'text',
+    value: 'FROM-TO',
+    help: 'with --manifests: where NodePorts are taken from for Services that name none',
+    commands: SOURCE,
+    fallback: '30000-32767',
+  },
+  {
+    name: 'cluster-domain',
+    kind: 'text',
+    value: 'NAME',
+    help: 'the DNS zone of the cluster',
+    commands: ['up', 'dns'],
+    fallback: 'cluster.local',
+  },
+  {
+    name: 'upstream',
+    kind: 'list',
+    value: 'IP[:PORT]',
+    help: 'ask these servers for names outside the cluster',
+    commands: ['up', 'dns'],
+    fallback: 'those of /etc/resolv.conf',
+  },
+  {
+    name: 'dns-bind-address',
+    kind: 'list',
+    value: 'IP:PORT',
+    help: 'where DNS answers; port 0 lets the kernel choose',
+    commands: ['up', 'dns'],
+    fallback: 'up: 127.0.0.1:1053; dns: 0.0.0.0:53 and [::]:53',
+  },
+  {
+    name: 'dns.port',
+    kind: 'text',
+    value: 'PORT',
+    help: 'DNS on this port of every address',
+    commands: ['dns'],
+    fallback: '53',
+  },
+  {
+    name: 'http-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where HTTP is accepted',
+    commands: ['up'],
+    fallback: '127.0.0.1:8080',
+  },
+  {
+    name: 'https-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where HTTPS is accepted',
+    commands: ['up'],
+    fallback: '127.0.0.1:8443',
+  },
+  { name: 'http-port', kind: 'text', value: 'PORT', help: 'port for HTTP', commands: ['ingress'], fallback: '80' },
+  { name: 'https-port', kind: 'text', value: 'PORT', help: 'port for HTTPS', commands: ['ingress'], fallback: '443' },
+  {
+    name: 'healthz-port',
+    kind: 'text',
+    value: 'PORT',
+    help: 'port of /metrics and /healthz',
+    commands: ['ingress'],
+    fallback: '10254',
+  },
+  {
+    name: 'ingress-class',
+    kind: 'text',
+    value: 'NAME',
+    help: 'take Ingresses whose annotation kubernetes.io/ingress.class has this value',
+    commands: ['up', 'ingress'],
+    fallback: 'nginx',
+  },
+  {
+    name: 'controller-class',
+    kind: 'text',
+    value: 'NAME',
+    help: 'take Ingresses whose IngressClass has this controller',
+    commands: ['up', 'ingress'],
+    fallback: 'k8s.io/ingress-nginx',
+  },
+  {
+    name: 'watch-ingress-without-class',
+    kind: 'switch',
+    help: 'take Ingresses without a class too',
+    commands: ['up', 'ingress'],
+    fallback: 'true with --manifests',
+  },
+  {
+    name: 'ssl-redirect',
+    kind: 'switch',
+    help: 'send HTTP requests for a host that has a certificate to HTTPS',
+    commands: ['up', 'ingress'],
+    fallback: 'up: false; ingress: true',
+  },
+  {
+    name: 'healthz-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where /healthz, /livez and /readyz answer',
+    commands: ['proxy'],
+    fallback: '0.0.0.0:10256',
+  },
+  {
+    name: 'metrics-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where /metrics and /state answer (up: health and the status page too)',
+    commands: ['up', 'proxy', 'dns'],
+    fallback: '127.0.0.1:10249; dns: 127.0.0.1:9153',
+  },
+  {
+    name: 'health-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where /health answers',
+    commands: ['dns'],
+    fallback: '0.0.0.0:8080',
+  },
+  {
+    name: 'ready-bind-address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'where /ready answers',
+    commands: ['dns'],
+    fallback: '0.0.0.0:8181',
+  },
+  {
+    name: 'address',
+    kind: 'text',
+    value: 'IP:PORT',
+    help: 'ask the process whose metrics address this is; without it and with --manifests, resolve the folder',
+    commands: ['state'],
+    fallback: '127.0.0.1:10249',
+  },
+  {
+    name: 'v',
+    kind: 'text',
+    value: 'N',
+    help: 'how much to log; 4 and more for debugging',
+    commands: [...SOURCE, 'cleanup'],
+    fallback: '0',
+  },
+  {
+    name: 'logging-format',
+    kind: 'text',
+    value: 'text|json',
+    help: 'how to log',
+    commands: [...SOURCE, 'cleanup'],
+    fallback: 'text',
+  },
+];
+
+/** Flags of the programs that this one replaces, not built yet: refused by name. */
+export const FLAGS_TO_COME: ReadonlyMap<string, string> = new Map([
+  ['config', 'KubeProxyConfiguration files are not built yet; give flags'],
+  ['conf', 'Corefiles are not built yet; give --cluster-domain, --upstream and --dns-bind-address'],
+]);

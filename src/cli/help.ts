@@ -1,0 +1,50 @@
+import { COMMANDS, COMMANDS_TO_COME, FLAGS, type Command } from './flags.ts';
+
+const SUMMARY: Readonly<Record<Command, string>> = {
+  up: 'run all three: Service rules, DNS and Ingress (a laptop, a test, an edge node)',
+  proxy: "program this node so that Service addresses reach endpoints (kube-proxy's job)",
+  dns: "answer cluster DNS and forward the rest (CoreDNS's job)",
+  ingress: "route HTTP from outside by Ingress objects (ingress-nginx's job)",
+  render: 'print the rules that would be programmed; touches nothing',
+  state: "print the Snapshot and each plane's state as JSON",
+  cleanup: 'remove everything that fairlead put into the kernel',
+  version: 'print the version',
+  help: 'print this, or the flags of one command',
+};
+
+export function helpText(command: Command | undefined): string {
+  return command === undefined || command === 'help' ? overview() : commandHelp(command);
+}
+
+function overview(): string {
+  const rows = COMMANDS.map((command) => `  ${command.padEnd(10)}${SUMMARY[command]}`);
+  return [
+    "fairlead carries a Kubernetes cluster's Service traffic.",
+    '',
+    'Usage: fairlead COMMAND [FLAGS]',
+    '',
+    ...rows,
+    '',
+    `Not built yet: ${COMMANDS_TO_COME.join(', ')}.`,
+    'Flags of a command: fairlead help COMMAND',
+    'Exit codes: 0 stopped as asked, 1 a failure, 2 wrong usage or configuration.',
+    '',
+  ].join('\n');
+}
+
+function commandHelp(command: Command): string {
+  const flags = FLAGS.filter(({ commands }) => commands.includes(command));
+  const rows = flags.map((flag) => {
+    const names = [flag.name, ...(flag.aliases ?? [])].map((name) => (name.length === 1 ? `-${name}` : `--${name}`));
+    const head = `  ${names.join(', ')}${flag.value === undefined ? '' : ` ${flag.value}`}`;
+    const fallback = flag.fallback === undefined ? '' : ` (default: ${flag.fallback})`;
+    return `${head}\n      ${flag.help}${fallback}`;
+  });
+  return [
+    `fairlead ${command}: ${SUMMARY[command]}`,
+    '',
+    `Usage: fairlead ${command}${rows.length > 0 ? ' [FLAGS]' : ''}`,
+    ...(rows.length > 0 ? ['', ...rows] : []),
+    '',
+  ].join('\n');
+}

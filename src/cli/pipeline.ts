@@ -1,0 +1,100 @@
+// Store → Snapshot → planes: the one way the data goes. Changes of one turn of the event loop make one Snapshot.
+
+import { nodeIdentity } from '../model/node.ts';
+import type { Plane } from '../model/plane.ts';
+import { resolve, type Resolution } from '../model/resolve.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Distribution, Level, Metrics } from '../observe/metrics.ts';
+import type { Kind, Store } from '../source/store.ts';
+import type { Clock } from '../system/clock.ts';
+
+export interface PipelineOptions {
+  readonly store: Store;
+  /** Nothing is resolved before each of these has been read whole: rules made of half a cluster would cut the other half off. */
+  readonly kinds: readonly Kind[];
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Told of each Snapshot, before the planes are. */
+  readonly onSnapshot?: (snapshot: Snapshot) => void;
+}
+
+export class Pipeline {
+  readonly #options: PipelineOptions;
+  readonly #planes = new Set<Plane>();
+  readonly #duration: Distribution;
+  readonly #revision: Level;
+  #resolution: Resolution | undefined;
+  #scheduled = false;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    this.#duration = options.metrics.histogram({
+      name: 'fairlead_resolve_duration_seconds',
+      help: 'Time to resolve one Snapshot',
+      buckets: [0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5],
+    });
+    this.#revision = options.metrics.gauge({
+      name: 'fairlead_snapshot_revision',
+      help: 'Revision of the newest Snapshot',
+    });
+  }
+
+  get snapshot(): Snapshot | undefined {
+    return this.#resolution?.snapshot;
+  }
+
+  /** Gives the plane the newest Snapshot, now and from now on. */
+  add(plane: Plane): void {
+    this.#planes.add(plane);
+    if (this.snapshot) plane.update(this.snapshot);
+  }
+
+  start(): void {
+    const { store, kinds } = this.#options;
+    this.#unsubscribe = store.onChange(() => this.#schedule());
+    for (const kind of kinds) void store.synced(kind).then(() => this.#schedule());
+  }
+
+  stop(): void {
+    this.#unsubscribe?.();
+    this.#planes.clear();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#run();
+    });
+  }
+
+  #run(): void {
+    const { store, kinds, nodeName, clock, log } = this.#options;
+    if (!kinds.every((kind) => store.isSynced(kind))) return;
+    const before = this.#resolution;
+    const start = clock.monotonic();
+    this.#resolution = resolve(store.records, nodeIdentity(store.records, nodeName), before);
+    const { snapshot } = this.#resolution;
+    if (snapshot === before?.snapshot) return;
+    const seconds = (clock.monotonic() - start) / 1000;
+    this.#duration.observe(seconds);
+    this.#revision.set(snapshot.revision);
+    const changed = before
+      ? [...snapshot.services.differences(before.snapshot.services)].length
+      : snapshot.services.size;
+    log.info('resolved', {
+      revision: snapshot.revision,
+      services: snapshot.services.size,
+      changed,
+      ingresses: snapshot.ingresses.size,
+      ms: Math.round(seconds * 10_000) / 10,
+    });
+    this.#options.onSnapshot?.(snapshot);
+    for (const plane of this.#planes) plane.update(snapshot);
+  }
+}

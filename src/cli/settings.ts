@@ -1,0 +1,141 @@
+// Flag values → typed settings, with every mistake named before anything is started.
+
+import { parseCidr, type Cidr } from '../lib/cidr.ts';
+import { parseIp, type Ip } from '../lib/ip.ts';
+import { parsePort, type Port } from '../lib/port.ts';
+import { defaultRulesConfig, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
+import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
+import type { Arguments } from './args.ts';
+import { UsageError } from './errors.ts';
+
+/** Where to listen. Port 0 lets the kernel choose. */
+export interface ListenAddress {
+  readonly address: Ip;
+  readonly port: number;
+}
+
+export type RulesModeSetting = 'auto' | 'nftables' | 'userspace';
+
+export interface LogSettings {
+  readonly format: 'text' | 'json';
+  readonly verbosity: number;
+}
+
+export function logSettings(args: Arguments): LogSettings {
+  const format = args.text('logging-format') ?? 'text';
+  if (format !== 'text' && format !== 'json') {
+    throw new UsageError(`flag --logging-format is text or json, not "${format}"`);
+  }
+  const verbosity = args.text('v') ?? '0';
+  if (!/^[0-9]{1,2}$/.test(verbosity)) throw new UsageError(`flag -v is a number from 0 to 99, not "${verbosity}"`);
+  return { format, verbosity: Number(verbosity) };
+}
+
+export function nodeName(args: Arguments, hostname: string): string {
+  const name = (args.text('node-name') ?? hostname).trim().toLowerCase();
+  if (name === '') throw new UsageError('flag --node-name is empty; give the name of the Node that this machine is');
+  return name;
+}
+
+/** The ranges for Services that name no ClusterIP: at most one of each family. */
+export function clusterIpRanges(args: Arguments): readonly Cidr[] {
+  return cidrs('service-cluster-ip-range', args.list('service-cluster-ip-range') ?? ['127.96.0.0/16'], true);
+}
+
+export function nodePortRange(args: Arguments): { readonly from: Port; readonly to: Port } {
+  const text = args.text('service-node-port-range') ?? '30000-32767';
+  const [from, to, ...rest] = text.split('-').map((part) => parsePort(part));
+  if (from === undefined || to === undefined || rest.length > 0 || from > to) {
+    throw new UsageError(`flag --service-node-port-range is FROM-TO with ports from 1 to 65535, not "${text}"`);
+  }
+  return { from, to };
+}
+
+export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesModeSetting {
+  const mode = args.text('mode') ?? fallback;
+  if (mode === 'auto' || mode === 'nftables' || mode === 'userspace') return mode;
+  if (mode === 'iptables' || mode === 'ipvs') {
+    throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, or --mode userspace`);
+  }
+  throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);
+}
+
+export function rulesConfig(args: Arguments): RulesConfig {
+  return {
+    ...defaultRulesConfig,
+    clusterCIDRs: cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true),
+    masqueradeAll: args.isSet('masquerade-all') ?? defaultRulesConfig.masqueradeAll,
+    nodePortAddresses: nodePortAddresses(args.list('nodeport-addresses')),
+  };
+}
+
+function nodePortAddresses(words: readonly string[] | undefined): NodePortAddresses {
+  if (!words || words.length === 0) return defaultRulesConfig.nodePortAddresses;
+  for (const kind of ['primary', 'all'] as const) {
+    if (!words.includes(kind)) continue;
+    if (words.length === 1) return { kind };
+    throw new UsageError(`flag --nodeport-addresses: "${kind}" stands alone, without ranges beside it`);
+  }
+  return { kind: 'cidrs', cidrs: cidrs('nodeport-addresses', words, false) };
+}
+
+export function listenAddress(args: Arguments, flag: string, fallback: string): ListenAddress {
+  return parseListen(flag, args.text(flag) ?? fallback);
+}
+
+export function listenAddresses(args: Arguments, flag: string, fallback: readonly string[]): readonly ListenAddress[] {
+  return (args.list(flag) ?? fallback).map((word) => parseListen(flag, word));
+}
+
+export function port(args: Arguments, flag: string, fallback: number): number {
+  const text = args.text(flag) ?? String(fallback);
+  if (text === '0') return 0;
+  const value = parsePort(text);
+  if (value === undefined)
+    throw new UsageError(`flag --${flag} is a port from 1 to 65535 (0: the kernel chooses), not "${text}"`);
+  return value;
+}
+
+/** `IP` or `IP:PORT`, port 53 when none is given. */
+export function upstreams(args: Arguments): readonly UpstreamServer[] | undefined {
+  return args.list('upstream')?.map((word) => {
+    const server = parseUpstream(word);
+    if (!server)
+      throw new UsageError(`flag --upstream is IP or IP:PORT, such as 192.0.2.53 or [2001:db8::53]:53, not "${word}"`);
+    return server;
+  });
+}
+
+/** A DNS zone name in lower case without a final dot. */
+export function clusterDomain(args: Arguments): string {
+  const name = (args.text('cluster-domain') ?? 'cluster.local').toLowerCase().replace(/\.$/, '');
+  const labels = name.split('.');
+  if (name.length > 200 || !labels.every((label) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(label))) {
+    throw new UsageError(`flag --cluster-domain is a DNS name such as cluster.local, not "${name}"`);
+  }
+  return name;
+}
+
+function parseListen(flag: string, text: string): ListenAddress {
+  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})$/.exec(text);
+  const address = match && parseIp(match[1] ?? (match[2] === '' ? '0.0.0.0' : (match[2] ?? '')));
+  const number = match && Number(match[3]);
+  if (!address || number === null || number > 65535) {
+    throw new UsageError(`flag --${flag} is IP:PORT, such as 127.0.0.1:8080 or [::1]:8080, not "${text}"`);
+  }
+  return { address, port: number };
+}
+
+function cidrs(flag: string, words: readonly string[], oneOfEachFamily: boolean): readonly Cidr[] {
+  const ranges = words.map((word) => {
+    const range = parseCidr(word);
+    if (!range)
+      throw new UsageError(`flag --${flag}: "${word}" is no address range; write it as 10.0.0.0/8 or fd00::/64`);
+    return range;
+  });
+  const six = ranges.filter((range) => range.includes(':')).length;
+  if (oneOfEachFamily && (six > 1 || ranges.length - six > 1)) {
+    throw new UsageError(`flag --${flag} takes one range, or one of each family; not ${words.join(',')}`);
+  }
+  return ranges;
+}

@@ -1,0 +1,26 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { CONSUMERS } from './support/scenario/consumers.ts';
+import { parseScenario } from './support/scenario/parse.ts';
+import { concerns } from './support/scenario/run.ts';
+
+const DIR = fileURLToPath(new URL('./scenarios', import.meta.url));
+
+const scenarios = readdirSync(DIR)
+  .filter((name) => name.endsWith('.md'))
+  .map((name) => parseScenario(join(DIR, name), readFileSync(join(DIR, name), 'utf8')));
+
+for (const consumer of CONSUMERS) {
+  const missing = consumer.missing();
+  describe(`on ${consumer.name}${missing === undefined ? '' : ` (left out: ${missing})`}`, () => {
+    for (const scenario of scenarios.filter((candidate) => concerns(candidate, consumer))) {
+      test.skipIf(missing !== undefined)(scenario.title, { timeout: 60_000 }, async () => {
+        const { checked, failures } = await consumer.run(scenario);
+        expect(failures).toEqual([]);
+        expect(checked).toBeGreaterThan(0);
+      });
+    }
+  });
+}
