@@ -49,7 +49,6 @@ export async function runHouse(options: HouseOptions): Promise<number> {
   const house = new House(options);
   try {
     await house.start();
-    house.announce();
     const signal = await stopped;
     options.context.log.info('stopping', { signal });
   } finally {
@@ -105,16 +104,14 @@ class House {
         routes: routes(view),
         log: context.log,
       });
-      if (server) this.#servers.push(server);
+      if (!server) continue;
+      this.#servers.push(server);
+      context.log.info(`listening for ${what}`, { address: server.address, port: server.port });
     }
     this.#pipeline.start();
     await Promise.all(this.#planes.map((plane) => (onPlaneFailure === 'alone' ? plane.startOnce() : plane.start())));
     this.#source = await source(this.#store, kinds, context);
     if (this.#pipeline.snapshot) this.#followSecrets(this.#pipeline.snapshot);
-  }
-
-  announce(): void {
-    for (const { address, port } of this.#servers) this.#options.context.log.info('endpoint', { address, port });
   }
 
   async stop(): Promise<void> {

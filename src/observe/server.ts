@@ -53,10 +53,14 @@ export function jsonRoute(path: string, value: () => unknown): Routes {
   ]);
 }
 
-/** One of the routes alone, at another path: CoreDNS calls them `/health` and `/ready`. */
-export function renamedRoute(routes: Routes, from: string, to: string): Routes {
-  const route = routes.get(from);
-  return new Map(route ? [[to, route]] : []);
+/** CoreDNS' `/health`: `OK` for as long as it answers at all. */
+export function coreDnsHealth(): Routes {
+  return new Map([['/health', () => text(200, 'OK')]]);
+}
+
+/** CoreDNS' `/ready`: `OK`, or 503 with the plugin that is waited for. */
+export function coreDnsReady(health: Health): Routes {
+  return new Map([['/ready', () => (health.notReady().length === 0 ? text(200, 'OK') : text(503, 'kubernetes'))]]);
 }
 
 /** One endpoint of one role: where it listens, what it answers, and the flag that moves it elsewhere. */

@@ -82,7 +82,7 @@ test('only system and the data paths set timers', () => {
 });
 
 test('the rules hold something: the folders of the architecture are there', () => {
-  const folders = new Set(sourceFiles().map((file) => file.split('/')[0]));
-  expect([...folders].toSorted()).toEqual(Object.keys(ALLOWED).toSorted());
+  const folders = new Set(sourceFiles().map((file) => file.split('/')[0] ?? ''));
+  expect(folders).toEqual(new Set(Object.keys(ALLOWED)));
   expect(allImports.length).toBeGreaterThan(100);
 });

@@ -44,9 +44,7 @@ process.on('SIGTERM', () => fairlead.kill('SIGTERM'));
 process.on('SIGINT', () => {});
 
 const deadline = Date.now() + 10_000;
-let running = true;
-void ended.then(() => (running = false));
-while (running && Date.now() < deadline) {
+while (fairlead.exitCode === null && Date.now() < deadline) {
   const ready = await fetch(READY).then(
     (response) => response.ok,
     () => false,

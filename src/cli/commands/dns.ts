@@ -1,6 +1,6 @@
 // `fairlead dns`: CoreDNS's job.
 
-import { healthRoutes, jsonRoute, metricsRoutes, renamedRoute } from '../../observe/server.ts';
+import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
@@ -28,13 +28,13 @@ export function dns(args: Arguments): Promise<number> {
         what: 'health',
         listen: listenAddress(args, 'health-bind-address', '0.0.0.0:8080'),
         flag: 'health-bind-address',
-        routes: ({ health }) => [renamedRoute(healthRoutes(health), '/healthz', '/health')],
+        routes: () => [coreDnsHealth()],
       },
       {
         what: 'readiness',
         listen: listenAddress(args, 'ready-bind-address', '0.0.0.0:8181'),
         flag: 'ready-bind-address',
-        routes: ({ health }) => [renamedRoute(healthRoutes(health), '/readyz', '/ready')],
+        routes: ({ health }) => [coreDnsReady(health)],
       },
     ],
     onPlaneFailure: 'alone',
