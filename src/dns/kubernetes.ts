@@ -12,7 +12,7 @@ export type ResolveOutside = (name: DnsName, type: number) => Promise<readonly O
 
 /**
  * Answers from the newest Zone. Reverse names that are not ours are passed on (Corefile: `fallthrough in-addr.arpa
- * ip6.arpa`), also before the first Snapshot.
+ * ip6.arpa`), also before the first Snapshot; without upstream servers they do not exist.
  */
 export function kubernetesHandler(zone: () => Zone, resolveOutside: ResolveOutside | undefined): Handler {
   return {
@@ -23,7 +23,7 @@ export function kubernetesHandler(zone: () => Zone, resolveOutside: ResolveOutsi
         case 'outside':
           return PASS;
         case 'reply':
-          return fallsThrough(zone(), found) ? PASS : found;
+          return resolveOutside && fallsThrough(zone(), found) ? PASS : found;
         case 'alias':
           return resolveOutside ? followed(found, asked, resolveOutside) : aliasReply(found, []);
       }

@@ -1,0 +1,121 @@
+// Snapshots for DNS tests, from the few facts that DNS reads.
+
+import { ipFamily, parseIp, type Ip } from '../../src/lib/ip.ts';
+import { PersistentMap } from '../../src/lib/persistent-map.ts';
+import { toPort, type Port } from '../../src/lib/port.ts';
+import type { NamespaceRecord, PodRecord, Protocol, SlicePort } from '../../src/model/records.ts';
+import type { ResolvedService, SliceMember, Snapshot } from '../../src/model/snapshot.ts';
+
+export interface PortFacts {
+  readonly name?: string;
+  readonly protocol?: Protocol;
+  readonly port: number;
+}
+
+export interface EndpointFacts {
+  readonly ip: string;
+  readonly ready?: boolean;
+  readonly hostname?: string;
+}
+
+export interface SliceFacts {
+  readonly ports?: readonly PortFacts[];
+  readonly endpoints: readonly EndpointFacts[];
+}
+
+export interface ServiceFacts {
+  readonly namespace: string;
+  readonly name: string;
+  /** Empty for a headless Service. */
+  readonly clusterIPs?: readonly string[];
+  readonly externalName?: string;
+  readonly ports?: readonly PortFacts[];
+  readonly slices?: readonly SliceFacts[];
+}
+
+export interface ClusterFacts {
+  readonly revision?: number;
+  readonly namespaces?: readonly string[];
+  readonly services?: readonly ServiceFacts[];
+  readonly pods?: readonly { readonly namespace: string; readonly name: string; readonly ip: string }[];
+}
+
+export function buildSnapshot(facts: ClusterFacts): Snapshot {
+  const services = (facts.services ?? []).map(buildService);
+  const namespaces: NamespaceRecord[] = (facts.namespaces ?? []).map((name) => ({ name }));
+  const pods: PodRecord[] = (facts.pods ?? []).map((pod) => ({ ...pod, ip: ip(pod.ip) }));
+  return {
+    revision: facts.revision ?? 1,
+    node: { name: 'node-a', ips: [ip('192.168.0.2')], zone: 'zone-a', podCIDRs: [] },
+    services: PersistentMap.from(services.map((service) => [service.key, service] as const)),
+    namespaces: PersistentMap.from(namespaces.map((namespace) => [namespace.name, namespace] as const)),
+    pods: PersistentMap.from(pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod] as const)),
+    ingresses: PersistentMap.empty(),
+    ingressClasses: PersistentMap.empty(),
+    secrets: PersistentMap.empty(),
+    configMaps: PersistentMap.empty(),
+  };
+}
+
+export function buildService(facts: ServiceFacts): ResolvedService {
+  const headless = facts.externalName === undefined && facts.clusterIPs?.length === 0;
+  return {
+    key: `${facts.namespace}/${facts.name}`,
+    record: {
+      namespace: facts.namespace,
+      name: facts.name,
+      type: facts.externalName === undefined ? 'ClusterIP' : 'ExternalName',
+      clusterIPs: (facts.clusterIPs ?? []).map(ip),
+      headless,
+      externalName: facts.externalName,
+      externalIPs: [],
+      loadBalancerIPs: [],
+      sourceRanges: [],
+      ports: (facts.ports ?? []).map((one) => ({ ...slicePort(one), nodePort: undefined })),
+      affinityTimeoutSeconds: undefined,
+      internalTrafficPolicy: 'Cluster',
+      externalTrafficPolicy: 'Cluster',
+      healthCheckNodePort: undefined,
+      proxyName: undefined,
+    },
+    carried: headless ? { kind: 'ignored', reason: 'headless' } : { kind: 'carried' },
+    ports: [],
+    members: (facts.slices ?? []).flatMap((slice) => slice.endpoints.map((endpoint) => member(slice, endpoint))),
+  };
+}
+
+function member(slice: SliceFacts, endpoint: EndpointFacts): SliceMember {
+  const address = ip(endpoint.ip);
+  return {
+    endpoint: {
+      ip: address,
+      ready: endpoint.ready ?? true,
+      serving: endpoint.ready ?? true,
+      terminating: false,
+      nodeName: undefined,
+      zone: undefined,
+      hostname: endpoint.hostname,
+      podName: undefined,
+      zoneHints: undefined,
+      nodeHints: undefined,
+    },
+    family: ipFamily(address),
+    ports: (slice.ports ?? []).map(slicePort),
+  };
+}
+
+function slicePort(facts: PortFacts): SlicePort {
+  return { name: facts.name ?? '', protocol: facts.protocol ?? 'TCP', port: port(facts.port) };
+}
+
+export function ip(text: string): Ip {
+  const parsed = parseIp(text);
+  if (!parsed) throw new Error(`not an address: ${text}`);
+  return parsed;
+}
+
+function port(number: number): Port {
+  const parsed = toPort(number);
+  if (!parsed) throw new Error(`not a port: ${number}`);
+  return parsed;
+}
