@@ -1,0 +1,293 @@
+// The nftables backend: a plan into the kernel, one transaction a sync. It keeps in memory what it wrote and never lists
+// tables on the way of a sync; at start and after a failure it reads back what is there and writes the difference.
+
+import type { IpFamily } from '../../lib/ip.ts';
+import type { Snapshot } from '../../model/snapshot.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { Exec, ExecResult } from '../../system/exec.ts';
+import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { RulesConfig } from '../config.ts';
+import type { ElementId, ElementValue } from './contribution.ts';
+import {
+  FAMILIES,
+  TABLE,
+  fixedChains,
+  isOnDemand,
+  marker,
+  nftFamily,
+  chainOnDemand,
+  type ChainName,
+} from './layout.ts';
+import { formerOrder } from './former-order.ts';
+import { parseTable, type TableState } from './parse.ts';
+import { Planner, type ChangeGroup } from './plan.ts';
+import {
+  chainsNamed,
+  renderChanges,
+  renderDeletedChains,
+  renderNewChains,
+  renderRules,
+  renderTable,
+  valuesOf,
+} from './render.ts';
+
+export interface NftablesOptions {
+  readonly config: RulesConfig;
+  readonly exec: Exec;
+  readonly log: Logger;
+  /** A transaction of a first load holds no more elements than this, so that memory stays bounded (a Service is never split). */
+  readonly batchSize?: number;
+}
+
+const BATCH_SIZE = 50_000;
+const NFT_TIMEOUT_MS = 120_000;
+/** nft echoes the line that it refuses; that much of it goes to the log. */
+const MESSAGE_LENGTH = 600;
+
+/** A transaction that nft refused. */
+class NftError extends Error {
+  readonly code = 'nft-refused';
+}
+
+/** What the kernel holds, as far as we wrote or read it. */
+interface Known {
+  readonly planner: Planner;
+  /** The chains made on demand that exist, by family, and how many elements name each. */
+  readonly chains: Readonly<Record<IpFamily, Map<ChainName, number>>>;
+}
+
+export class NftablesBackend implements RulesBackend {
+  readonly mode = 'nftables';
+  readonly #options: NftablesOptions;
+  #known: Known | undefined;
+  #transactions = 0;
+  #elements = 0;
+
+  constructor(options: NftablesOptions) {
+    this.#options = options;
+  }
+
+  async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    try {
+      const counts = this.#known ? await this.#change(this.#known, snapshot) : await this.#load(snapshot);
+      return { kind: 'applied', counts };
+    } catch (error) {
+      // What is in the kernel is not certain now: read it back and write the difference the next time.
+      this.#known = undefined;
+      if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
+      return { kind: 'failed', reason: error.message, families: FAMILIES };
+    }
+  }
+
+  async cleanup(): Promise<CleanupOutcome> {
+    this.#known = undefined;
+    return removeTables(this.#options.exec);
+  }
+
+  async stop(): Promise<void> {
+    this.#known = undefined;
+  }
+
+  state(): unknown {
+    return {
+      table: TABLE,
+      services: this.#known?.planner.services ?? 0,
+      elements: this.#elements,
+      chains: FAMILIES.flatMap((family) =>
+        [...(this.#known?.chains[family].keys() ?? [])].map((name) => `${nftFamily(family)} ${name}`),
+      ),
+      transactions: this.#transactions,
+    };
+  }
+
+  async #change(known: Known, snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+    const changes = known.planner.advance(snapshot);
+    if (changes.length === 0) return {};
+    const counts = await this.#write(known, [{ about: 'change', changes }], '');
+    await this.#removeUnusedChains(known);
+    return counts;
+  }
+
+  async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+    const { config } = this.#options;
+    const elements = new Map<ElementId, ElementValue>();
+    const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
+    for (const family of FAMILIES) found[family] = await this.#readBack(family, elements);
+    let preamble = '';
+    const chains: Record<IpFamily, Map<ChainName, number>> = { 4: new Map(), 6: new Map() };
+    for (const family of FAMILIES) {
+      const { text, kept } = startingPoint(config, family, found[family]);
+      preamble += text;
+      for (const name of kept) chains[family].set(name, 0);
+      if (!found[family] || text.startsWith('delete table')) {
+        for (const id of elements.keys()) if (id.startsWith(`${family}/`)) elements.delete(id);
+      }
+    }
+    for (const [id, value] of elements) count(chains, id, value, 1);
+    const planner = new Planner(config, formerOrder(elements));
+    planner.advance(snapshot);
+    const known: Known = { planner, chains };
+    this.#elements = elements.size;
+    const total = await this.#writeInBatches(known, planner.changesFrom(elements), preamble);
+    await this.#removeUnusedChains(known);
+    this.#known = known;
+    return total;
+  }
+
+  async #writeInBatches(
+    known: Known,
+    groups: Iterable<ChangeGroup>,
+    preamble: string,
+  ): Promise<Readonly<Record<string, number>>> {
+    const limit = this.#options.batchSize ?? BATCH_SIZE;
+    const total: Record<string, number> = {};
+    let batch: ChangeGroup[] = [];
+    let size = 0;
+    let first = preamble;
+    const flush = async (): Promise<void> => {
+      if (first === '' && batch.length === 0) return;
+      const counts = await this.#write(known, batch, first);
+      for (const [name, value] of Object.entries(counts)) total[name] = (total[name] ?? 0) + value;
+      first = '';
+      batch = [];
+      size = 0;
+    };
+    for (const group of groups) {
+      if (size > 0 && size + group.changes.length > limit) await flush();
+      batch.push(group);
+      size += group.changes.length;
+    }
+    await flush();
+    return total;
+  }
+
+  /** One transaction: chains that are needed first, then what goes, then what comes. */
+  async #write(
+    known: Known,
+    groups: readonly ChangeGroup[],
+    preamble: string,
+  ): Promise<Readonly<Record<string, number>>> {
+    let chains = '';
+    let newChains = 0;
+    for (const family of FAMILIES) {
+      const missing = [...chainsNamed(valuesOf(groups, family))].filter((name) => !known.chains[family].has(name));
+      newChains += missing.length;
+      chains += renderNewChains(family, missing);
+      for (const name of missing) known.chains[family].set(name, 0);
+    }
+    await this.#run(preamble + chains + renderChanges(groups));
+    let added = 0;
+    let changed = 0;
+    let removed = 0;
+    for (const { changes } of groups) {
+      for (const { id, before, after } of changes) {
+        if (before === undefined) added++;
+        else if (after === undefined) removed++;
+        else changed++;
+        if (before !== undefined) count(known.chains, id, before, -1);
+        if (after !== undefined) count(known.chains, id, after, 1);
+      }
+    }
+    this.#elements += added - removed;
+    return { added, changed, removed, chains: newChains };
+  }
+
+  /**
+   * Chains that nothing names any more go in a transaction of their own, after the one that let go of them: kernels before 6.2
+   * still count references until later, and refuse. Then they go with the next change.
+   */
+  async #removeUnusedChains(known: Known): Promise<void> {
+    let text = '';
+    const gone: [IpFamily, ChainName][] = [];
+    for (const family of FAMILIES) {
+      const unused = unusedChains(known.chains[family]);
+      text += renderDeletedChains(family, unused);
+      for (const name of unused) gone.push([family, name]);
+    }
+    if (gone.length === 0) return;
+    const result = await this.#nft(['-f', '-'], text);
+    if (result.exitCode === 0) for (const [family, name] of gone) known.chains[family].delete(name);
+    else this.#options.log.debug('unused chains stay until the next change', { reason: message(result) });
+  }
+
+  async #readBack(family: IpFamily, elements: Map<ElementId, ElementValue>): Promise<TableState | undefined> {
+    const result = await this.#nft(['-j', 'list', 'table', nftFamily(family), TABLE]);
+    if (result.exitCode === 0) return parseTable(result.stdout, family, elements);
+    if (/No such file or directory/.test(result.stderr)) return undefined;
+    throw new NftError(`nft list table ${nftFamily(family)} ${TABLE} failed: ${message(result)}`);
+  }
+
+  async #run(text: string): Promise<void> {
+    const result = await this.#nft(['-f', '-'], text);
+    if (result.exitCode !== 0) throw new NftError(`nft refused a transaction: ${message(result)}`);
+    this.#transactions++;
+  }
+
+  #nft(args: readonly string[], input?: string): Promise<ExecResult> {
+    const options = { timeoutMs: NFT_TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
+    return this.#options.exec.run('nft', args, options);
+  }
+}
+
+/** What has to be written before any element, and which chains made on demand then exist. */
+function startingPoint(
+  config: RulesConfig,
+  family: IpFamily,
+  found: TableState | undefined,
+): { readonly text: string; readonly kept: readonly ChainName[] } {
+  if (!found) return { text: renderTable(config, family), kept: [] };
+  const { shape, name } = marker(config, family);
+  const markers = [...found.chains.keys()].filter((chain) => chain.startsWith('layout-'));
+  if (!markers.some((each) => each.startsWith(shape))) {
+    return { text: `delete table ${nftFamily(family)} ${TABLE}\n${renderTable(config, family)}`, kept: [] };
+  }
+  const kept = [...found.chains.keys()].filter(isOnDemand);
+  const whole =
+    markers.length === 1 &&
+    markers[0] === name &&
+    fixedChains(config, family).every((chain) => found.chains.get(chain.name) === chain.rules.length) &&
+    kept.every((chain) => found.chains.get(chain) === chainOnDemand(family, chain).rules.length);
+  return { text: whole ? '' : renderRules(config, family, { markers, onDemand: kept }), kept };
+}
+
+function count(
+  chains: Readonly<Record<IpFamily, Map<ChainName, number>>>,
+  id: ElementId,
+  value: ElementValue,
+  by: number,
+): void {
+  if (!value.startsWith('goto ')) return;
+  const name = value.slice('goto '.length);
+  const family = chains[id.startsWith('4/') ? 4 : 6];
+  const now = family.get(name);
+  if (now !== undefined) family.set(name, now + by);
+}
+
+/** Chains that no element names, nor a chain that stays. */
+function unusedChains(chains: ReadonlyMap<ChainName, number>): readonly ChainName[] {
+  const used = [...chains].filter(([, uses]) => uses > 0).map(([name]) => ({ value: `goto ${name}` }));
+  const needed = chainsNamed(used);
+  return [...chains.keys()].filter((name) => !needed.has(name));
+}
+
+/** Removes our tables with everything in them. A machine without nft, or without the right to use it, is no error here. */
+export async function removeTables(exec: Exec): Promise<CleanupOutcome> {
+  const removed: string[] = [];
+  const problems: string[] = [];
+  for (const family of FAMILIES) {
+    const table = `${nftFamily(family)} ${TABLE}`;
+    const result = await exec.run('nft', ['delete', 'table', nftFamily(family), TABLE], { timeoutMs: NFT_TIMEOUT_MS });
+    if (result.exitCode === 0) removed.push(`nftables table ${table}`);
+    else if (!result.notFound && !/No such file or directory/.test(result.stderr)) {
+      problems.push(`nftables table ${table} could not be removed: ${message(result)}`);
+    }
+  }
+  return { removed, problems };
+}
+
+export function message(result: ExecResult): string {
+  if (result.notFound) return 'nft is not on this machine (apt-get install nftables)';
+  if (result.timedOut) return `nft did not end within ${NFT_TIMEOUT_MS / 1000} s`;
+  const text = result.stderr.trim().replaceAll(/\s*\n\s*/g, ' | ');
+  return text === '' ? `nft ended with code ${result.exitCode}` : text.slice(0, MESSAGE_LENGTH);
+}

@@ -1,0 +1,333 @@
+// The constant part of our tables: which sets and maps there are, and the rules that read them. State lives in the elements;
+// a chain is made for each *count* of endpoints in use (`pick-3`), never for a Service. `ip` and `ip6` have a table each,
+// alike but for the address type.
+
+import { cidrContains, cidrFamily, cidrNth, prefixLength, type Cidr } from '../../lib/cidr.ts';
+import { fnv1a32 } from '../../lib/hash.ts';
+import type { IpFamily } from '../../lib/ip.ts';
+import type { RulesConfig } from '../config.ts';
+
+export const TABLE = 'fairlead';
+
+export const FAMILIES: readonly IpFamily[] = [4, 6];
+
+/** nft's word for the family. */
+export function nftFamily(family: IpFamily): 'ip' | 'ip6' {
+  return family === 4 ? 'ip' : 'ip6';
+}
+
+/**
+ * Who reaches which endpoints: by address or by NodePort, under policy Cluster or Local. The word is the prefix of the
+ * chains and maps of that flavour: `local-pick-3`, `nodeport-endpoints`.
+ */
+export type Flavour = '' | 'local-' | 'nodeport-' | 'nodeport-local-';
+
+const FLAVOURS: readonly Flavour[] = ['', 'local-', 'nodeport-', 'nodeport-local-'];
+
+/** Endpoint choices of `jhash` in the affinity chains; any constant does, both sides must agree. */
+export const ENDPOINT_SEED = 1;
+const CLIENT_SEED = 2;
+export const HASH_MODULUS = 4294967295;
+
+type Key = 'address' | 'frontend' | 'nodeport';
+
+interface ContainerSpec {
+  readonly name: string;
+  readonly kind: 'set' | 'map';
+  readonly declaration: (ip: 'ip' | 'ip6') => string;
+}
+
+function addressType(ip: 'ip' | 'ip6'): string {
+  return ip === 'ip' ? 'ipv4_addr' : 'ipv6_addr';
+}
+
+function keyType(ip: 'ip' | 'ip6', key: Key): string {
+  if (key === 'address') return addressType(ip);
+  return key === 'frontend' ? `${addressType(ip)} . inet_proto . inet_service` : 'inet_proto . inet_service';
+}
+
+/** The packet's own key of that kind, before DNAT. */
+function packetKey(ip: 'ip' | 'ip6', key: 'frontend' | 'nodeport'): string {
+  return key === 'frontend' ? `${ip} daddr . meta l4proto . th dport` : 'meta l4proto . th dport';
+}
+
+function keyOf(flavour: Flavour): 'frontend' | 'nodeport' {
+  return flavour.startsWith('nodeport-') ? 'nodeport' : 'frontend';
+}
+
+/**
+ * Endpoints by frontend and number. The number has the type of a packet's priority, which is the register that rules put
+ * it into: with `numgen` in the key the type could only be said by `typeof`, and nft 1.0.6 refuses further rules on a map
+ * so declared.
+ */
+function endpoints(name: string, flavour: Flavour): ContainerSpec {
+  return {
+    name: `${flavour}${name}`,
+    kind: 'map',
+    declaration: (ip) => `type ${keyType(ip, keyOf(flavour))} . classid : ${addressType(ip)} . inet_service`,
+  };
+}
+
+function verdicts(name: string, key: 'frontend' | 'nodeport'): ContainerSpec {
+  return { name, kind: 'map', declaration: (ip) => `type ${keyType(ip, key)} : verdict` };
+}
+
+/** Every set and map whose elements are ours to keep. Their names are the first part of an element's id. */
+export const CONTAINERS: readonly ContainerSpec[] = [
+  { name: 'cluster-ips', kind: 'set', declaration: (ip) => `type ${addressType(ip)}` },
+  { name: 'nodeport-ips', kind: 'set', declaration: (ip) => `type ${addressType(ip)}` },
+  {
+    name: 'hairpin',
+    kind: 'set',
+    declaration: (ip) => `type ${addressType(ip)} . ${addressType(ip)} . inet_proto . inet_service`,
+  },
+  ...FLAVOURS.map((flavour) => endpoints('endpoints', flavour)),
+  ...FLAVOURS.map((flavour) => endpoints('sticky-endpoints', flavour)),
+  ...(['', 'nodeport-'] as const).map((prefix): ContainerSpec => ({
+    name: `${prefix}sticky-ids`,
+    kind: 'map',
+    declaration: (ip) => `type ${keyType(ip, keyOf(prefix))} : classid`,
+  })),
+  verdicts('remember', 'frontend'),
+  verdicts('nodeport-remember', 'nodeport'),
+  verdicts('refusals', 'frontend'),
+  verdicts('nodeport-refusals', 'nodeport'),
+  { name: 'firewall', kind: 'set', declaration: (ip) => `type ${keyType(ip, 'frontend')}` },
+  {
+    name: 'allowed-sources',
+    kind: 'set',
+    declaration: (ip) => `type ${keyType(ip, 'frontend')} . ${addressType(ip)}; flags interval`,
+  },
+  verdicts('picks', 'frontend'),
+  verdicts('local-picks', 'frontend'),
+  verdicts('nodeport-picks', 'nodeport'),
+  verdicts('nodeport-local-picks', 'nodeport'),
+  verdicts('services', 'frontend'),
+  verdicts('nodeports', 'nodeport'),
+];
+
+export interface ChainText {
+  readonly name: string;
+  /** `type filter hook input priority 0` for a base chain. */
+  readonly hook?: string;
+  readonly rules: readonly string[];
+}
+
+function detector(config: RulesConfig, family: IpFamily): Cidr | undefined {
+  return config.clusterCIDRs.find((cidr) => cidrFamily(cidr) === family);
+}
+
+/** The match for packets to an address on which NodePorts answer. */
+function nodePortMatch(config: RulesConfig, family: IpFamily): string {
+  const ip = nftFamily(family);
+  const notLoopback = `${ip} daddr != ${family === 4 ? '127.0.0.0/8' : '::1'}`;
+  const choice = config.nodePortAddresses;
+  switch (choice.kind) {
+    case 'primary':
+      return `${ip} daddr @nodeport-ips`;
+    case 'all':
+      return `fib daddr type local ${notLoopback}`;
+    case 'cidrs': {
+      const ranges = choice.cidrs.filter((cidr) => cidrFamily(cidr) === family);
+      const inRange = ranges.length === 0 ? '' : `${ip} daddr { ${withoutNested(ranges).join(', ')} } `;
+      return `fib daddr type local ${inRange}${notLoopback}`;
+    }
+  }
+}
+
+/** The chains that are always there, in the order in which they must be declared (a chain before those that jump to it). */
+export function fixedChains(config: RulesConfig, family: IpFamily): readonly ChainText[] {
+  const ip = nftFamily(family);
+  const mark = `0x${config.masqueradeMark.toString(16)}`;
+  const setMark = `meta mark set meta mark or ${mark}`;
+  const frontend = packetKey(ip, 'frontend');
+  const nodeport = packetKey(ip, 'nodeport');
+  const nodeportMatch = nodePortMatch(config, family);
+  const pods = detector(config, family);
+  const external = (prefix: '' | 'nodeport-', key: string): readonly ChainText[] => [
+    { name: `${prefix}external`, rules: [setMark, `${key} vmap @${prefix}picks`] },
+    {
+      // Policy Local: pods of the cluster and the node itself are never cut to the local endpoints (KEP-1669).
+      name: `${prefix}external-local`,
+      rules: [
+        ...(pods === undefined ? [] : [`${ip} saddr ${pods} ${key} vmap @${prefix}picks`]),
+        `fib saddr type local ${setMark}`,
+        `fib saddr type local ${key} vmap @${prefix}picks`,
+        `${key} vmap @${prefix}local-picks`,
+      ],
+    },
+  ];
+  const fromOutside = pods === undefined ? undefined : `${ip} daddr @cluster-ips ${ip} saddr != ${pods} ${setMark}`;
+  const masqueradeClusterIp = config.masqueradeAll ? `${ip} daddr @cluster-ips ${setMark}` : fromOutside;
+  return [
+    // A reset ends a local client's connect at once; an ICMPv6 error finds its socket busy and is heeded a second later.
+    { name: 'refuse', rules: ['meta l4proto tcp reject with tcp reset', 'reject'] },
+    ...FLAVOURS.map((flavour) => recallChain(ip, flavour)),
+    ...external('', frontend),
+    ...external('nodeport-', nodeport),
+    {
+      name: 'find-service',
+      rules: [
+        ...(masqueradeClusterIp === undefined ? [] : [masqueradeClusterIp]),
+        `${frontend} vmap @services`,
+        `${nodeportMatch} ${nodeport} vmap @nodeports`,
+      ],
+    },
+    {
+      name: 'check-source',
+      rules: [`${frontend} @firewall ${frontend} . ${ip} saddr != @allowed-sources drop`],
+    },
+    { name: 'check-refusal', rules: [`${frontend} vmap @refusals`] },
+    { name: 'check-other-port', rules: [`${ip} daddr @cluster-ips goto refuse`] },
+    { name: 'check-nodeport-refusal', rules: [`${nodeportMatch} ${nodeport} vmap @nodeport-refusals`] },
+    { name: 'remember-choice', rules: rememberRules(ip) },
+    ...baseChains(ip, mark),
+  ];
+}
+
+/**
+ * Sends a client that has been here to the endpoint it had, if that is still one of the Service's; comes back when there
+ * is none. The packet's priority serves as a scratch register, cleared again in output and postrouting: first the number of
+ * the ServicePort (the same on each of its addresses), then a hash with the client, then the hash of the endpoint.
+ */
+function recallChain(ip: 'ip' | 'ip6', flavour: Flavour): ChainText {
+  const kind = keyOf(flavour);
+  const key = packetKey(ip, kind);
+  const client = [
+    `meta priority set ${key} map @${kind === 'nodeport' ? 'nodeport-' : ''}sticky-ids`,
+    `meta priority set jhash ${ip} saddr . meta priority mod ${HASH_MODULUS} seed ${CLIENT_SEED}`,
+  ].join(' ');
+  return {
+    name: `${flavour}recall`,
+    rules: [
+      `${client} meta priority set meta priority map @affinity`,
+      `dnat to ${key} . meta priority map @${flavour}sticky-endpoints`,
+      // An update would leave the endpoint that is no more in its place.
+      `${client} delete @affinity { meta priority : meta priority }`,
+    ],
+  };
+}
+
+const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const;
+
+/** A rule for each protocol: nft gives `ct original proto-dst` a type only where the protocol is known. */
+function rememberRules(ip: 'ip' | 'ip6'): readonly string[] {
+  return PROTOCOLS.flatMap((protocol) => [
+    `meta l4proto ${protocol} ct original ${ip} daddr . meta l4proto . ct original proto-dst vmap @remember`,
+    `meta l4proto ${protocol} ct original ${ip} daddr != @cluster-ips meta l4proto . ct original proto-dst vmap @nodeport-remember`,
+  ]);
+}
+
+/**
+ * A choice of endpoint leaves a number in the packet's priority. The kernel sets it anew where it forwards; on the node's own
+ * packets this does. It concerns the first packet of a connection only.
+ */
+const CLEAR_PRIORITY = 'ct state new ct status dnat meta priority set 0';
+
+function baseChains(ip: 'ip' | 'ip6', mark: string): readonly ChainText[] {
+  const base = (name: string, type: string, hook: string, priority: number, rules: readonly string[]): ChainText => ({
+    name,
+    hook: `type ${type} hook ${hook} priority ${priority}`,
+    rules,
+  });
+  const refuse = ['ct state new jump check-refusal', 'ct state new jump check-other-port'];
+  // Endpoints of the node's own network are reached through input, all others through postrouting.
+  const remember = ['ct state new ct status dnat jump remember-choice'];
+  return [
+    base('firewall-prerouting', 'filter', 'prerouting', -110, ['ct state new jump check-source']),
+    base('firewall-output', 'filter', 'output', -110, ['ct state new jump check-source']),
+    base('refuse-input', 'filter', 'input', 0, [
+      'ct state new jump check-nodeport-refusal',
+      'ct state new jump check-refusal',
+    ]),
+    base('refuse-forward', 'filter', 'forward', 0, refuse),
+    base('refuse-output', 'filter', 'output', 0, [...refuse, CLEAR_PRIORITY]),
+    base('nat-prerouting', 'nat', 'prerouting', -100, ['jump find-service']),
+    base('nat-output', 'nat', 'output', -100, ['jump find-service']),
+    base('remember-input', 'filter', 'input', 10, remember),
+    base('remember-postrouting', 'filter', 'postrouting', 90, remember),
+    base('nat-postrouting', 'nat', 'postrouting', 100, [
+      // The mark goes before the packet does: encapsulated in VXLAN it would be masqueraded a second time (kubernetes#92035).
+      `meta mark and ${mark} != 0 meta mark set meta mark xor ${mark} masquerade fully-random`,
+      `ct status dnat ${ip} saddr . ${ip} daddr . meta l4proto . th dport @hairpin masquerade fully-random`,
+    ]),
+  ];
+}
+
+/** The map that the kernel fills: hash of client and ServicePort → hash of the endpoint it had. Never written by us. */
+export const AFFINITY_MAP = 'map affinity { type classid : classid; size 1048576; flags dynamic,timeout; }';
+
+export type ChainName = string;
+
+/** The rules of a chain made on demand, from its name: `pick-3`, `nodeport-local-sticky-2`, `remember-10800`. */
+export function chainOnDemand(family: IpFamily, name: ChainName): ChainText {
+  const match = /^((?:nodeport-)?(?:local-)?)(pick|sticky|remember)-([1-9][0-9]*)$/.exec(name);
+  if (!match?.[3]) throw new Error(`no chain is made by the name ${name}`);
+  const flavour = (match[1] ?? '') as Flavour;
+  const ip = nftFamily(family);
+  const key = packetKey(ip, keyOf(flavour));
+  const number = match[3];
+  switch (match[2]) {
+    case 'pick':
+      return {
+        name,
+        rules: [
+          `meta priority set numgen random mod ${number} dnat to ${key} . meta priority map @${flavour}endpoints`,
+        ],
+      };
+    case 'sticky':
+      return { name, rules: [`jump ${flavour}recall`, `goto ${flavour}pick-${number}`] };
+    default:
+      return { name, rules: rememberForRules(ip, flavour, number) };
+  }
+}
+
+function rememberForRules(ip: 'ip' | 'ip6', flavour: Flavour, seconds: string): readonly string[] {
+  const nodeport = keyOf(flavour) === 'nodeport';
+  const original = `${nodeport ? '' : `ct original ${ip} daddr . `}meta l4proto . ct original proto-dst`;
+  const rules = PROTOCOLS.map((protocol) =>
+    [
+      `meta l4proto ${protocol}`,
+      `meta priority set ${original} map @${nodeport ? 'nodeport-' : ''}sticky-ids`,
+      `meta priority set jhash ct original ${ip} saddr . meta priority mod ${HASH_MODULUS} seed ${CLIENT_SEED}`,
+      `update @affinity { meta priority timeout ${seconds}s : jhash ${ip} daddr . th dport mod ${HASH_MODULUS} seed ${ENDPOINT_SEED} }`,
+    ].join(' '),
+  );
+  return [...rules, 'meta priority set 0'];
+}
+
+/** The chains that a chain made on demand goes to and that are made on demand too. */
+export function chainsBehind(name: ChainName): readonly ChainName[] {
+  const match = /^(.*)sticky-([0-9]+)$/.exec(name);
+  return match ? [`${match[1]}pick-${match[2]}`] : [];
+}
+
+export function isOnDemand(name: ChainName): boolean {
+  return /(^|-)(pick|sticky|remember)-[0-9]+$/.test(name);
+}
+
+/**
+ * The name of an empty chain that tells a later run what the table holds: the shape of the sets and base chains, then
+ * the rules. Where the first differs the table is made anew, where only the second does the rules are.
+ */
+export function marker(config: RulesConfig, family: IpFamily): { readonly shape: string; readonly name: string } {
+  const chains = fixedChains(config, family);
+  const ip = nftFamily(family);
+  const shape = [...CONTAINERS.map(({ name, declaration }) => `${name} ${declaration(ip)}`), AFFINITY_MAP];
+  shape.push(...chains.filter(({ hook }) => hook).map(({ name, hook }) => `${name} ${hook ?? ''}`));
+  const examples = ['pick-1', 'sticky-1', 'remember-1'].flatMap((name) => chainOnDemand(family, name).rules);
+  const rules = [...chains.flatMap((chain) => [chain.name, ...chain.rules]), ...examples];
+  const hex = (lines: readonly string[]): string => fnv1a32(lines.join('\n')).toString(16).padStart(8, '0');
+  const shapeHash = hex(shape);
+  return { shape: `layout-${shapeHash}-`, name: `layout-${shapeHash}-${hex(rules)}` };
+}
+
+/** The ranges without those that lie inside another one: an interval set takes no overlaps. */
+export function withoutNested(ranges: readonly Cidr[]): readonly Cidr[] {
+  const unique = [...new Set(ranges)];
+  return unique.filter((range) => !unique.some((other) => other !== range && contains(other, range)));
+}
+
+function contains(outer: Cidr, inner: Cidr): boolean {
+  return prefixLength(outer) <= prefixLength(inner) && cidrContains(outer, cidrNth(inner, 0n));
+}
