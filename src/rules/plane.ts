@@ -1,0 +1,83 @@
+// The rules plane: the backend that the mode asks for behind the sync loop, as the composition root knows it.
+
+import type { Plane } from '../model/plane.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import type { Clock } from '../system/clock.ts';
+import type { Exec } from '../system/exec.ts';
+import type { RulesBackend, RulesMode } from './backend.ts';
+import type { RulesConfig } from './config.ts';
+import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { SyncLoop } from './sync.ts';
+
+export interface RulesPlaneOptions {
+  readonly mode: RulesModeSetting;
+  readonly config: RulesConfig;
+  readonly exec: Exec;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Take the rules out of the kernel when stopping. Otherwise they stay and go on serving, as kube-proxy's do. */
+  readonly removeOnStop: boolean;
+}
+
+export interface RulesPlane extends Plane {
+  readonly name: 'rules';
+  readonly mode: RulesMode;
+}
+
+/** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
+export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
+  const mode = await chooseMode(options.mode, options.config, options.exec);
+  const backend = await createBackend(mode, options);
+  options.log.debug('backend chosen', { mode });
+  return planeOf(backend, options);
+}
+
+/** A plane around a backend that is already there. */
+export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
+  const { config, clock, random, log, metrics } = options;
+  const loop = new SyncLoop({ backend, minSyncPeriodMs: config.minSyncPeriodMs, clock, random, log, metrics });
+  let stopping: Promise<void> | undefined;
+  return {
+    name: 'rules',
+    mode: backend.mode,
+    update: (snapshot: Snapshot) => loop.update(snapshot),
+    get ready() {
+      return loop.ready;
+    },
+    state: () => ({
+      mode: backend.mode,
+      revision: loop.appliedRevision,
+      problem: loop.problem,
+      backend: backend.state(),
+    }),
+    stop: () => (stopping ??= stop(loop, backend, options)),
+  };
+}
+
+async function stop(loop: SyncLoop, backend: RulesBackend, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
+  await loop.stop();
+  if (removeOnStop) {
+    const { removed, problems } = await backend.cleanup();
+    for (const problem of problems) log.error(problem);
+    if (removed.length > 0) log.info('rules removed', { what: removed.join(', ') });
+  }
+  await backend.stop();
+}
+
+/** A backend's code is loaded when it is chosen. */
+async function createBackend(mode: RulesMode, options: RulesPlaneOptions): Promise<RulesBackend> {
+  switch (mode) {
+    case 'nftables': {
+      const { NftablesBackend } = await import('./nftables/apply.ts');
+      return new NftablesBackend(options);
+    }
+    case 'userspace': {
+      const { createUserspaceBackend } = await import('./userspace/backend.ts');
+      return createUserspaceBackend(options);
+    }
+  }
+}
