@@ -83,11 +83,8 @@ function isNamed(port: { readonly name: string; readonly port: number }, ref: In
 
 /**
  * An Ingress is not traffic of this node: `internalTrafficPolicy: Local` does not bind it (ingress-nginx ignores the
- * policy too). Where only the local set is in use, the endpoints that it leaves out for being elsewhere count as well.
+ * policy too), so where no traffic goes by the cluster set every ready endpoint counts.
  */
 function endpointsOf(port: ResolvedPort): readonly Endpoint[] {
-  if (port.cluster.kind === 'used') return port.cluster.endpoints;
-  if (port.local.kind !== 'used') return [];
-  const elsewhere = port.local.leftOut.filter((left) => left.reason === 'not-local').map((left) => left.endpoint);
-  return [...port.local.endpoints, ...elsewhere];
+  return port.cluster.kind === 'used' ? port.cluster.endpoints : port.endpoints.filter((endpoint) => endpoint.ready);
 }

@@ -26,6 +26,8 @@ export interface CertificateState {
  */
 export class CertificateTable {
   readonly #log: Logger;
+  /** What a client gets for whose name there is no certificate. */
+  readonly defaultPair: CertificatePair;
   readonly #default: SecureContext;
   readonly #parsed = new WeakMap<SecretRecord, Parsed>();
   readonly #contexts = new WeakMap<SecretRecord, SecureContext>();
@@ -34,9 +36,8 @@ export class CertificateTable {
 
   constructor(log: Logger, now: number) {
     this.#log = log;
-    this.#default = createSecureContext(
-      selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS),
-    );
+    this.defaultPair = selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS);
+    this.#default = createSecureContext(this.defaultPair);
   }
 
   /** Takes the table and warns once of each Secret that an Ingress names and that cannot be used. */
@@ -126,7 +127,8 @@ export function tlsOptions(certificates: CertificateTable): TlsOptions {
     minVersion: 'TLSv1.2',
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: 60_000,
-    // The context of a client that names no host: the default one, by the same door.
+    // For a client that names no host; of one that does, the callback decides.
+    ...certificates.defaultPair,
     SNICallback: (servername, done) => done(null, certificates.contextFor(servername)),
   };
 }

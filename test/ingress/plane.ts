@@ -1,7 +1,7 @@
 // A running Ingress plane on loopback, backends behind it and raw connections to it; all end with the test.
 
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import { connect, type AddressInfo, type Server, type Socket } from 'node:net';
+import { connect, createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
 import { startIngressPlane, type IngressPlane, type IngressPlaneOptions } from '../../src/ingress/plane.ts';
 import { silentLogger } from '../../src/observe/log.ts';
@@ -64,6 +64,32 @@ export async function startBackend(listener?: RequestListener): Promise<TestBack
     return new Promise<void>((resolve) => void server.close(() => resolve()));
   });
   return { address: `127.0.0.1:${portOf(server)}`, server, requests, counts };
+}
+
+/** A backend of bytes: what comes up to each empty line is a head, and gets the text that `answer` gives, or none. */
+export async function startRawBackend(answer: (head: string, socket: Socket) => string | undefined): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createTcpServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    let received = '';
+    socket.on('error', () => {});
+    socket.on('end', () => void socket.end());
+    socket.on('data', (chunk) => {
+      received += chunk.toString('latin1');
+      for (let end = received.indexOf('\r\n\r\n'); end >= 0; end = received.indexOf('\r\n\r\n')) {
+        const head = received.slice(0, end + 4);
+        received = received.slice(end + 4);
+        const text = answer(head, socket);
+        if (text !== undefined) socket.write(text, 'latin1');
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `127.0.0.1:${portOf(server)}`;
 }
 
 export function portOf(server: Server): number {

@@ -91,6 +91,7 @@ export function service(spec: ServiceSpec): ResolvedService {
     healthCheckNodePort: undefined,
     externallyReachable: false,
     topology: 'none',
+    endpoints,
     cluster: { kind: 'used', endpoints, leftOut: [], terminatingFallback: false },
     local: { kind: 'unused' },
     hasEndpoints: endpoints.length > 0,
