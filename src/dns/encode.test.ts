@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Packet } from 'dns2';
 import { describe, expect, test } from 'vitest';
 import { encodeReply } from './encode.ts';

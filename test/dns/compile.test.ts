@@ -1,6 +1,6 @@
 // A Zone that was brought up to date answers as one that was made from nothing.
 
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Snapshot } from '../../src/model/snapshot.ts';
 import { reverseName } from '../../src/dns/zone/reverse.ts';

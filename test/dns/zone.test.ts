@@ -156,10 +156,10 @@ function ask(name: string, type: string, zone = shop): string[] {
   if (result.answers.length === 0) {
     const origin = /[^.]+\.[^.]+\.$/.exec(full)?.[0] ?? full;
     const soa = `${origin} 5 IN SOA ns.dns.${origin} hostmaster.${origin} 1700000000 7200 1800 86400 5`;
-    expect(result.authority).toEqual(result.rcode === 'REFUSED' ? [] : [soa]);
+    const authority = result.rcode === 'REFUSED' ? '' : soa;
+    if (result.authority.join('\n') !== authority) return ['the wrong SOA record', ...result.authority];
     return [result.rcode === 'NOERROR' ? 'NODATA' : result.rcode];
   }
-  expect(result.rcode).toBe('NOERROR');
   const short = (record: string): string => record.replace(' 5 IN ', ' ').replaceAll('.svc.cluster.local.', '');
   return [...result.answers.map(short), ...result.additional.map((record) => `+ ${short(record)}`)];
 }

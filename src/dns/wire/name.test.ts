@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { anyName } from './name.test-data.ts';
 import {
@@ -39,7 +39,7 @@ describe('presentation form', () => {
     expect(parseName(text)).toBe(wire);
   });
 
-  test.each(['', '..', 'a..b', '.a', 'x'.repeat(64), `${'abcdefg.'.repeat(32)}`, 'a\\256', 'a\\', 'ü\u0100.test'])(
+  test.each(['', '..', 'a..b', '.a', 'x'.repeat(64), 'abcdefg.'.repeat(32), 'a\\256', 'a\\', 'ü\u0100.test'])(
     'refuses %j',
     (text) => {
       expect(parseName(text)).toBeUndefined();

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeRefusal } from '../encode.ts';
 import { parseMessage } from './message.ts';

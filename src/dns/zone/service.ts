@@ -84,7 +84,8 @@ function endpointCandidates(service: ResolvedService, name: DnsName): Candidate[
 
 function endpointName(hostname: string | undefined, ip: Ip, service: DnsName): DnsName | undefined {
   const named = hostname && prependLabel(hostname.toLowerCase(), service);
-  return named || prependLabel(dashedIp(ip), service);
+  const name = named || prependLabel(dashedIp(ip), service);
+  return name && flat(name);
 }
 
 /** `10-0-0-1`, `fd00--1`; a 0 is added where the last character would be a dash (`fd00:244:1::`). */
@@ -156,7 +157,12 @@ class NameTable {
 export function addressRecord(ip: Ip, ttl: number): string {
   const data = addressData(ip);
   const type = ipFamily(ip) === 4 ? RR.A : RR.AAAA;
-  return POINTER_TO_QUESTION + uint16(type) + uint16(CLASS_IN) + uint32(ttl) + uint16(data.length) + data;
+  return flat(POINTER_TO_QUESTION + uint16(type) + uint16(CLASS_IN) + uint32(ttl) + uint16(data.length) + data);
+}
+
+/** The same text in one piece: one that was put together keeps its pieces in memory, for each of many names. */
+function flat<T extends string>(text: T): T {
+  return Buffer.from(text, 'latin1').toString('latin1') as T;
 }
 
 function groupBy<K>(candidates: readonly Candidate[], keyOf: (candidate: Candidate) => K): Map<K, Candidate[]> {
