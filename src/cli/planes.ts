@@ -1,10 +1,11 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
+import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
-import { clusterDomain, rulesConfig, upstreams, type ListenAddress, type RulesModeSetting } from './settings.ts';
+import { clusterDomain, rulesConfig, upstreams, type ListenAddress } from './settings.ts';
 
 export interface RulesChoice {
   readonly mode: RulesModeSetting;

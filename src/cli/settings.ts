@@ -5,6 +5,7 @@ import { parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
 import { defaultRulesConfig, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
+import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
 import { UsageError } from './errors.ts';
 
@@ -13,8 +14,6 @@ export interface ListenAddress {
   readonly address: Ip;
   readonly port: number;
 }
-
-export type RulesModeSetting = 'auto' | 'nftables' | 'userspace';
 
 export interface LogSettings {
   readonly format: 'text' | 'json';

@@ -3,12 +3,14 @@
 import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
+import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import type { Arguments } from './args.ts';
 import type { Context, RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import { clusterIpRanges, nodeName, nodePortRange } from './settings.ts';
+import { VERSION } from './version.ts';
 
 export interface RunningSource {
   /** Reads these Secrets too, `namespace/name`; replaces the ones asked for before. */
@@ -59,7 +61,32 @@ function ownAddresses(): readonly Ip[] {
 }
 
 function apiServerSource(args: Arguments, node: string): SourceStarter {
-  void args;
-  void node;
-  throw new UsageError('API server: to be wired');
+  const target = {
+    ...optional('kubeconfig', args.text('kubeconfig')),
+    ...optional('master', args.text('master')),
+  };
+  return async (store, kinds, context) => {
+    const { startApiSource } = await import('../source/api/source.ts');
+    const source = await startApiSource({
+      ...context,
+      target,
+      store,
+      kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node)])),
+      log: context.log.named('api'),
+      userAgent: `fairlead/${VERSION}`,
+    });
+    return { watchSecrets: (keys) => source.watchNamed('secrets', keys), stop: () => source.stop() };
+  };
+}
+
+/** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
+function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
+  if (kind === 'nodes') return { kind, scope: { name: node } };
+  return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
+}
+
+function optional<K extends string>(name: K, value: string | undefined): Partial<Record<K, string>> {
+  const set: Partial<Record<K, string>> = {};
+  if (value !== undefined) set[name] = value;
+  return set;
 }

@@ -49,9 +49,17 @@ export interface Metrics {
 
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
+/**
+ * A registry of its own. Asking twice for a metric gives the one that is there (a plane that is started again goes on counting);
+ * for `collected`, the last owner gives the samples.
+ */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  const counters = new Map<string, Count>();
+  const gauges = new Map<string, Level>();
+  const histograms = new Map<string, Distribution>();
+  const samplers = new Map<string, CollectedOptions['samples']>();
   const base = (options: MetricOptions) => ({
     name: options.name,
     help: options.help,
@@ -59,21 +67,27 @@ export function createMetrics(): Metrics {
     registers: [registry],
   });
   return {
-    counter: (options) => {
-      const counter = new Counter(base(options));
-      return { add: (amount = 1, labels = {}) => counter.inc(labels, amount) };
-    },
-    gauge: (options) => {
-      const gauge = new Gauge(base(options));
-      return { set: (value, labels = {}) => gauge.set(labels, value) };
-    },
-    histogram: (options) => {
-      const histogram = new Histogram({ ...base(options), buckets: [...options.buckets] });
-      return { observe: (value, labels = {}) => histogram.observe(labels, value) };
-    },
+    counter: (options) =>
+      once(counters, options.name, () => {
+        const counter = new Counter(base(options));
+        return { add: (amount = 1, labels = {}) => counter.inc(labels, amount) };
+      }),
+    gauge: (options) =>
+      once(gauges, options.name, () => {
+        const gauge = new Gauge(base(options));
+        return { set: (value, labels = {}) => gauge.set(labels, value) };
+      }),
+    histogram: (options) =>
+      once(histograms, options.name, () => {
+        const histogram = new Histogram({ ...base(options), buckets: [...options.buckets] });
+        return { observe: (value, labels = {}) => histogram.observe(labels, value) };
+      }),
     collected: ({ name, help, type, samples }) => {
+      const isNew = !samplers.has(name);
+      samplers.set(name, samples);
+      if (!isNew) return;
       const get = () => {
-        const values = [...samples()].map((sample) => ({
+        const values = [...(samplers.get(name)?.() ?? [])].map((sample) => ({
           metricName: sample.name,
           labels: sample.labels,
           value: sample.value,
@@ -85,4 +99,12 @@ export function createMetrics(): Metrics {
     },
     text: () => registry.metrics(),
   };
+}
+
+function once<T>(made: Map<string, T>, name: string, make: () => T): T {
+  const known = made.get(name);
+  if (known !== undefined) return known;
+  const metric = make();
+  made.set(name, metric);
+  return metric;
 }

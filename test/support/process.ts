@@ -1,0 +1,136 @@
+// A running `fairlead`, as a user starts it: a process with flags, a log on standard error, and signals.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+
+export interface LogLine {
+  readonly level: string;
+  readonly message: string;
+  readonly part?: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface StartOptions {
+  /** Runs it in this network namespace. */
+  readonly namespace?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export class FairleadProcess {
+  readonly exited: Promise<Exit>;
+  readonly #child: ChildProcess;
+  readonly #lines: LogLine[] = [];
+  #stdout = '';
+  #stderr = '';
+  #rest = '';
+  readonly #waiting = new Set<() => void>();
+
+  constructor(words: readonly string[], options: StartOptions = {}) {
+    const command = [process.execPath, MAIN, ...words];
+    const [file = '', ...args] = options.namespace ? ['ip', 'netns', 'exec', options.namespace, ...command] : command;
+    this.#child = spawn(file, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.env },
+    });
+    this.#child.stdout?.on('data', (data: Buffer) => {
+      this.#stdout += data.toString();
+      this.#wake();
+    });
+    this.#child.stderr?.on('data', (data: Buffer) => this.#read(data.toString()));
+    this.exited = new Promise((resolve) => {
+      this.#child.once('close', (code, signal) => {
+        this.#wake();
+        resolve({ code, signal });
+      });
+    });
+  }
+
+  get stdout(): string {
+    return this.#stdout;
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** What was logged so far (with `--logging-format json`). */
+  get log(): readonly LogLine[] {
+    return this.#lines;
+  }
+
+  /** Resolves with the first line that fits, among those there are and those to come; rejects after the bound. */
+  async logged(fits: (line: LogLine) => boolean, timeoutMs = 10_000): Promise<LogLine> {
+    return until(
+      () => this.#lines.find(fits),
+      timeoutMs,
+      () => `no such log line. There is:\n${this.#stderr}`,
+      (wake) => {
+        this.#waiting.add(wake);
+        return () => this.#waiting.delete(wake);
+      },
+    );
+  }
+
+  kill(signal: NodeJS.Signals = 'SIGTERM'): void {
+    this.#child.kill(signal);
+  }
+
+  /** Ends it, if it has not ended; for `afterEach`. */
+  async close(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill('SIGKILL');
+    await this.exited;
+  }
+
+  #read(text: string): void {
+    this.#stderr += text;
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) if (line.startsWith('{')) this.#lines.push(JSON.parse(line) as LogLine);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+  }
+}
+
+/** Runs to the end and gives what came out. */
+export async function runFairlead(
+  words: readonly string[],
+  options: StartOptions = {},
+): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const running = new FairleadProcess(words, options);
+  const { code } = await running.exited;
+  return { code, stdout: running.stdout, stderr: running.stderr };
+}
+
+/** Waits for a condition, with a bound: tried at each wake-up, and every 20 ms. */
+export async function until<T>(
+  find: () => T | undefined | Promise<T | undefined>,
+  timeoutMs: number,
+  problem: () => string,
+  subscribe: (wake: () => void) => () => void = () => () => {},
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const found = await find();
+    if (found !== undefined) return found;
+    if (performance.now() > deadline) throw new Error(problem());
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        unsubscribe();
+        resolve();
+      };
+      const timer = setTimeout(done, 20);
+      const unsubscribe = subscribe(done);
+    });
+  }
+}

@@ -1,0 +1,127 @@
+import { cidrContains } from '../../../src/lib/cidr.ts';
+import { hostPort, parseIp } from '../../../src/lib/ip.ts';
+import type { Snapshot } from '../../../src/model/snapshot.ts';
+import { silentLogger } from '../../../src/observe/log.ts';
+import { defaultRulesConfig } from '../../../src/rules/config.ts';
+import { carriedPorts } from '../../../src/rules/intent.ts';
+import { NftablesBackend } from '../../../src/rules/nftables/apply.ts';
+import { netnsMissing, Topology, type Host } from '../netns.ts';
+import type { Consumer, Start } from './consumer.ts';
+import { expectedPacket, type ExpectedPacket } from './expect.ts';
+import type { Scenario } from './parse.ts';
+import { probeRow, type ProbeOutcome } from './probe.ts';
+import { walk } from './run.ts';
+import type { State } from './state.ts';
+import { CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
+
+/** Silence is told after this; an answer inside the machine takes well under a millisecond. */
+const TIMEOUT_MS = 400;
+
+const start: Start = async (scenario, states) => {
+  const topology = await Topology.create({ nodeIps: NODE_IPS, clientIps: CLIENT_IPS });
+  try {
+    const hosts = await populate(topology, scenario, states);
+    const backend = new NftablesBackend({
+      config: { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS },
+      exec: topology.node.exec,
+      log: silentLogger,
+    });
+    const probe = async ({ packet }: ExpectedPacket): Promise<ProbeOutcome> => {
+      const host = hosts.get(packet.source);
+      if (!host || packet.protocol === 'SCTP') throw new Error(`cannot send ${packet.protocol} from ${packet.source}`);
+      return host.connect({
+        protocol: packet.protocol,
+        address: packet.destination,
+        port: packet.port,
+        source: packet.source,
+        timeoutMs: TIMEOUT_MS,
+      });
+    };
+    const sync = async (snapshot: Snapshot): Promise<void> => {
+      const outcome = await backend.sync(snapshot);
+      if (outcome.kind !== 'applied') throw new Error(outcome.reason);
+    };
+    return {
+      update: ({ snapshot }) => sync(snapshot),
+      check: (_kind, row) =>
+        probeRow(expectedPacket(scenario.file, row), { probe, seesMasquerade: true, dropMayReset: false }),
+      nothingRemains: async () => {
+        const elements = (await topology.node.run('nft', 'list', 'ruleset')).match(/elements = \{[^}]*\}/g) ?? [];
+        // The node's own addresses stay, and what a client was given by affinity until it expires.
+        const ours = elements.filter((text) => !NODE_IPS.some((ip) => text.includes(ip)) && !text.includes('expires'));
+        if (ours.length > 0) return `elements remain without a Service: ${ours.join(' ')}`;
+        await backend.cleanup();
+        const left = (await topology.node.run('nft', 'list', 'ruleset')).trim();
+        return left === '' ? undefined : `cleanup leaves: ${left}`;
+      },
+      stop: async () => {
+        await backend.stop();
+        await topology.close();
+      },
+    };
+  } catch (error) {
+    await topology.close();
+    throw error;
+  }
+};
+
+/**
+ * Holds `packets` tables against nftables in the real kernel: node, Pods and client are network namespaces joined by veth, a packet is a
+ * real connection or datagram, and masquerading is what the endpoint sees as its peer.
+ */
+export const kernelConsumer: Consumer = {
+  name: 'kernel',
+  reads: ['packets'],
+  missing: netnsMissing,
+  run: (scenario) => walk(scenario, kernelConsumer, start),
+};
+
+/** A Pod for every endpoint and every source, serving what it is an endpoint of. Gives the host of each source address. */
+async function populate(
+  topology: Topology,
+  scenario: Scenario,
+  states: readonly State[],
+): Promise<ReadonlyMap<string, Host>> {
+  const hosts = new Map<string, Host>([
+    ...NODE_IPS.map((ip) => [ip, topology.node] as const),
+    ...CLIENT_IPS.map((ip) => [ip, topology.client] as const),
+  ]);
+  const pod = async (address: string): Promise<Host> => {
+    const known = hosts.get(address);
+    if (known) return known;
+    const host = await topology.addPod(`p${hosts.size}`, [address]);
+    hosts.set(address, host);
+    return host;
+  };
+  for (const source of sourcesOf(scenario, states)) {
+    const ip = parseIp(source);
+    if (hosts.has(source) || !ip) continue;
+    if (POD_CIDRS.some((range) => cidrContains(range, ip))) {
+      await pod(source);
+    } else {
+      await topology.addClientAddress(source);
+      hosts.set(source, topology.client);
+    }
+  }
+  const served = new Set<string>();
+  for (const { snapshot } of states) {
+    for (const service of snapshot.services.values()) {
+      for (const { protocol, endpoints } of carriedPorts(service)) {
+        for (const { ip, port } of endpoints) {
+          const name = hostPort(ip, port);
+          if (protocol === 'SCTP' || served.has(`${protocol} ${name}`)) continue;
+          served.add(`${protocol} ${name}`);
+          await (await pod(ip)).serve({ protocol, address: ip, port, name });
+        }
+      }
+    }
+  }
+  return hosts;
+}
+
+function sourcesOf(scenario: Scenario, states: readonly State[]): ReadonlySet<string> {
+  const rows = states.flatMap(({ tables }) =>
+    tables.filter(({ kind }) => kind === 'packets').flatMap(({ rows }) => rows),
+  );
+  return new Set(rows.map((row) => expectedPacket(scenario.file, row).packet.source));
+}
