@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ingress, service, snapshot, tlsSecret } from '../../test/ingress/world.ts';
 import type { IngressRecord, PathType } from '../model/records.ts';

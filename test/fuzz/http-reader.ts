@@ -16,8 +16,8 @@ export interface Reading {
   readonly malformed: boolean;
 }
 
-const LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([^\s\0-\x1f]+) HTTP\/1\.([01])$/;
-const FIELD = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0-\x08\x0a-\x1f\x7f]*)$/;
+const LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\u0021-\u007e]+) HTTP\/1\.([01])$/;
+const FIELD = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\u0020-\u007e\u0080-\u00ff]*)$/;
 
 /** Reads as many whole requests as there are. */
 export function readRequests(text: string): Reading {
@@ -69,7 +69,7 @@ function readChunks(rest: string): ReturnType<typeof readBody> {
   let text = '';
   let at = 0;
   for (;;) {
-    const line = /^([0-9A-Fa-f]{1,13})(;[^\0-\x08\x0a-\x1f\x7f]*)?\r\n/.exec(rest.slice(at));
+    const line = /^([0-9A-Fa-f]{1,13})(;[\t\u0020-\u007e\u0080-\u00ff]*)?\r\n/.exec(rest.slice(at));
     if (!line) return /\n/.test(rest.slice(at)) ? 'malformed' : 'more';
     const size = Number.parseInt(line[1] ?? '', 16);
     at += line[0].length;
@@ -79,7 +79,7 @@ function readChunks(rest: string): ReturnType<typeof readBody> {
     text += rest.slice(at, at + size);
     at += size + 2;
   }
-  const trailers = /^(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\x0a-\x1f\x7f]*\r\n)*\r\n/.exec(rest.slice(at));
+  const trailers = /^(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\u0020-\u007e\u0080-\u00ff]*\r\n)*\r\n/.exec(rest.slice(at));
   if (!trailers) return /\r\n\r\n/.test(rest.slice(at)) ? 'malformed' : 'more';
   return { text, length: at + trailers[0].length };
 }

@@ -132,7 +132,7 @@ export async function raw(port: number): Promise<Raw> {
   let ended: 'end' | 'reset' | undefined;
   const waiting = new Set<() => void>();
   const wake = (): void => {
-    for (const call of [...waiting]) call();
+    for (const call of waiting) call();
   };
   const socket = connect({ host: '127.0.0.1', port, noDelay: true });
   socket.on('data', (chunk) => {

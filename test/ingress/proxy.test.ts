@@ -183,10 +183,10 @@ test('under load a removed endpoint gets no request after the update, and no cli
   const plane = await startPlane();
   const [stays, goes] = [await startBackend(), await startBackend()];
   routeAll(plane, stays.address, goes.address);
-  let running = true;
+  const load = { running: true };
   const statuses: number[] = [];
   const client = async (): Promise<void> => {
-    while (running) {
+    while (load.running) {
       const response = await fetch(`http://127.0.0.1:${httpPort(plane)}/`);
       await response.arrayBuffer();
       statuses.push(response.status);
@@ -200,7 +200,7 @@ test('under load a removed endpoint gets no request after the update, and no cli
   const atRemoval = goes.requests.length;
   const before = stays.requests.length;
   await eventually('traffic on the one that stays', () => stays.requests.length > before + 100);
-  running = false;
+  load.running = false;
   await Promise.all(clients);
   expect(goes.requests.length).toBe(atRemoval);
   expect(new Set(statuses)).toEqual(new Set([200]));

@@ -29,7 +29,7 @@ test('an answer streams: the client has its beginning while the backend is still
   connection.send(GET);
   expect(await connection.until(/first/)).not.toMatch(/last/);
   finish?.();
-  await connection.until(/last\r\n0\r\n\r\n$/);
+  expect(await connection.until(/last\r\n0\r\n\r\n$/)).toMatch(/Transfer-Encoding: chunked/);
 });
 
 test('a request streams: the backend has the beginning of a body whose end is not yet sent, and answers before it', async () => {
@@ -44,7 +44,7 @@ test('a request streams: the backend has the beginning of a body whose end is no
   await connection.until(/got one;/);
   connection.send('3\r\ntwo\r\n0\r\n\r\n');
   await connection.until(/got two;\r\n0\r\n\r\n$/);
-  await connection.ended();
+  expect(await connection.ended()).toBe('end');
 });
 
 test('20 MB each way arrive unchanged, and a client that does not read makes the backend wait', async () => {
@@ -101,6 +101,7 @@ test('a client that goes away ends the request to the backend', async () => {
   const connection = await raw(httpPort(plane));
   connection.send(GET);
   await eventually('the request', () => backend.requests.length === 1);
+  expect(backend.counts.open).toBe(1);
   connection.socket.destroy();
   await eventually('the end of it', () => backend.counts.open === 0);
 });
@@ -325,7 +326,7 @@ test('after an upgrade one side may end while the other still writes', async () 
   await connection.until(/^HTTP\/1\.1 101 [^]*Upgrade: raw\r\nConnection: upgrade\r\n\r\nearly$/);
   connection.socket.end();
   await connection.until(/farewell$/);
-  await connection.ended();
+  expect(await connection.ended()).toBe('end');
 });
 
 test('an upgrade that the backend declines is an ordinary answer, and an idle tunnel is ended', async () => {
@@ -344,7 +345,7 @@ test('an upgrade that the backend declines is an ordinary answer, and an idle tu
   accept = true;
   connection.send(upgrade);
   await connection.until(/ 101 /);
-  await connection.ended();
+  expect(await connection.ended()).toBe('end');
 });
 
 test('stop() lets a request under way finish, ends idle connections at once, and ends what is left at its bound', async () => {
