@@ -3,7 +3,7 @@ import { Packet } from 'dns2';
 import { describe, expect, test } from 'vitest';
 import { encodeReply } from './encode.ts';
 import { parseMessage } from './wire/message.ts';
-import { anyName } from './wire/name.test-data.ts';
+import { anyName } from '../../test/dns/any-name.ts';
 import { lowerName, parseName, prependLabel, type DnsName } from './wire/name.ts';
 import { encodeQuery, parseQuery, type Query } from './wire/query.ts';
 import { addressData, soaData, srvData, txtData, type ResourceRecord } from './wire/record.ts';

@@ -134,7 +134,9 @@ function bindUdp({ at, server, metrics }: ListenerOptions): Promise<UdpSocket> {
         metrics: metrics.forServer(serverLabel(at.address, port)),
       } as const;
       const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
-        if (packet && socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
+        // Nobody listens on port 0, a forged packet may come from it, and Node throws when told to send there.
+        if (!packet || toPort === 0) return;
+        if (socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
       };
       socket.on('message', (packet, from) => {
         const answer = server.receive(packet, arrival);

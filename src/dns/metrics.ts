@@ -25,7 +25,7 @@ export interface ServerMetrics {
   record(query: RecordedQuery): void;
 }
 
-export interface RecordedQuery {
+interface RecordedQuery {
   readonly type: number;
   readonly transport: Transport;
   readonly ipv6: boolean;

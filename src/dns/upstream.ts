@@ -119,7 +119,7 @@ function readReply(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): Prom
  * Whether a message answers the query: its id, its question (RFC 5452 section 9.1), and that it is a reply. A refusal
  * may come without the question.
  */
-export function answers(reply: Buffer, query: Buffer): boolean {
+function answers(reply: Buffer, query: Buffer): boolean {
   if (reply.length < HEADER_SIZE || reply.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
   const flags = reply.readUInt16BE(2);
   if (!(flags & FLAG.QR) || flags & 0x7800) return false;

@@ -1,6 +1,6 @@
 // Names outside the cluster: what upstream servers are asked, and what clients get of their replies.
 
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { encodeReply } from '../../src/dns/encode.ts';
 import { RCODE, RR } from '../../src/dns/wire/types.ts';
 import { parseName, type DnsName } from '../../src/dns/wire/name.ts';
@@ -10,6 +10,9 @@ import { dig } from './dig.ts';
 import { startFakeUpstream, type Behaviour, type FakeUpstream, type UpstreamAsked } from './fake-upstream.ts';
 import { ip } from './snapshot-builder.ts';
 import { startWorld, until, type World } from './world.ts';
+
+// Some wait for timeouts of seconds, as clients would.
+vi.setConfig({ testTimeout: 30_000 });
 
 const WWW = parseName('www.example.test') as DnsName;
 const address = (last: number, owner?: DnsName): ResourceRecord => ({
@@ -278,4 +281,23 @@ test('stopping answers what waits with SERVFAIL within its bound', async () => {
   await started.plane.stop();
   expect(performance.now() - start).toBeLessThan(3000);
   expect((await waiting).status).toBe('SERVFAIL');
+});
+
+test('replies of upstream that are malformed past their question end as any failure does', async () => {
+  let seed = 1;
+  const byte = (): number => (seed = (Math.imul(seed, 1103515245) + 12345) >>> 0) >>> 24;
+  const up = await upstream((asked) => {
+    const packet = Buffer.concat([code(asked, RCODE.NOERROR), Buffer.from(Array.from({ length: 40 }, byte))]);
+    packet.writeUInt16BE(byte(), 6);
+    packet.writeUInt16BE(byte(), 10);
+    return [packet];
+  });
+  const { udp, metrics } = await world([up]);
+  for (let i = 0; i < 20; i++)
+    expect((await dig(udp, '+noedns', 'ext.shop.svc.cluster.local')).answer).toEqual([
+      'ext.shop.svc.cluster.local. 5 IN CNAME www.example.test.',
+    ]);
+  await dig(udp, '+noedns', 'www.example.test');
+  expect(await metrics.text()).toContain('coredns_panics_total 0');
+  expect((await dig(udp, 'web.shop.svc.cluster.local')).status).toBe('NOERROR');
 });

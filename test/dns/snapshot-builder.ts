@@ -6,19 +6,19 @@ import { toPort, type Port } from '../../src/lib/port.ts';
 import type { NamespaceRecord, PodRecord, Protocol, SlicePort } from '../../src/model/records.ts';
 import type { ResolvedService, SliceMember, Snapshot } from '../../src/model/snapshot.ts';
 
-export interface PortFacts {
+interface PortFacts {
   readonly name?: string;
   readonly protocol?: Protocol;
   readonly port: number;
 }
 
-export interface EndpointFacts {
+interface EndpointFacts {
   readonly ip: string;
   readonly ready?: boolean;
   readonly hostname?: string;
 }
 
-export interface SliceFacts {
+interface SliceFacts {
   readonly ports?: readonly PortFacts[];
   readonly endpoints: readonly EndpointFacts[];
 }

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { anyName } from './name.test-data.ts';
+import { anyName } from '../../../test/dns/any-name.ts';
 import {
   labelsOf,
   lowerName,

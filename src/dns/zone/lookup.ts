@@ -52,7 +52,7 @@ export function lookup(zone: Zone, name: DnsName, type: number): Found {
 }
 
 /** The zone that a name is in, or undefined. */
-export function servedZoneOf(zone: Zone, name: DnsName): ServedZone | undefined {
+function servedZoneOf(zone: Zone, name: DnsName): ServedZone | undefined {
   if (originAt(name, zone.cluster.origin) >= 0) return zone.cluster;
   return zone.reverseZones.find((reverse) => originAt(name, reverse.origin) >= 0);
 }

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { prependLabel, ROOT, type DnsName } from './name.ts';
+import { prependLabel, ROOT, type DnsName } from '../../src/dns/wire/name.ts';
 
 const anyLabel = fc.uint8Array({ minLength: 1, maxLength: 20 }).map((bytes) => Buffer.from(bytes).toString('latin1'));
 
