@@ -1,0 +1,62 @@
+import type { Snapshot } from '../../../src/model/snapshot.ts';
+import { silentLogger } from '../../../src/observe/log.ts';
+import { defaultRulesConfig, type RulesConfig } from '../../../src/rules/config.ts';
+import { NftablesBackend } from '../../../src/rules/nftables/apply.ts';
+import { FakeNft, type FakeRuleset } from '../../../src/rules/nftables/fake.ts';
+import { renderNftables } from '../../../src/rules/nftables/render.ts';
+import { loadRuleset, trace, type TraceResult } from '../../../src/rules/nftables/trace.ts';
+import { setDifference, type Consumer, type Start } from './consumer.ts';
+import { expectedPacket, type ExpectedPacket } from './expect.ts';
+import { walk } from './run.ts';
+import { NODE_IPS, POD_CIDRS } from './world.ts';
+
+const CONFIG: RulesConfig = { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS };
+const WORLD = { localAddresses: NODE_IPS };
+
+const start: Start = async ({ file }) => {
+  const kernel = new FakeNft();
+  const backend = new NftablesBackend({ config: CONFIG, exec: kernel, log: silentLogger });
+  let rendered: FakeRuleset = new Map();
+  const update = async ({ snapshot }: { snapshot: Snapshot }): Promise<void> => {
+    const outcome = await backend.sync(snapshot);
+    if (outcome.kind !== 'applied') throw new Error(outcome.reason);
+    rendered = loadRuleset(renderNftables(snapshot, CONFIG));
+  };
+  return {
+    update,
+    check: async (_kind, row) => {
+      const expected = expectedPacket(file, row);
+      return (
+        compare('as rendered', expected, trace(rendered, expected.packet, WORLD)) ??
+        compare('as written in steps', expected, trace(kernel.ruleset, expected.packet, WORLD))
+      );
+    },
+    nothingRemains: async () => {
+      await backend.cleanup();
+      return kernel.ruleset.size === 0 ? undefined : 'tables remain after cleanup';
+    },
+    stop: () => backend.stop(),
+  };
+};
+
+/**
+ * Holds `packets` tables against the nftables text, walked by a tracer: the whole ruleset as it is rendered, and the one that came to be
+ * by writing each step's difference.
+ */
+export const nftablesConsumer: Consumer = {
+  name: 'nftables',
+  reads: ['packets'],
+  missing: () => undefined,
+  run: (scenario) => walk(scenario, nftablesConsumer, start),
+};
+
+function compare(what: string, { verdict, masquerade }: ExpectedPacket, actual: TraceResult): string | undefined {
+  const wanted =
+    verdict.kind === 'forward' ? verdict.endpoints : [verdict.kind === 'untouched' ? 'none' : verdict.kind];
+  const got = typeof actual.verdict === 'string' ? [actual.verdict] : actual.verdict;
+  const difference = setDifference(wanted, got);
+  if (difference) return `${what}: ${difference}`;
+  if (masquerade === undefined || verdict.kind !== 'forward') return undefined;
+  const wrong = actual.targets.filter((target) => target.masquerade !== masquerade);
+  return wrong.length === 0 ? undefined : `${what}: masquerade: expected ${masquerade}, got ${!masquerade}`;
+}
