@@ -1,11 +1,12 @@
 // Runs in a process of its own (see credentials.ts): takes one question, answers it, and ends.
 
-import { existsSync, readFileSync } from 'node:fs';
-import type { RequestOptions } from 'node:https';
 import { dirname, resolve } from 'node:path';
 import { bufferFromFileOrString, KubeConfig } from '@kubernetes/client-node';
 import { parse } from 'yaml';
+import { systemFiles } from '../../system/files.ts';
 import type { CredentialsAnswer, CredentialsQuestion } from './credentials.ts';
+
+type RequestOptions = Exclude<Parameters<KubeConfig['applyToHTTPSOptions']>[0], undefined>;
 
 process.once('message', (question: CredentialsQuestion) => {
   void answer(question).then((value) => process.send?.(value, () => process.disconnect()));
@@ -15,7 +16,7 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
   const config = new KubeConfig();
   try {
     if (question.kind === 'in-cluster') config.loadFromCluster(question.root);
-    else if (existsSync(question.file)) config.loadFromFile(question.file);
+    else if (await systemFiles.list(question.file)) config.loadFromFile(question.file);
     else return { kind: 'invalid', message: 'no such file: give the path of a kubeconfig with --kubeconfig' };
   } catch (error) {
     return {
@@ -48,8 +49,8 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
     await config.applyToHTTPSOptions(options);
     // The library leaves the CA out for a context without a user.
     caPem = pemOf(bufferFromFileOrString(cluster.caFile, cluster.caData));
-    tokenFile = tokenFileOf(question, user?.name, user?.authProvider);
-    token = user?.token || tokenFile === undefined ? bearerOf(options) : readFileSync(tokenFile, 'utf8').trim();
+    tokenFile = await tokenFileOf(question, user?.name, user?.authProvider);
+    token = user?.token || tokenFile === undefined ? bearerOf(options) : (await systemFiles.readText(tokenFile)).trim();
   } catch (error) {
     return { kind: 'failed', message: `the credentials cannot be resolved: ${messageOf(error).trim()}` };
   }
@@ -76,10 +77,14 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
  * The file that holds the token. The library knows that of a service account, but not the `tokenFile` of a kubeconfig,
  * which is what kubeadm writes for kube-proxy; so that is read here.
  */
-function tokenFileOf(question: CredentialsQuestion, user: string | undefined, provider: unknown): string | undefined {
+async function tokenFileOf(
+  question: CredentialsQuestion,
+  user: string | undefined,
+  provider: unknown,
+): Promise<string | undefined> {
   if (field(provider, 'name') === 'tokenFile') return textField(field(provider, 'config'), 'tokenFile');
   if (question.kind !== 'kubeconfig' || user === undefined) return undefined;
-  const users = field(parse(readFileSync(question.file, 'utf8')), 'users');
+  const users = field(parse(await systemFiles.readText(question.file)), 'users');
   const entry: unknown = Array.isArray(users) ? users.find((item) => textField(item, 'name') === user) : undefined;
   const file = textField(field(entry, 'user'), 'tokenFile');
   return file === undefined ? undefined : resolve(dirname(question.file), file);

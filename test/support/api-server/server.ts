@@ -2,7 +2,6 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { Faults, type Fault } from './faults.ts';
 import { child, copy, text, type Json } from './json.ts';
@@ -57,6 +56,7 @@ export class TestApiServer {
   readonly #watches = new Set<OpenWatch>();
   readonly #delays = new Set<NodeJS.Timeout>();
   #counter = 0;
+  #port = 0;
 
   constructor(options: TestApiServerOptions) {
     this.#options = options;
@@ -65,12 +65,14 @@ export class TestApiServer {
   }
 
   get url(): string {
-    const { port } = this.#server.address() as AddressInfo;
-    return `${this.#options.tls ? 'https' : 'http'}://127.0.0.1:${port}`;
+    return `${this.#options.tls ? 'https' : 'http'}://127.0.0.1:${this.#port}`;
   }
 
-  async listen(port = 0): Promise<void> {
+  /** Listens again after `stop`, by default where it did before; what it holds is kept. */
+  async listen(port = this.#port): Promise<void> {
     await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+    const address = this.#server.address();
+    if (typeof address === 'object' && address) this.#port = address.port;
   }
 
   async stop(): Promise<void> {
