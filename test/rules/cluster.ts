@@ -6,8 +6,8 @@ import { ipFamily, parseIp, type Ip, type IpFamily } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
 import { toPort, type Port } from '../../src/lib/port.ts';
 import type { EndpointSliceRecord, Protocol, Records, ServiceRecord, TrafficPolicy } from '../../src/model/records.ts';
-import { resolve, type Resolution } from '../../src/model/resolve.ts';
-import type { NodeIdentity } from '../../src/model/snapshot.ts';
+import { resolve, resolveService, type Resolution } from '../../src/model/resolve.ts';
+import type { NodeIdentity, ResolvedService } from '../../src/model/snapshot.ts';
 import { defaultRulesConfig, type RulesConfig } from '../../src/rules/config.ts';
 
 export interface ServiceSketch {
@@ -153,4 +153,9 @@ export function clusterOf(
     node,
     previous,
   );
+}
+
+/** One Service alone, for those who put Snapshots together themselves. */
+export function resolvedOf(sketch: ServiceSketch): ResolvedService {
+  return resolveService(`default/${sketch.name}`, serviceRecord(sketch), slicesOf(sketch), NODE);
 }

@@ -1,0 +1,118 @@
+// One round of the rules benchmark in a process of its own, inside a network namespace: the memory and CPU it reports are
+// those of a program that does nothing else. Arguments: load|change|render SERVICES ENDPOINTS [CHANGES].
+
+import { readFileSync, writeSync } from 'node:fs';
+import { createMetrics } from '../../src/observe/metrics.ts';
+import { silentLogger } from '../../src/observe/log.ts';
+import { PersistentMap } from '../../src/lib/persistent-map.ts';
+import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
+import type { RulesBackend } from '../../src/rules/backend.ts';
+import { NftablesBackend } from '../../src/rules/nftables/apply.ts';
+import { renderNftables } from '../../src/rules/nftables/render.ts';
+import { planeOf } from '../../src/rules/plane.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { systemExec } from '../../src/system/exec.ts';
+import { CONFIG, clusterOf, resolvedOf, type ServiceSketch } from '../rules/cluster.ts';
+import { PeakMemory } from './peak-memory.ts';
+
+const [task = '', servicesText = '', endpointsText = '', changesText = '0'] = process.argv.slice(2);
+const services = Number(servicesText);
+const endpoints = Number(endpointsText);
+const changes = Number(changesText);
+
+function address(prefix: number, number: number): string {
+  return `${prefix}.${(number >> 16) & 255}.${(number >> 8) & 255}.${number & 255}`;
+}
+
+function sketchOf(index: number, count: number): ServiceSketch {
+  return {
+    name: `s${index}`,
+    clusterIPs: [address(172, 0x1e_0000 + index)],
+    // One endpoint in a hundred is local, as on a cluster of a hundred nodes.
+    endpoints: Array.from({ length: count }, (_, i) => {
+      const number = index * endpoints + i;
+      return `${address(10, number)}:8080@node-${number % 100 === 0 ? 'a' : 'b'}`;
+    }),
+  };
+}
+
+function entryOf(index: number, count: number): readonly [string, ResolvedService] {
+  const service = resolvedOf(sketchOf(index, count));
+  return [service.key, service];
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  // cutime and cstime, in hundredths of a second: children that have ended.
+  const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (user + system) / 1000 + (Number(fields[13]) + Number(fields[14])) * 10;
+}
+
+const full = new Set<number>(Array.from({ length: services }, (_, index) => index));
+let snapshot: Snapshot = {
+  ...clusterOf([]).snapshot,
+  services: PersistentMap.from(
+    (function* () {
+      for (let index = 0; index < services; index++) yield entryOf(index, endpoints);
+    })(),
+  ),
+};
+
+if (task === 'render') {
+  const text = Buffer.from(renderNftables(snapshot, CONFIG));
+  for (let at = 0; at < text.length;) at += writeSync(1, text, at);
+} else {
+  const backend = new NftablesBackend({ config: CONFIG, exec: systemExec, log: silentLogger });
+  let synced: (() => void) | undefined;
+  const observed: RulesBackend = {
+    mode: backend.mode,
+    sync: async (next: Snapshot) => {
+      const outcome = await backend.sync(next);
+      if (outcome.kind === 'failed') throw new Error(outcome.reason);
+      synced?.();
+      return outcome;
+    },
+    cleanup: () => backend.cleanup(),
+    stop: () => backend.stop(),
+    state: () => backend.state(),
+  };
+  const plane = planeOf(observed, {
+    mode: 'nftables',
+    config: CONFIG,
+    exec: systemExec,
+    clock: systemClock,
+    random: Math.random,
+    log: silentLogger,
+    metrics: createMetrics(),
+    removeOnStop: false,
+  });
+  const keepAlive = setInterval(() => undefined, 1000);
+  const apply = (next: Snapshot): Promise<void> =>
+    new Promise((resolve) => {
+      synced = resolve;
+      plane.update(next);
+    });
+  const memory = new PeakMemory();
+  const start = performance.now();
+  await apply(snapshot);
+  const loadMs = performance.now() - start;
+  const nftPeakMb = memory.stop();
+  const nodePeakMb = process.resourceUsage().maxRSS / 1024;
+  const latencies: number[] = [];
+  let cpu = 0;
+  for (let i = 0; i < changes; i++) {
+    const index = (i * 7919) % services;
+    // One endpoint goes, and with the next visit comes back.
+    const [key, service] = entryOf(index, full.delete(index) ? endpoints - 1 : (full.add(index), endpoints));
+    const changed = snapshot.services.with([[key, service]]);
+    snapshot = { ...snapshot, revision: snapshot.revision + 1, services: changed };
+    const cpuBefore = cpuMs();
+    const at = performance.now();
+    await apply(snapshot);
+    latencies.push(performance.now() - at);
+    cpu += cpuMs() - cpuBefore;
+  }
+  clearInterval(keepAlive);
+  await plane.stop();
+  process.stdout.write(JSON.stringify({ loadMs, nodePeakMb, nftPeakMb, latencies, cpuMsPerChange: cpu / changes }));
+}
