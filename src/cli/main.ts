@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The entry: words in, exit code out.
 
 import { parseArguments, type Arguments } from './args.ts';

@@ -61,10 +61,7 @@ function ownAddresses(): readonly Ip[] {
 }
 
 function apiServerSource(args: Arguments, node: string): SourceStarter {
-  const target = {
-    ...optional('kubeconfig', args.text('kubeconfig')),
-    ...optional('master', args.text('master')),
-  };
+  const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
@@ -83,10 +80,4 @@ function apiServerSource(args: Arguments, node: string): SourceStarter {
 function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
   return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
-}
-
-function optional<K extends string>(name: K, value: string | undefined): Partial<Record<K, string>> {
-  const set: Partial<Record<K, string>> = {};
-  if (value !== undefined) set[name] = value;
-  return set;
 }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { runBackends } from './backends.ts';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const program = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+const program = fileURLToPath(new URL('../../../src/cli/entry.js', import.meta.url));
 const READY = 'http://127.0.0.1:10249/readyz';
 
 const COMMANDS = `
