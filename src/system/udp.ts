@@ -71,7 +71,8 @@ export const systemUdp: Udp = {
           listener: {
             port: socket.address().port,
             send: (data, toPort, toAddress) => {
-              if (closed || socket.getSendQueueSize() > SEND_QUEUE_BYTES) return;
+              // Port 0 stands in forged datagrams only; node:dgram throws on it.
+              if (closed || toPort === 0 || socket.getSendQueueSize() > SEND_QUEUE_BYTES) return;
               socket.send(data, toPort, toAddress, ignore);
             },
             close: () => {

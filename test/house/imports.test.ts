@@ -22,7 +22,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 /** Modules that reach out of the process. Only `system` has them, and the two data paths in files named for it. */
 const DOORS =
   /^(node:)?(child_process|fs|fs\/promises|net|tls|dgram|http|https|http2|worker_threads|timers|timers\/promises|cluster)$/;
-const DATA_PATH = /^(dns|ingress)\/.*(listener|forward|upgrade|worker|upstream|connection|downstream)[^/]*\.ts$/;
+const DATA_PATH = /^(dns|ingress)\/.*(listener|forward|upgrade|worker|upstream|connection|dial|tls)[^/]*\.ts$/;
 /** What the data path may open: sockets, not files or children. */
 const DATA_PATH_DOORS = /^(node:)?(net|tls|dgram|worker_threads)$/;
 
