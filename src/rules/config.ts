@@ -23,7 +23,7 @@ export interface RulesConfig {
   /** The one bit of the packet mark that says "masquerade me" (`masqueradeBit` 14 is 0x4000). */
   readonly masqueradeMark: number;
   readonly nodePortAddresses: NodePortAddresses;
-  /** The shortest time from the first change to a sync, in milliseconds, so that a burst of changes is one sync. */
+  /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
 }
 

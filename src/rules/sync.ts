@@ -32,6 +32,7 @@ export class SyncLoop {
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #failures = 0;
+  #lastStart: number | undefined;
   #stopped = false;
   #problem: string | undefined;
 
@@ -56,7 +57,7 @@ export class SyncLoop {
 
   update(snapshot: Snapshot): void {
     this.#wanted = snapshot;
-    this.#schedule(this.#options.minSyncPeriodMs);
+    this.#schedule(this.#untilNextStart());
   }
 
   /** Starts no further sync and resolves when the one under way has ended. Never rejects. */
@@ -64,6 +65,12 @@ export class SyncLoop {
     this.#stopped = true;
     this.#timer?.cancel();
     await this.#running;
+  }
+
+  /** A change after a quiet time is brought into force at once; those of a burst share the next sync. */
+  #untilNextStart(): number {
+    const { clock, minSyncPeriodMs } = this.#options;
+    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + minSyncPeriodMs - clock.monotonic());
   }
 
   #schedule(delay: number): void {
@@ -76,7 +83,7 @@ export class SyncLoop {
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
         } else if (this.#wanted !== this.#applied) {
-          this.#schedule(this.#options.minSyncPeriodMs);
+          this.#schedule(this.#untilNextStart());
         }
       });
     });
@@ -87,6 +94,7 @@ export class SyncLoop {
     const snapshot = this.#wanted;
     if (!snapshot) return;
     const start = clock.monotonic();
+    this.#lastStart = start;
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());

@@ -76,12 +76,32 @@ test('a change of one Service is one transaction with its elements only', async 
     [
       'delete element ip fairlead services {\n172.30.0.1 . tcp . 80,\n}',
       'add element ip fairlead endpoints {\n172.30.0.1 . tcp . 80 . 2 : 10.0.0.9 . 80,\n}',
-      'add element ip fairlead services {\n172.30.0.1 . tcp . 80 : goto pick-3,\n}\n',
+      'add element ip fairlead services {\n172.30.0.1 . tcp . 80 : goto pick-3,\n}',
+      // The chain that picked of two is nobody's now.
+      'flush chain ip fairlead pick-2',
+      'delete chain ip fairlead pick-2\n',
     ].join('\n'),
   );
-  // The chain that picked of two is nobody's now.
-  expect(nft.transactions.slice(loaded + 1)).toEqual([
-    'flush chain ip fairlead pick-2\ndelete chain ip fairlead pick-2\n',
+  expect(nft.transactions.length).toBe(loaded + 1);
+});
+
+test('a kernel that still counts the references of a chain has it deleted in a transaction of its own', async () => {
+  const nft = new FakeNft();
+  const old: Exec = {
+    run: async (file, args, options) => {
+      const text = String(options?.input);
+      const both = /delete chain/.test(text) && /element/.test(text);
+      if (!both) return nft.run(file, args, options);
+      return { exitCode: 1, stdout: '', stderr: 'Error: Device or resource busy', notFound: false, timedOut: false };
+    },
+  };
+  const backend = backendOver(old);
+  const first = clusterOf([WEB]);
+  await backend.sync(first.snapshot);
+  const fewer = clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80'] }], first);
+  expect(await backend.sync(fewer.snapshot)).toMatchObject({ kind: 'applied' });
+  expect([...(nft.ruleset.get('ip')?.chains.keys() ?? [])].filter((name) => name.startsWith('pick-'))).toEqual([
+    'pick-1',
   ]);
 });
 

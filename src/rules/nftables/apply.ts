@@ -62,6 +62,7 @@ export class NftablesBackend implements RulesBackend {
   #known: Known | undefined;
   #transactions = 0;
   #elements = 0;
+  #removesAtOnce = true;
 
   constructor(options: NftablesOptions) {
     this.#options = options;
@@ -103,9 +104,7 @@ export class NftablesBackend implements RulesBackend {
   async #change(known: Known, snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
     const changes = known.planner.advance(snapshot);
     if (changes.length === 0) return {};
-    const counts = await this.#write(known, [{ about: 'change', changes }], '');
-    await this.#removeUnusedChains(known);
-    return counts;
+    return this.#write(known, [{ about: 'change', changes }], '', true);
   }
 
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
@@ -146,7 +145,7 @@ export class NftablesBackend implements RulesBackend {
     let first = preamble;
     const flush = async (): Promise<void> => {
       if (first === '' && batch.length === 0) return;
-      const counts = await this.#write(known, batch, first);
+      const counts = await this.#write(known, batch, first, false);
       for (const [name, value] of Object.entries(counts)) total[name] = (total[name] ?? 0) + value;
       first = '';
       batch = [];
@@ -161,11 +160,12 @@ export class NftablesBackend implements RulesBackend {
     return total;
   }
 
-  /** One transaction: chains that are needed first, then what goes, then what comes. */
+  /** One transaction: chains that are needed first, then what goes, then what comes, then chains that nothing names any more. */
   async #write(
     known: Known,
     groups: readonly ChangeGroup[],
     preamble: string,
+    last: boolean,
   ): Promise<Readonly<Record<string, number>>> {
     let chains = '';
     let newChains = 0;
@@ -175,7 +175,6 @@ export class NftablesBackend implements RulesBackend {
       chains += renderNewChains(family, missing);
       for (const name of missing) known.chains[family].set(name, 0);
     }
-    await this.#run(preamble + chains + renderChanges(groups));
     let added = 0;
     let changed = 0;
     let removed = 0;
@@ -188,25 +187,38 @@ export class NftablesBackend implements RulesBackend {
         if (after !== undefined) count(known.chains, id, after, 1);
       }
     }
+    const text = preamble + chains + renderChanges(groups);
+    if (last) await this.#runAndRemoveChains(known, text);
+    else await this.#run(text);
     this.#elements += added - removed;
     return { added, changed, removed, chains: newChains };
   }
 
   /**
-   * Chains that nothing names any more go in a transaction of their own, after the one that let go of them: kernels before 6.2
-   * still count references until later, and refuse. Then they go with the next change.
+   * Chains that nothing names any more go in the transaction that let go of them. Kernels before 6.2 count the references
+   * until later and refuse the whole; there they go in one of their own, with the next change if need be.
    */
-  async #removeUnusedChains(known: Known): Promise<void> {
-    let text = '';
-    const gone: [IpFamily, ChainName][] = [];
-    for (const family of FAMILIES) {
-      const unused = unusedChains(known.chains[family]);
-      text += renderDeletedChains(family, unused);
-      for (const name of unused) gone.push([family, name]);
+  async #runAndRemoveChains(known: Known, text: string): Promise<void> {
+    const unused = unusedChains(known);
+    if (this.#removesAtOnce && unused.text !== '') {
+      const result = await this.#nft(['-f', '-'], text + unused.text);
+      if (result.exitCode === 0) {
+        this.#transactions++;
+        unused.forget();
+        return;
+      }
+      if (!/resource busy/.test(result.stderr)) throw refused(result);
+      this.#removesAtOnce = false;
     }
-    if (gone.length === 0) return;
-    const result = await this.#nft(['-f', '-'], text);
-    if (result.exitCode === 0) for (const [family, name] of gone) known.chains[family].delete(name);
+    await this.#run(text);
+    if (unused.text !== '') await this.#removeUnusedChains(known);
+  }
+
+  async #removeUnusedChains(known: Known): Promise<void> {
+    const unused = unusedChains(known);
+    if (unused.text === '') return;
+    const result = await this.#nft(['-f', '-'], unused.text);
+    if (result.exitCode === 0) unused.forget();
     else this.#options.log.debug('unused chains stay until the next change', { reason: message(result) });
   }
 
@@ -219,7 +231,7 @@ export class NftablesBackend implements RulesBackend {
 
   async #run(text: string): Promise<void> {
     const result = await this.#nft(['-f', '-'], text);
-    if (result.exitCode !== 0) throw new NftError(`nft refused a transaction: ${message(result)}`);
+    if (result.exitCode !== 0) throw refused(result);
     this.#transactions++;
   }
 
@@ -263,11 +275,23 @@ function count(
   if (now !== undefined) family.set(name, now + by);
 }
 
-/** Chains that no element names, nor a chain that stays. */
-function unusedChains(chains: ReadonlyMap<ChainName, number>): readonly ChainName[] {
-  const used = [...chains].filter(([, uses]) => uses > 0).map(([name]) => ({ value: `goto ${name}` }));
-  const needed = chainsNamed(used);
-  return [...chains.keys()].filter((name) => !needed.has(name));
+/** Chains that no element names, nor a chain that stays: the text that deletes them, and what to note when it has. */
+function unusedChains({ chains }: Known): { readonly text: string; readonly forget: () => void } {
+  const unused = FAMILIES.map((family) => {
+    const used = [...chains[family]].filter(([, uses]) => uses > 0).map(([name]) => ({ value: `goto ${name}` }));
+    const needed = chainsNamed(used);
+    return { family, names: [...chains[family].keys()].filter((name) => !needed.has(name)) };
+  });
+  return {
+    text: unused.map(({ family, names }) => renderDeletedChains(family, names)).join(''),
+    forget: () => {
+      for (const { family, names } of unused) for (const name of names) chains[family].delete(name);
+    },
+  };
+}
+
+function refused(result: ExecResult): NftError {
+  return new NftError(`nft refused a transaction: ${message(result)}`);
 }
 
 /** Removes our tables with everything in them. A machine without nft, or without the right to use it, is no error here. */
