@@ -31,6 +31,7 @@ export function parseIngress(value: unknown, mode: ParseMode, form?: IngressForm
     }
     const read = new IngressReader(beta);
     const spec = root.get('spec');
+    spec.noticeUnknown(['ingressClassName', beta ? 'backend' : 'defaultBackend', 'rules', 'tls']);
     const defaultBackend = spec.get(beta ? 'backend' : 'defaultBackend');
     const rules = spec.get('rules').items();
     if (!defaultBackend.present && rules.length === 0) {
@@ -69,6 +70,7 @@ class IngressReader {
 
   /** Undefined for a host that cannot be read: without it the rule would match every host. */
   rule(field: Field): IngressRule | undefined {
+    field.noticeUnknown(['host', 'http']);
     const hostField = field.get('host');
     const named = hostField.present && hostField.value !== '';
     const host = named ? readHost(hostField) : undefined;
@@ -80,6 +82,7 @@ class IngressReader {
   }
 
   path(field: Field): IngressPath | undefined {
+    field.noticeUnknown(['path', 'pathType', 'backend']);
     const typeField = field.get('pathType');
     if (!typeField.present && !this.#beta) {
       typeField.problem('Required value: pathType must be specified: "Exact", "ImplementationSpecific" or "Prefix"');

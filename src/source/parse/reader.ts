@@ -139,6 +139,16 @@ export class Field {
     return Object.entries(this.value).map(([key, value]) => [key, new Field(value, this, key, this.#report)]);
   }
 
+  /** In a manifest, tells of fields that the API does not have: most often a slip of the pen (`targetport`). */
+  noticeUnknown(known: readonly string[]): void {
+    if (!this.strict || !isObject(this.value)) return;
+    for (const name of Object.keys(this.value)) {
+      if (known.includes(name)) continue;
+      const meant = known.find((other) => other.toLowerCase() === name.toLowerCase());
+      this.get(name).notice(`unknown field, not read${meant === undefined ? '' : `: did you mean ${meant}?`}`);
+    }
+  }
+
   /** One of the values, or undefined when absent or another. */
   oneOf<T extends string>(allowed: readonly T[]): T | undefined {
     const text = this.text();

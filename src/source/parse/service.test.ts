@@ -154,3 +154,14 @@ test.each<[string, object, readonly string[]]>([
 ])('refuses %s in a manifest', (_title, spec, errors) => {
   expect(errorsOf(spec)).toEqual(errors);
 });
+
+test('a slip of the pen in a manifest is told, with what was meant', () => {
+  const spec = { ports: [{ port: 80, targetport: 8080 }], selectors: {} };
+  const parsed = parseService(service(spec), 'strict');
+  expect(parsed.ok && parsed.notices).toEqual([
+    'spec.selectors: unknown field, not read',
+    'spec.ports[0].targetport: unknown field, not read: did you mean targetPort?',
+  ]);
+  const trusted = parseService(service(spec), 'trusted');
+  expect(trusted.ok && trusted.notices).toEqual([]);
+});

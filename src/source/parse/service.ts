@@ -11,6 +11,30 @@ export const PROTOCOLS: readonly Protocol[] = ['TCP', 'UDP', 'SCTP'];
 const AFFINITY_DEFAULT_SECONDS = 10_800;
 const AFFINITY_MAX_SECONDS = 86_400;
 
+const SPEC_FIELDS = [
+  'allocateLoadBalancerNodePorts',
+  'clusterIP',
+  'clusterIPs',
+  'externalIPs',
+  'externalName',
+  'externalTrafficPolicy',
+  'healthCheckNodePort',
+  'internalTrafficPolicy',
+  'ipFamilies',
+  'ipFamilyPolicy',
+  'loadBalancerClass',
+  'loadBalancerIP',
+  'loadBalancerSourceRanges',
+  'ports',
+  'publishNotReadyAddresses',
+  'selector',
+  'sessionAffinity',
+  'sessionAffinityConfig',
+  'trafficDistribution',
+  'type',
+];
+const PORT_FIELDS = ['appProtocol', 'name', 'nodePort', 'port', 'protocol', 'targetPort'];
+
 /** A `v1` Service. Addresses and node ports are those that the object names; nothing is allocated here. */
 export function parseService(value: unknown, mode: ParseMode): Parsed<ServiceRecord> {
   return parseWith(value, mode, (root) => {
@@ -24,6 +48,7 @@ export function readService(root: Field): ServiceRecord | undefined {
   if (!metadata) return undefined;
   if (root.strict && !isLabel(metadata.name)) root.get('metadata').get('name').invalid(LABEL_RULE);
   const spec = root.get('spec');
+  spec.noticeUnknown(SPEC_FIELDS);
   const type = spec.get('type').oneOf(TYPES) ?? 'ClusterIP';
   const headless = type !== 'ExternalName' && isHeadless(spec);
   const externalTrafficPolicy = spec.get('externalTrafficPolicy').oneOf(POLICIES) ?? 'Cluster';
@@ -108,6 +133,7 @@ function readPorts(spec: Field, type: ServiceRecord['type'], headless: boolean):
 }
 
 function readPort(field: Field, hasNodePorts: boolean): ServicePortRecord | undefined {
+  field.noticeUnknown(PORT_FIELDS);
   const portField = field.get('port');
   if (!portField.present) portField.problem('Required value');
   const port = portField.port();
