@@ -65,6 +65,7 @@ export async function fuzzHttp(options: FuzzHttpOptions): Promise<FuzzHttpResult
 /** A client whose bytes are given and whose answers are kept. */
 class MemoryClient implements ClientStream {
   readonly writableNeedDrain = false;
+  readonly writableLength = 0;
   output = '';
   closed = false;
   #outputEnded = false;
@@ -119,6 +120,7 @@ class MemoryClient implements ClientStream {
 /** A backend that reads what it gets with the other reader and answers each whole request. */
 class MemoryBackend implements UpstreamStream {
   readonly writableNeedDrain = false;
+  readonly writableLength = 0;
   received = '';
   #answered = 0;
   #closed = false;

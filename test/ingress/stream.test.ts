@@ -94,6 +94,21 @@ test('20 MB each way arrive unchanged, and a client that does not read makes the
   expect(connection.text().length - connection.text().indexOf('\r\n\r\n') - 4).toBe(size);
 });
 
+test('a client that reads slowly gets the whole of an answer that ends its connection', async () => {
+  const plane = await startPlane({ times: { lingerMs: 40 } });
+  const size = 8 * 1024 * 1024;
+  const backend = await startBackend((_request, response) => void response.end(Buffer.alloc(size, 'x')));
+  routeAll(plane, backend.address);
+  const connection = await raw(httpPort(plane));
+  connection.socket.pause();
+  connection.send(GET_AND_CLOSE);
+  await eventually('the answer to be under way', () => backend.requests.length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  connection.socket.resume();
+  expect(await connection.ended()).toBe('end');
+  expect(connection.text().length - connection.text().indexOf('\r\n\r\n') - 4).toBe(size);
+});
+
 test('a client that goes away ends the request to the backend', async () => {
   const plane = await startPlane();
   const backend = await startBackend(() => {});

@@ -7,6 +7,8 @@ export interface ByteStream {
   pause(): unknown;
   resume(): unknown;
   readonly writableNeedDrain: boolean;
+  /** Bytes written that the system has not taken yet. */
+  readonly writableLength: number;
   on(event: 'data', listener: (chunk: Buffer) => void): unknown;
   on(event: 'end' | 'close' | 'drain', listener: () => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;

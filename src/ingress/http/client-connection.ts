@@ -39,6 +39,8 @@ export class ClientConnection implements Expiring {
   #rereads = 0;
   #reread = 0;
   #lingered = 0;
+  /** What was left to send when the deadline passed last. */
+  #unsent = 0;
   #ended = false;
 
   constructor(engine: Engine, stream: ClientStream, info: ClientInfo) {
@@ -68,7 +70,11 @@ export class ClientConnection implements Expiring {
   expire(): void {
     this.deadline = Number.POSITIVE_INFINITY;
     if (this.#phase === 'exchange') this.#exchange?.onClientTimeout();
-    else if (this.#phase === 'head' && this.#pending)
+    else if (this.stream.writableLength > 0 && this.stream.writableLength !== this.#unsent) {
+      // The end of an answer is still on its way to a slow client.
+      this.#unsent = this.stream.writableLength;
+      this.touch(this.#engine.times.clientMs);
+    } else if (this.#phase === 'head' && this.#pending)
       this.#refuse({ status: 408, reason: 'the request did not arrive in time' });
     else this.destroy();
   }

@@ -1,10 +1,12 @@
 import { renderAnswer, type Answer } from './answer.ts';
-import { ChunkedDecoder, LAST_CHUNK, encodeChunk, joinRanges } from './chunked.ts';
+import { AnswerBodyFlow } from './answer-body.ts';
+import { LAST_CHUNK } from './chunked.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { Engine, Forward } from './engine.ts';
-import type { RequestBody, RequestHead } from './request-head.ts';
+import { RequestBodyFlow } from './request-body.ts';
+import type { RequestHead } from './request-head.ts';
 import { requestIdFrom } from './request-id.ts';
-import type { ResponseBody, ResponseHead } from './response-head.ts';
+import type { ResponseHead } from './response-head.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 import { textOf } from './octets.ts';
 
@@ -34,7 +36,7 @@ export class Exchange implements UpstreamUser {
   readonly #upgrade: boolean;
   readonly #expectContinue: boolean;
   readonly #startedAt: number;
-  readonly #bodyKind: RequestBody;
+  readonly #body: RequestBodyFlow;
   #requestId = '';
   #forward: Forward | undefined;
   #head = '';
@@ -45,25 +47,18 @@ export class Exchange implements UpstreamUser {
   #retriedStale = false;
   /** The connection has carried a request before, so its backend may be closing it. */
   #reused = false;
-  // The request's body: what is still to come.
-  #bodyLeft: number;
-  #bodyDecoder: ChunkedDecoder | undefined;
-  #bodyDone: boolean;
-  #received = 0;
   // The answer.
   #partial: Buffer | undefined;
   #interim = 0;
   #status = 0;
-  #answerKind: ResponseBody = 'none';
-  #answerLeft = 0;
-  #answerDecoder: ChunkedDecoder | undefined;
-  /** Chunks to the client: it speaks HTTP/1.1 and the length is not known. */
-  #chunkOut = false;
+  #answerBody: AnswerBodyFlow | undefined;
   #keepAlive = false;
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
   #headAt: number | undefined;
-  #sent = 0;
+  /** Bytes through a tunnel, each way. */
+  #tunnelIn = 0;
+  #tunnelOut = 0;
   #upstreamPaused = false;
   #tunnelEnds = 0;
 
@@ -77,15 +72,12 @@ export class Exchange implements UpstreamUser {
     this.#wantsKeepAlive = head.keepAlive;
     this.#upgrade = head.upgrade;
     this.#expectContinue = head.expectContinue;
-    this.#bodyKind = head.body;
-    this.#bodyLeft = head.contentLength;
-    this.#bodyDone = head.body === 'none' || (head.body === 'length' && head.contentLength === 0);
-    if (head.body === 'chunked') this.#bodyDecoder = new ChunkedDecoder();
+    this.#body = new RequestBodyFlow(head);
     this.#startedAt = engine.monotonic();
   }
 
   get wantsBody(): boolean {
-    return !this.#bodyDone && this.#phase !== 'done';
+    return !this.#body.done && this.#phase !== 'done';
   }
 
   /** `head` is good until this returns. */
@@ -101,7 +93,7 @@ export class Exchange implements UpstreamUser {
     }
     this.#forward = decision;
     this.#requestId = requestIdFrom(head.requestId);
-    this.#head = this.#requestText(head);
+    this.#head = requestText(head, this.#requestId, this.#client.forwarding);
     this.#connect(false);
   }
 
@@ -135,7 +127,7 @@ export class Exchange implements UpstreamUser {
 
   onTunnelData(chunk: Buffer): void {
     this.#client.touch(this.#engine.times.tunnelMs);
-    this.#received += chunk.length;
+    this.#tunnelIn += chunk.length;
     if (this.#upstream?.stream.write(chunk) === false) this.#client.pause();
   }
 
@@ -165,10 +157,10 @@ export class Exchange implements UpstreamUser {
   onUpstreamData(bytes: Buffer, length: number): void {
     if (this.#phase === 'body') {
       this.#awaitUpstream();
-      this.#relay(bytes, 0, length, '');
+      if (this.#answerBody) this.#relay(this.#answerBody, bytes, 0, length, '');
     } else if (this.#phase === 'tunnel') {
       this.#client.touch(this.#engine.times.tunnelMs);
-      this.#sent += length;
+      this.#tunnelOut += length;
       if (!this.#client.stream.write(Buffer.from(bytes.subarray(0, length)))) this.#pauseUpstream();
     } else if (this.#phase === 'waiting') {
       this.#awaitUpstream();
@@ -184,8 +176,8 @@ export class Exchange implements UpstreamUser {
     if (this.#phase === 'tunnel') {
       this.#client.stream.end();
       this.#halfEnded();
-    } else if (this.#phase === 'body' && this.#answerKind === 'close') {
-      if (this.#chunkOut) this.#client.stream.write(LAST_CHUNK, 'latin1');
+    } else if (this.#phase === 'body' && this.#answerBody?.kind === 'close') {
+      if (this.#answerBody.chunked) this.#client.stream.write(LAST_CHUNK, 'latin1');
       this.#complete(true);
     } else {
       this.#dropUpstream();
@@ -251,100 +243,46 @@ export class Exchange implements UpstreamUser {
     else this.#fail({ status: 502, reason: 'no connection to the backend' });
   }
 
-  #requestText(head: RequestHead): string {
-    const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
-    const body =
-      head.body === 'chunked'
-        ? 'Transfer-Encoding: chunked\r\n'
-        : head.body === 'length'
-          ? `Content-Length: ${head.contentLength}\r\n`
-          : '';
-    const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
-    const expect = head.expectContinue && !this.#bodyDone ? 'Expect: 100-continue\r\n' : '';
-    return (
-      `${head.method} ${head.path}${head.query} HTTP/1.1\r\nHost: ${head.host}\r\n${head.kept()}${connection}${body}${expect}` +
-      `X-Request-ID: ${this.#requestId}\r\n${this.#client.forwarding}X-Forwarded-Host: ${head.host}\r\n${original}\r\n`
-    );
-  }
-
   #send(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
     this.#phase = 'waiting';
-    if (this.#bodyDone) {
+    if (this.#body.done) {
       upstream.stream.write(this.#head, 'latin1');
       this.#awaitUpstream();
       return;
     }
     let first = this.#head;
-    if (this.#bodyKind === 'length') {
-      this.#client.drainPending((bytes, start, end) => {
-        const take = Math.min(this.#bodyLeft, end - start);
-        if (take > SMALL) return start;
-        first += textOf(bytes, start, start + take);
-        this.#tookBody(take);
-        return start + take;
-      });
-    }
+    this.#client.drainPending((bytes, start, end) => {
+      const text = this.#body.takeText(bytes, start, end, SMALL);
+      first += text;
+      return start + text.length;
+    });
     upstream.stream.write(first, 'latin1');
     this.#awaitUpstream();
     this.#awaitClient();
-    if (!this.#bodyDone) {
+    if (!this.#body.done) {
       this.#client.resume();
       this.#pumpBody();
     }
   }
 
-  #tookBody(bytes: number): void {
-    this.#received += bytes;
-    this.#bodyLeft -= bytes;
-    if (this.#bodyLeft === 0) this.#bodyDone = true;
-  }
-
   /** Passes on the body bytes that are there. */
   #pumpBody(): void {
     const upstream = this.#upstream;
-    if (!upstream || this.#bodyDone) return;
+    if (!upstream || this.#body.done) return;
     this.#client.drainPending((bytes, start, end) =>
-      this.#bodyDecoder
-        ? this.#pumpChunks(upstream, this.#bodyDecoder, bytes, start, end)
-        : this.#pumpLength(upstream, bytes, start, end),
+      this.#body.take(bytes, start, end, this.#engine.ranges, (data) => void upstream.stream.write(data)),
     );
-    if (this.#phase === 'done') return;
+    if (this.#body.failed) {
+      // Where this body ends is not known: nothing of it may look whole to the backend, nothing after it is a request.
+      if (this.#phase === 'body') this.#cut();
+      else this.#fail({ status: 400, reason: 'the chunked body is malformed' });
+      return;
+    }
     if (upstream.stream.writableNeedDrain) this.#client.pause();
     this.#awaitClient();
     this.#awaitUpstream();
-  }
-
-  #pumpLength(upstream: UpstreamConnection, bytes: Buffer, start: number, end: number): number {
-    const take = Math.min(this.#bodyLeft, end - start);
-    upstream.stream.write(bytes.subarray(start, start + take));
-    this.#tookBody(take);
-    return start + take;
-  }
-
-  #pumpChunks(
-    upstream: UpstreamConnection,
-    decoder: ChunkedDecoder,
-    bytes: Buffer,
-    start: number,
-    end: number,
-  ): number {
-    const { ranges } = this.#engine;
-    ranges.clear();
-    const at = decoder.feed(bytes, start, end, ranges);
-    if (decoder.failed) {
-      // Where this body ends is not known: nothing of it may look whole to the backend, nothing after it is a request.
-      this.#dropUpstream();
-      if (this.#phase === 'body') this.#cut();
-      else this.#fail({ status: 400, reason: 'the chunked body is malformed' });
-      return end;
-    }
-    this.#received += ranges.total;
-    const data = encodeChunk(bytes, ranges, '', decoder.done ? LAST_CHUNK : '');
-    if (data.length > 0) upstream.stream.write(data);
-    if (decoder.done) this.#bodyDone = true;
-    return at;
   }
 
   // Time.
@@ -352,7 +290,7 @@ export class Exchange implements UpstreamUser {
   /** The client is waited for while its body is due and may come, or while it has to take bytes of the answer. */
   #awaitClient(): void {
     const due =
-      this.#client.stream.writableNeedDrain || (!this.#bodyDone && this.#upstream?.stream.writableNeedDrain !== true);
+      this.#client.stream.writableNeedDrain || (!this.#body.done && this.#upstream?.stream.writableNeedDrain !== true);
     if (due) this.#client.touch(this.#engine.times.clientMs);
     else this.#client.waitForNothing();
   }
@@ -361,7 +299,7 @@ export class Exchange implements UpstreamUser {
   #awaitUpstream(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
-    const due = this.#phase === 'body' ? !this.#upstreamPaused : this.#bodyDone || upstream.stream.writableNeedDrain;
+    const due = this.#phase === 'body' ? !this.#upstreamPaused : this.#body.done || upstream.stream.writableNeedDrain;
     upstream.deadline = due ? this.#engine.deadlines.now + this.#engine.times.upstreamMs : Number.POSITIVE_INFINITY;
   }
 
@@ -413,62 +351,42 @@ export class Exchange implements UpstreamUser {
   #sendHead(head: ResponseHead, bytes: Buffer, start: number, end: number): void {
     this.#status = head.status;
     this.#headAt = this.#engine.monotonic();
-    this.#answerKind = head.body;
-    this.#answerLeft = head.contentLength;
     this.#upstreamKeepAlive = head.keepAlive;
     this.#upstreamSeconds = head.keepAliveSeconds;
-    const unknownLength = head.body === 'chunked' || head.body === 'close';
-    this.#chunkOut = unknownLength && this.#minor === 1;
-    this.#keepAlive =
-      this.#wantsKeepAlive && this.#client.mayKeepAlive && this.#bodyDone && (!unknownLength || this.#chunkOut);
+    const body = new AnswerBodyFlow(head, this.#minor);
+    this.#answerBody = body;
+    this.#keepAlive = this.#wantsKeepAlive && this.#client.mayKeepAlive && this.#body.done && !body.untilClose;
     let text = head.text(bytes);
-    if (this.#chunkOut) text += 'Transfer-Encoding: chunked\r\n';
+    if (body.chunked) text += 'Transfer-Encoding: chunked\r\n';
     if (!this.#keepAlive) text += 'Connection: close\r\n';
     else if (this.#minor === 0) text += 'Connection: keep-alive\r\n';
     text += '\r\n';
     this.#phase = 'body';
-    if (head.body === 'chunked') this.#answerDecoder = new ChunkedDecoder();
-    if (head.body === 'length' && end - start >= this.#answerLeft && this.#answerLeft <= SMALL) {
+    if (body.kind === 'length' && end - start >= body.left && body.left <= SMALL) {
       // The whole of a small answer is here: one write, as text.
-      const left = this.#answerLeft;
-      this.#sent = left;
-      this.#client.stream.write(text + textOf(bytes, start, start + left), 'latin1');
-      this.#complete(start + left === end);
-    } else if (head.body !== 'none' && start < end) {
+      body.sent = body.left;
+      this.#client.stream.write(text + textOf(bytes, start, start + body.left), 'latin1');
+      this.#complete(start + body.left === end);
+    } else if (!body.whole && start < end) {
       this.#awaitUpstream();
-      this.#relay(bytes, start, end, text);
+      this.#relay(body, bytes, start, end, text);
     } else {
       this.#client.stream.write(text, 'latin1');
-      if (head.body === 'none') this.#complete(start === end);
+      if (body.whole) this.#complete(start === end);
       else this.#awaitUpstream();
     }
   }
 
   /** Passes on bytes of the answer's body, in one write with the head when that is still to be sent. */
-  #relay(bytes: Buffer, start: number, end: number, head: string): void {
-    const { ranges } = this.#engine;
-    ranges.clear();
-    let at = end;
-    let whole = false;
-    if (this.#answerKind === 'length') {
-      at = Math.min(end, start + this.#answerLeft);
-      this.#answerLeft -= at - start;
-      whole = this.#answerLeft === 0;
-      ranges.add(start, at);
-    } else if (this.#answerDecoder) {
-      at = this.#answerDecoder.feed(bytes, start, end, ranges);
-      if (this.#answerDecoder.failed) {
-        if (head === '') this.#cut();
-        else this.#badAnswer();
-        return;
-      }
-      whole = this.#answerDecoder.done;
-    } else ranges.add(start, end);
-    this.#sent += ranges.total;
-    const tail = whole && this.#chunkOut ? LAST_CHUNK : '';
-    const data = this.#chunkOut ? encodeChunk(bytes, ranges, head, tail) : joinRanges(bytes, ranges, head);
+  #relay(body: AnswerBodyFlow, bytes: Buffer, start: number, end: number, head: string): void {
+    const data = body.take(bytes, start, end, head, this.#engine.ranges);
+    if (body.failed) {
+      if (head === '') this.#cut();
+      else this.#badAnswer();
+      return;
+    }
     if (data.length > 0 && !this.#client.stream.write(data)) this.#pauseUpstream();
-    if (whole) this.#complete(at === end);
+    if (body.whole) this.#complete(body.end === end);
   }
 
   #startTunnel(bytes: Buffer, start: number, end: number): void {
@@ -503,12 +421,12 @@ export class Exchange implements UpstreamUser {
     this.#upstream = undefined;
     if (upstream) {
       if (this.#upstreamPaused) upstream.stream.resume();
-      if (clean && this.#upstreamKeepAlive && this.#bodyDone)
+      if (clean && this.#upstreamKeepAlive && this.#body.done)
         upstream.endpoint.giveBack(upstream, this.#upstreamSeconds);
       else upstream.destroy();
     }
     this.#finish(this.#status);
-    this.#client.exchangeDone(this.#keepAlive && this.#bodyDone);
+    this.#client.exchangeDone(this.#keepAlive && this.#body.done);
   }
 
   /** The backend's connection is gone before the answer was whole. */
@@ -519,7 +437,7 @@ export class Exchange implements UpstreamUser {
       return;
     }
     const stale = this.#reused && this.#partial === undefined && this.#interim === 0 && !this.#retriedStale;
-    if (stale && this.#bodyKind === 'none' && IDEMPOTENT.test(this.#method) && this.#endpoint) {
+    if (stale && this.#body.kind === 'none' && IDEMPOTENT.test(this.#method) && this.#endpoint) {
       this.#retriedStale = true;
       if (this.#forward?.targets.has(this.#endpoint)) this.#dial(this.#endpoint, true);
       else this.#connect(true);
@@ -549,26 +467,15 @@ export class Exchange implements UpstreamUser {
   /** An answer of our own. The connection goes on when the request's body is here in full. */
   #answer(answer: Answer): void {
     if (this.#phase === 'done') return;
-    if (!this.#bodyDone && !this.#expectContinue && this.#phase === 'connecting') this.#skipBody();
-    const keepAlive = this.#wantsKeepAlive && this.#bodyDone && this.#client.mayKeepAlive;
+    if (!this.#body.done && !this.#expectContinue && this.#phase === 'connecting') this.#skipBody();
+    const keepAlive = this.#wantsKeepAlive && this.#body.done && this.#client.mayKeepAlive;
     this.#client.stream.write(renderAnswer(answer, this.#method, this.#minor, keepAlive), 'latin1');
     this.#finish(answer.status);
     this.#client.exchangeDone(keepAlive);
   }
 
   #skipBody(): void {
-    const decoder = this.#bodyDecoder;
-    this.#client.drainPending((bytes, start, end) => {
-      if (!decoder) {
-        const take = Math.min(this.#bodyLeft, end - start);
-        this.#tookBody(take);
-        return start + take;
-      }
-      this.#engine.ranges.clear();
-      const at = decoder.feed(bytes, start, end, this.#engine.ranges);
-      if (decoder.done) this.#bodyDone = true;
-      return at;
-    });
+    this.#client.drainPending((bytes, start, end) => this.#body.take(bytes, start, end, this.#engine.ranges, () => {}));
   }
 
   #dropUpstream(): void {
@@ -589,10 +496,24 @@ export class Exchange implements UpstreamUser {
       endpoint: this.#endpoint,
       remoteAddress: this.#client.remoteAddress,
       requestId: this.#requestId,
-      received: this.#received,
-      sent: this.#sent,
+      received: this.#body.received + this.#tunnelIn,
+      sent: (this.#answerBody?.sent ?? 0) + this.#tunnelOut,
       duration: this.#engine.monotonic() - this.#startedAt,
       headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
     });
   }
+}
+
+/** The head that the backend gets: what stays of the client's, framed anew, and the forwarding fields. */
+function requestText(head: RequestHead, requestId: string, forwarding: string): string {
+  const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
+  const length = head.body === 'length' ? `Content-Length: ${head.contentLength}\r\n` : '';
+  const framing = head.body === 'chunked' ? 'Transfer-Encoding: chunked\r\n' : length;
+  const hasBody = head.body === 'chunked' || head.contentLength > 0;
+  const expect = head.expectContinue && hasBody ? 'Expect: 100-continue\r\n' : '';
+  const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
+  return (
+    `${head.method} ${head.path}${head.query} HTTP/1.1\r\nHost: ${head.host}\r\n${head.kept()}${connection}${framing}${expect}` +
+    `X-Request-ID: ${requestId}\r\n${forwarding}X-Forwarded-Host: ${head.host}\r\n${original}\r\n`
+  );
 }

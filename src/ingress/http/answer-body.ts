@@ -1,0 +1,48 @@
+import { ChunkedDecoder, LAST_CHUNK, encodeChunk, joinRanges, type Ranges } from './chunked.ts';
+import type { ResponseBody, ResponseHead } from './response-head.ts';
+
+/** The body of one answer on its way to the client: how the backend frames it, and how the client gets it. */
+export class AnswerBodyFlow {
+  readonly kind: ResponseBody;
+  /** Chunks to the client: it speaks HTTP/1.1 and the length is not known. */
+  readonly chunked: boolean;
+  /** Only the end of the connection tells an HTTP/1.0 client where the body ends. */
+  readonly untilClose: boolean;
+  whole: boolean;
+  failed = false;
+  /** Offset behind what the last `take` read. */
+  end = 0;
+  /** Body bytes to the client so far. */
+  sent = 0;
+  left: number;
+  readonly #decoder: ChunkedDecoder | undefined;
+
+  constructor(head: ResponseHead, clientMinor: 0 | 1) {
+    this.kind = head.body;
+    const unknownLength = head.body === 'chunked' || head.body === 'close';
+    this.chunked = unknownLength && clientMinor === 1;
+    this.untilClose = unknownLength && clientMinor === 0;
+    this.whole = head.body === 'none';
+    this.left = head.contentLength;
+    this.#decoder = head.body === 'chunked' ? new ChunkedDecoder() : undefined;
+  }
+
+  /** Reads body bytes; returns `lead` and what the client gets of them, in a buffer of its own. */
+  take(bytes: Buffer, start: number, end: number, lead: string, ranges: Ranges): Buffer {
+    ranges.clear();
+    this.end = end;
+    if (this.kind === 'length') {
+      this.end = Math.min(end, start + this.left);
+      this.left -= this.end - start;
+      this.whole = this.left === 0;
+      ranges.add(start, this.end);
+    } else if (this.#decoder) {
+      this.end = this.#decoder.feed(bytes, start, end, ranges);
+      this.failed = this.#decoder.failed;
+      this.whole = this.#decoder.done;
+    } else ranges.add(start, end);
+    this.sent += ranges.total;
+    if (!this.chunked) return joinRanges(bytes, ranges, lead);
+    return encodeChunk(bytes, ranges, lead, this.whole ? LAST_CHUNK : '');
+  }
+}
