@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest';
+import { CONFIG } from '../../test/rules/cluster.ts';
+import type { Exec, ExecResult } from '../system/exec.ts';
+import { chooseMode } from './mode.ts';
+
+const OK: ExecResult = { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false };
+
+/** A machine whose nft says this version and answers the check so. */
+function machine(version: Partial<ExecResult>, check: Partial<ExecResult> = {}): Exec {
+  return {
+    run: async (_file, args) => ({ ...OK, ...(args[0] === '--version' ? version : check) }),
+  };
+}
+
+const NEW = { stdout: 'nftables v1.0.6 (Lester Gooch #5)\n' };
+
+test('auto is nftables where tool, right and kernel are there', async () => {
+  expect(await chooseMode('auto', CONFIG, machine(NEW))).toBe('nftables');
+  expect(await chooseMode('nftables', CONFIG, machine({ stdout: 'nftables v1.1\n' }))).toBe('nftables');
+});
+
+test('userspace asks the machine for nothing', async () => {
+  const none: Exec = { run: () => Promise.reject(new Error('nothing is to be run')) };
+  expect(await chooseMode('userspace', CONFIG, none)).toBe('userspace');
+});
+
+test('a missing nft is said with the package that has it, and auto says what would be next', async () => {
+  const without = machine({ exitCode: -1, notFound: true });
+  await expect(chooseMode('nftables', CONFIG, without)).rejects.toMatchObject({
+    code: 'nft-missing',
+    message: 'nft is not on this machine; install it: apt-get install nftables.',
+  });
+  await expect(chooseMode('auto', CONFIG, without)).rejects.toThrow(/iptables, which is not built yet/);
+});
+
+test.for(['nftables v1.0.0 (Fearless Fosdick #2)', 'nftables v0.9.8 (E.D.S.)', ''])(
+  'an nft that says "%s" is too old',
+  async (stdout) => {
+    await expect(chooseMode('nftables', CONFIG, machine({ stdout }))).rejects.toMatchObject({ code: 'nft-too-old' });
+  },
+);
+
+test('without the right the mend is root or the capability, in auto too', async () => {
+  const unprivileged = machine(NEW, {
+    exitCode: 1,
+    stderr: 'Error: Could not process rule: Operation not permitted\n',
+  });
+  for (const mode of ['auto', 'nftables'] as const) {
+    await expect(chooseMode(mode, CONFIG, unprivileged)).rejects.toMatchObject({
+      code: 'no-privilege',
+      message: expect.stringContaining('run as root or with CAP_NET_ADMIN') as unknown,
+    });
+  }
+});
+
+test('a kernel that refuses the rules is quoted', async () => {
+  const old = machine(NEW, { exitCode: 1, stderr: 'Error: Could not process rule: Operation not supported\nmore\n' });
+  await expect(chooseMode('nftables', CONFIG, old)).rejects.toMatchObject({
+    code: 'nft-unsupported',
+    message: expect.stringContaining('Operation not supported') as unknown,
+  });
+});

@@ -1,0 +1,126 @@
+import { expect, test } from 'vitest';
+import { clusterOf } from '../../test/rules/cluster.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import { createLogger, type Logger } from '../observe/log.ts';
+import { createMetrics, type Metrics } from '../observe/metrics.ts';
+import { FakeClock } from '../system/clock-fake.ts';
+import type { RulesBackend, SyncOutcome } from './backend.ts';
+import { SyncLoop } from './sync.ts';
+
+const EMPTY = clusterOf([]).snapshot;
+
+function snapshot(revision: number): Snapshot {
+  return { ...EMPTY, revision };
+}
+
+interface Bench {
+  readonly clock: FakeClock;
+  readonly loop: SyncLoop;
+  readonly metrics: Metrics;
+  /** Revisions in the order in which syncs began. */
+  readonly begun: number[];
+  readonly lines: string[];
+}
+
+/** A loop over a backend that takes `syncMs` and ends as `outcome` says for the n-th sync. */
+function bench(syncMs: number, outcome: (nth: number) => SyncOutcome = () => ({ kind: 'applied', counts: {} })): Bench {
+  const clock = new FakeClock();
+  const metrics = createMetrics();
+  const begun: number[] = [];
+  const lines: string[] = [];
+  const log: Logger = createLogger({ format: 'text', verbosity: 0, write: (line) => lines.push(line), now: () => 0 });
+  const backend: RulesBackend = {
+    mode: 'nftables',
+    sync: async ({ revision }) => {
+      begun.push(revision);
+      if (syncMs > 0) await clock.sleep(syncMs);
+      return outcome(begun.length);
+    },
+    cleanup: async () => ({ removed: [], problems: [] }),
+    stop: async () => {},
+    state: () => ({}),
+  };
+  const loop = new SyncLoop({ backend, minSyncPeriodMs: 100, clock, random: () => 1, log, metrics });
+  return { clock, loop, metrics, begun, lines };
+}
+
+test('the first change is brought into force at once, a burst behind it in one more sync with the newest', async () => {
+  const { clock, loop, begun } = bench(10);
+  loop.update(snapshot(1));
+  await clock.advance(5);
+  for (const revision of [2, 3, 4]) loop.update(snapshot(revision));
+  expect(loop.ready).toBe(false);
+  await clock.advance(90);
+  expect(loop.ready).toBe(true);
+  expect(begun).toEqual([1]);
+  await clock.advance(10);
+  expect(begun).toEqual([1, 4]);
+  await clock.advance(1000);
+  expect(begun).toEqual([1, 4]);
+  expect(loop.appliedRevision).toBe(4);
+});
+
+test('a stream of changes does not put off the sync', async () => {
+  const { clock, loop, begun } = bench(0);
+  for (let revision = 1; revision <= 50; revision++) {
+    loop.update(snapshot(revision));
+    await clock.advance(10);
+  }
+  expect(begun.length).toBeGreaterThanOrEqual(5);
+  expect(begun.length).toBeLessThanOrEqual(6);
+});
+
+test('a failure is tried again with a growing delay and the newest Snapshot, and counted', async () => {
+  const { clock, loop, begun, metrics, lines } = bench(0, (nth) =>
+    nth < 4 ? { kind: 'failed', reason: 'no memory', families: [4] } : { kind: 'applied', counts: { added: 1 } },
+  );
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  expect(loop.problem).toBe('no memory');
+  loop.update(snapshot(2));
+  await clock.advance(150);
+  expect(begun).toEqual([1]);
+  await clock.advance(50);
+  expect(begun).toEqual([1, 2]);
+  await clock.advance(400);
+  expect(begun).toEqual([1, 2, 2]);
+  await clock.advance(800);
+  expect(begun).toEqual([1, 2, 2, 2]);
+  expect(loop.problem).toBeUndefined();
+  expect(loop.appliedRevision).toBe(2);
+  const text = await metrics.text();
+  expect(text).toContain('kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv4"} 3');
+  expect(text).toContain('kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv6"} 0');
+  expect(text).toContain('kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"} 4');
+  expect(text).toContain('kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"} 1.4');
+  expect(lines.at(-1)).toContain('rules in force again revision=2 added=1');
+});
+
+test('a backend that throws does not end the loop', async () => {
+  const { clock, loop, begun } = bench(0, (nth) => {
+    if (nth === 1) throw new Error('a bug');
+    return { kind: 'applied', counts: {} };
+  });
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  expect(loop.problem).toContain('a bug');
+  await clock.advance(1000);
+  expect(begun).toEqual([1, 1]);
+  expect(loop.ready).toBe(true);
+});
+
+test('stopping waits for the sync under way and begins no other', async () => {
+  const { clock, loop, begun } = bench(500);
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  loop.update(snapshot(2));
+  let stopped = false;
+  const stopping = loop.stop().then(() => (stopped = true));
+  await clock.advance(100);
+  expect(stopped).toBe(false);
+  await clock.advance(500);
+  await stopping;
+  loop.update(snapshot(3));
+  await clock.advance(1000);
+  expect(begun).toEqual([1]);
+});
