@@ -94,7 +94,9 @@ function codeOf(error: NodeJS.ErrnoException): IngressListenCode {
 
 function listenMessage(code: IngressListenCode, listen: ListenAddress, scheme: string, cause: Error): string {
   const what = `Ingress cannot listen for ${scheme} on ${hostPort(listen.address, listen.port)}`;
-  const flag = scheme === 'HTTPS' ? '--https-port' : '--http-port';
+  // `ingress` takes a port, `up` an address with it.
+  const name = scheme.toLowerCase();
+  const flag = `--${name}-port (up: --${name}-bind-address)`;
   switch (code) {
     case 'port-in-use':
       return `${what}: another program has the port. Stop it (\`ss -ltnp\` names it), or choose another with ${flag}.`;

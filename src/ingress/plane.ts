@@ -71,7 +71,7 @@ class RunningPlane implements IngressPlane {
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
     this.#selection = selectionOf(options);
-    this.#log = options.log.named('ingress');
+    this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
     this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);

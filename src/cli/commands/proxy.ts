@@ -1,6 +1,7 @@
 // `fairlead proxy`: kube-proxy's job on this node.
 
 import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { keepHeapSmall } from '../../system/heap.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
@@ -9,6 +10,7 @@ import { listenAddress, nodeName, rulesMode } from '../settings.ts';
 import { chooseSource } from '../source-choice.ts';
 
 export function proxy(args: Arguments): Promise<number> {
+  keepHeapSmall();
   const context = createRunningContext(args);
   return runHouse({
     context,

@@ -3,6 +3,7 @@
 import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
 import { KINDS } from '../../source/store.ts';
 import { statusRoutes } from '../../status/page.ts';
+import { keepHeapSmall } from '../../system/heap.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
@@ -11,6 +12,7 @@ import { listenAddress, listenAddresses, nodeName, rulesMode } from '../settings
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function up(args: Arguments): Promise<number> {
+  keepHeapSmall();
   const context = createRunningContext(args);
   return runHouse({
     context,

@@ -76,8 +76,9 @@ test('a change of one Service is one transaction with its elements only', async 
     [
       'delete element ip fairlead services {\n172.30.0.1 . tcp . 80,\n}',
       'add element ip fairlead endpoints {\n172.30.0.1 . tcp . 80 . 2 : 10.0.0.9 . 80,\n}',
-      'add element ip fairlead services {\n172.30.0.1 . tcp . 80 : goto pick-3,\n}',
+      'add element ip fairlead services {\n172.30.0.1 . tcp . 80 : 3,\n}',
       // The chain that picked of two is nobody's now.
+      'delete element ip fairlead chains {\n2,\n}',
       'flush chain ip fairlead pick-2',
       'delete chain ip fairlead pick-2\n',
     ].join('\n'),

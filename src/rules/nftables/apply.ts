@@ -15,6 +15,7 @@ import {
   isOnDemand,
   marker,
   nftFamily,
+  chainOfElement,
   chainOnDemand,
   type ChainName,
 } from './layout.ts';
@@ -22,13 +23,13 @@ import { formerOrder } from './former-order.ts';
 import { parseTable, type TableState } from './parse.ts';
 import { Planner, type ChangeGroup } from './plan.ts';
 import {
-  chainsNamed,
+  chainsNeeded,
   renderChanges,
   renderDeletedChains,
   renderNewChains,
   renderRules,
   renderTable,
-  valuesOf,
+  withBehind,
 } from './render.ts';
 
 export interface NftablesOptions {
@@ -170,7 +171,7 @@ export class NftablesBackend implements RulesBackend {
     let chains = '';
     let newChains = 0;
     for (const family of FAMILIES) {
-      const missing = [...chainsNamed(valuesOf(groups, family))].filter((name) => !known.chains[family].has(name));
+      const missing = [...chainsNeeded(groups, family)].filter((name) => !known.chains[family].has(name));
       newChains += missing.length;
       chains += renderNewChains(family, missing);
       for (const name of missing) known.chains[family].set(name, 0);
@@ -268,8 +269,8 @@ function count(
   value: ElementValue,
   by: number,
 ): void {
-  if (!value.startsWith('goto ')) return;
-  const name = value.slice('goto '.length);
+  const name = chainOfElement(id.slice(2, id.indexOf('/', 2)), value);
+  if (name === undefined) return;
   const family = chains[id.startsWith('4/') ? 4 : 6];
   const now = family.get(name);
   if (now !== undefined) family.set(name, now + by);
@@ -278,8 +279,7 @@ function count(
 /** Chains that no element names, nor a chain that stays: the text that deletes them, and what to note when it has. */
 function unusedChains({ chains }: Known): { readonly text: string; readonly forget: () => void } {
   const unused = FAMILIES.map((family) => {
-    const used = [...chains[family]].filter(([, uses]) => uses > 0).map(([name]) => ({ value: `goto ${name}` }));
-    const needed = chainsNamed(used);
+    const needed = withBehind([...chains[family]].filter(([, uses]) => uses > 0).map(([name]) => name));
     return { family, names: [...chains[family].keys()].filter((name) => !needed.has(name)) };
   });
   return {

@@ -13,7 +13,7 @@ import {
   type Action,
   type Frontend,
 } from '../intent.ts';
-import { withoutNested, type Flavour } from './layout.ts';
+import { pickNumber, withoutNested, type Flavour } from './layout.ts';
 import { endpointHash, servicePortNumber } from './sticky.ts';
 
 /** `4/services/172.30.0.1 . tcp . 80`: family, set or map, key as nft writes it. */
@@ -121,7 +121,7 @@ class Builder {
     const outside: Action = externalAction(port);
     if (outside.kind !== 'forward') this.#refuse(place, outside.kind);
     if (all.kind === 'reject') return;
-    const services = prefix === '' ? 'services' : 'nodeports';
+    const services = prefix === '' ? 'externals' : 'nodeports';
     if (port.externalTrafficPolicy === 'Cluster') {
       this.#put(family, services, text, `goto ${prefix}external`);
     } else {
@@ -137,7 +137,7 @@ class Builder {
     this.#set(place, 'refusals', place.text, kind === 'reject' ? 'goto refuse' : 'drop');
   }
 
-  /** Writes the endpoints of the place and returns the verdict that picks one of them. */
+  /** Writes the endpoints of the place and returns the number of the chain that picks one of them. */
   #pick(place: Place, flavour: 'local-' | '', policy: 'local' | 'cluster', endpoints: readonly Endpoint[]): string {
     const { family, prefix, text, port } = place;
     const full = `${prefix}${flavour}` as Flavour;
@@ -148,12 +148,12 @@ class Builder {
     for (const { ip, port: target, local } of endpoints) {
       if (local) this.shared.add(`${family}/hairpin/${ip} . ${ip} . ${protocol} . ${target}`);
     }
-    if (port.affinityTimeoutSeconds === undefined) return `goto ${full}pick-${order.length}`;
+    if (port.affinityTimeoutSeconds === undefined) return String(pickNumber(false, order.length));
     for (const { ip, port: target } of endpoints) {
       const hash = endpointHash(ip, target);
       this.elements.set(`${family}/${full}sticky-endpoints/${text} . ${hash}`, `${ip} . ${target}`);
     }
-    return `goto ${full}sticky-${order.length}`;
+    return String(pickNumber(true, order.length));
   }
 
   #order(place: Place, map: string, policy: 'local' | 'cluster', endpoints: readonly Endpoint[]): readonly string[] {

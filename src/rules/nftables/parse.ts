@@ -45,8 +45,9 @@ function readContainer(
   containers.add(name);
   if (!OURS.has(name)) return;
   const isMap = container['map'] !== undefined;
-  const priorityKey = name.endsWith('endpoints');
-  const priorityValue = name.endsWith('sticky-ids');
+  const { type } = container;
+  const priorityKey = Array.isArray(type) && type.at(-1) === 'classid';
+  const priorityValue = container['map'] === 'classid';
   for (const element of listOf(container['elem'] ?? [])) {
     const [key, value] = isMap ? listOf(element) : [element, ''];
     const id = `${family}/${name}/${keyText(key, priorityKey)}`;

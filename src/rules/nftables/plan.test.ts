@@ -70,14 +70,14 @@ test('one endpoint more is one element and one verdict, one less the same', () =
   planner.advance(resolution.snapshot);
   resolution = clusterOf([{ ...service, endpoints: [...endpoints, '10.0.0.0:80@node-b'] }], resolution);
   expect(planner.advance(resolution.snapshot)).toEqual([
-    { id: '4/services/172.30.0.1 . tcp . 80', before: 'goto pick-10', after: 'goto pick-11' },
+    { id: '4/services/172.30.0.1 . tcp . 80', before: '10', after: '11' },
     { id: '4/endpoints/172.30.0.1 . tcp . 80 . 10', before: undefined, after: '10.0.0.0 . 80' },
   ]);
   resolution = clusterOf([{ ...service, endpoints: [...endpoints.slice(1), '10.0.0.0:80@node-b'] }], resolution);
   expect(planner.advance(resolution.snapshot)).toEqual([
     { id: '4/endpoints/172.30.0.1 . tcp . 80 . 0', before: '10.0.1.0 . 80', after: '10.0.0.0 . 80' },
     { id: '4/endpoints/172.30.0.1 . tcp . 80 . 10', before: '10.0.0.0 . 80', after: undefined },
-    { id: '4/services/172.30.0.1 . tcp . 80', before: 'goto pick-11', after: 'goto pick-10' },
+    { id: '4/services/172.30.0.1 . tcp . 80', before: '11', after: '10' },
   ]);
 });
 

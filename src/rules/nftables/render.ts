@@ -4,12 +4,14 @@ import type { IpFamily } from '../../lib/ip.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import type { RulesConfig } from '../config.ts';
 import {
-  AFFINITY_MAP,
   CONTAINERS,
   FAMILIES,
+  OTHER_MAPS,
   TABLE,
+  chainOfElement,
   chainOnDemand,
   chainsBehind,
+  dispatchOf,
   fixedChains,
   marker,
   nftFamily,
@@ -23,7 +25,7 @@ export function renderTable(config: RulesConfig, family: IpFamily): string {
   const ip = nftFamily(family);
   const lines = [`table ${ip} ${TABLE} {`];
   for (const { name, kind, declaration } of CONTAINERS) lines.push(`  ${kind} ${name} { ${declaration(ip)}; }`);
-  lines.push(`  ${AFFINITY_MAP}`);
+  for (const map of OTHER_MAPS) lines.push(`  ${map}`);
   for (const chain of fixedChains(config, family)) lines.push(renderChain(chain));
   lines.push(`  chain ${marker(config, family).name} { }`, '}');
   return `${lines.join('\n')}\n`;
@@ -52,13 +54,23 @@ export function renderRules(
   return `${lines.join('\n')}\n`;
 }
 
-/** The chains of one family that elements name and that are made on demand. */
-export function chainsNamed(changes: Iterable<{ readonly value: string | undefined }>): ReadonlySet<ChainName> {
+/** The chains made on demand that the changes need in the family. */
+export function chainsNeeded(groups: readonly ChangeGroup[], family: IpFamily): ReadonlySet<ChainName> {
   const names = new Set<ChainName>();
-  for (const { value } of changes) {
-    if (value?.startsWith('goto ') && /[0-9]$/.test(value)) names.add(value.slice('goto '.length));
+  for (const { changes } of groups) {
+    for (const change of changes) {
+      if (change.after === undefined || !change.id.startsWith(`${family}/`)) continue;
+      const name = chainOfElement(partsOf(change).container.slice(2), change.after);
+      if (name !== undefined) names.add(name);
+    }
   }
-  return new Set([...names, ...[...names].flatMap(chainsBehind)]);
+  return withBehind(names);
+}
+
+/** With the chains that these go to. */
+export function withBehind(names: Iterable<ChainName>): ReadonlySet<ChainName> {
+  const all = [...names];
+  return new Set([...all, ...all.flatMap(chainsBehind)]);
 }
 
 export function renderNewChains(family: IpFamily, names: Iterable<ChainName>): string {
@@ -69,6 +81,8 @@ export function renderNewChains(family: IpFamily, names: Iterable<ChainName>): s
   for (const name of sorted) {
     text += `add chain ${table} ${name}\n`;
     for (const rule of chainOnDemand(family, name).rules) text += `add rule ${table} ${name} ${rule}\n`;
+    const dispatch = dispatchOf(name);
+    if (dispatch) text += `add element ${table} ${dispatch.map} {\n${dispatch.element} : goto ${name},\n}\n`;
   }
   return text;
 }
@@ -76,7 +90,13 @@ export function renderNewChains(family: IpFamily, names: Iterable<ChainName>): s
 export function renderDeletedChains(family: IpFamily, names: Iterable<ChainName>): string {
   const table = `${nftFamily(family)} ${TABLE}`;
   const sorted = [...names].sort((a, b) => chainsBehind(b).length - chainsBehind(a).length || (a < b ? -1 : 1));
-  return sorted.map((name) => `flush chain ${table} ${name}\ndelete chain ${table} ${name}\n`).join('');
+  let text = '';
+  for (const name of sorted) {
+    const dispatch = dispatchOf(name);
+    if (dispatch) text += `delete element ${table} ${dispatch.map} {\n${dispatch.element},\n}\n`;
+    text += `flush chain ${table} ${name}\ndelete chain ${table} ${name}\n`;
+  }
+  return text;
 }
 
 /** Deletes, then adds; a changed element is both. With `about`, each Service's elements stand under a comment. */
@@ -135,15 +155,6 @@ export function renderNftables(snapshot: Snapshot, config: RulesConfig): string 
   const planner = new Planner(config);
   planner.advance(snapshot);
   const groups = [...planner.changesFrom(new Map())];
-  const chains = FAMILIES.map((family) => renderNewChains(family, chainsNamed(valuesOf(groups, family)))).join('');
+  const chains = FAMILIES.map((family) => renderNewChains(family, chainsNeeded(groups, family))).join('');
   return FAMILIES.map((family) => renderTable(config, family)).join('') + chains + renderChanges(groups, true);
-}
-
-export function* valuesOf(
-  groups: readonly ChangeGroup[],
-  family: IpFamily,
-): Generator<{ readonly value: string | undefined }> {
-  for (const { changes } of groups) {
-    for (const { id, after } of changes) if (id.startsWith(`${family}/`)) yield { value: after };
-  }
 }

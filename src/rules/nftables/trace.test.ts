@@ -123,7 +123,7 @@ test('what is not ours to write is an error', () => {
   for (const [from, to] of [
     ['ct state new jump', 'ct state established jump'],
     ['masquerade fully-random', 'masquerade persistent'],
-    ['goto pick-1,', 'goto pick-2,'],
+    ['1 : goto pick-1,', '1 : goto pick-2,'],
     ['map @endpoints', 'map @endings'],
     ['10.0.0.1 . 80,', 'fd00::1 . 80,'],
     ['table ip fairlead', 'table inet fairlead'],
@@ -136,5 +136,5 @@ test('rendering the same Snapshot twice gives the same text, with each Service n
   const { snapshot } = clusterOf([{ name: 'a', clusterIPs: ['172.30.0.1'], endpoints: ['10.0.0.1:80'] }]);
   const text = renderNftables(snapshot, CONFIG);
   expect(renderNftables(snapshot, CONFIG)).toBe(text);
-  expect(text).toContain('# default/a\n172.30.0.1 . tcp . 80 : goto pick-1,');
+  expect(text).toContain('# default/a\n172.30.0.1 . tcp . 80 : 1,');
 });
