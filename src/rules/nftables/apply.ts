@@ -197,12 +197,12 @@ export class NftablesBackend implements RulesBackend {
 
   /**
    * Chains that nothing names any more go in the transaction that let go of them. Kernels before 6.2 count the references
-   * until later and refuse the whole; there they go in one of their own, with the next change if need be.
+   * until later and refuse the whole; there the chains are emptied first and deleted in a transaction of its own.
    */
   async #runAndRemoveChains(known: Known, text: string): Promise<void> {
     const unused = unusedChains(known);
-    if (this.#removesAtOnce && unused.text !== '') {
-      const result = await this.#nft(['-f', '-'], text + unused.text);
+    if (this.#removesAtOnce && unused.detach !== '') {
+      const result = await this.#nft(['-f', '-'], text + unused.detach + unused.remove);
       if (result.exitCode === 0) {
         this.#transactions++;
         unused.forget();
@@ -212,15 +212,17 @@ export class NftablesBackend implements RulesBackend {
       this.#removesAtOnce = false;
     }
     await this.#run(text);
-    if (unused.text !== '') await this.#removeUnusedChains(known);
+    await this.#removeUnusedChains(known);
   }
 
   async #removeUnusedChains(known: Known): Promise<void> {
     const unused = unusedChains(known);
-    if (unused.text === '') return;
-    const result = await this.#nft(['-f', '-'], unused.text);
-    if (result.exitCode === 0) unused.forget();
-    else this.#options.log.debug('unused chains stay until the next change', { reason: message(result) });
+    if (unused.detach === '') return;
+    await this.#run(unused.detach);
+    unused.forget();
+    const result = await this.#nft(['-f', '-'], unused.remove);
+    // Empty and out of reach, they do no harm; the next start takes them away.
+    if (result.exitCode !== 0) this.#options.log.debug('empty chains stay', { reason: message(result) });
   }
 
   async #readBack(family: IpFamily, elements: Map<ElementId, ElementValue>): Promise<TableState | undefined> {
@@ -276,14 +278,23 @@ function count(
   if (now !== undefined) family.set(name, now + by);
 }
 
-/** Chains that no element names, nor a chain that stays: the text that deletes them, and what to note when it has. */
-function unusedChains({ chains }: Known): { readonly text: string; readonly forget: () => void } {
+interface UnusedChains {
+  readonly detach: string;
+  readonly remove: string;
+  /** To be called when they are gone. */
+  readonly forget: () => void;
+}
+
+/** The chains that no element names, nor a chain that stays. */
+function unusedChains({ chains }: Known): UnusedChains {
   const unused = FAMILIES.map((family) => {
     const needed = withBehind([...chains[family]].filter(([, uses]) => uses > 0).map(([name]) => name));
     return { family, names: [...chains[family].keys()].filter((name) => !needed.has(name)) };
   });
+  const texts = unused.map(({ family, names }) => renderDeletedChains(family, names));
   return {
-    text: unused.map(({ family, names }) => renderDeletedChains(family, names)).join(''),
+    detach: texts.map(({ detach }) => detach).join(''),
+    remove: texts.map(({ remove }) => remove).join(''),
     forget: () => {
       for (const { family, names } of unused) for (const name of names) chains[family].delete(name);
     },

@@ -62,7 +62,7 @@ test('the changes from what a table holds, applied to it, give the plan', () => 
   );
 });
 
-test('one endpoint more is one element and one verdict, one less the same', () => {
+test('one endpoint more is one element and one number, one less the same', () => {
   const endpoints = Array.from({ length: 10 }, (_, i) => `10.0.1.${i}:80@node-b`);
   const service = { name: 'a', clusterIPs: ['172.30.0.1'], endpoints };
   const planner = new Planner(CONFIG);

@@ -49,6 +49,10 @@ export function renderRules(
     `flush chain ${table} ${name}`,
   ]);
   for (const { name, rules } of chains) for (const rule of rules) lines.push(`add rule ${table} ${name} ${rule}`);
+  for (const name of existing.onDemand) {
+    const dispatch = dispatchOf(name);
+    if (dispatch) lines.push(`add element ${table} ${dispatch.map} {`, `${dispatch.element} : goto ${name},`, '}');
+  }
   for (const name of existing.markers) lines.push(`delete chain ${table} ${name}`);
   lines.push(`add chain ${table} ${marker(config, family).name}`);
   return `${lines.join('\n')}\n`;
@@ -87,16 +91,21 @@ export function renderNewChains(family: IpFamily, names: Iterable<ChainName>): s
   return text;
 }
 
-export function renderDeletedChains(family: IpFamily, names: Iterable<ChainName>): string {
+/** Two texts: nothing leads to the chains any more, and they are gone. One transaction takes both, but for older kernels. */
+export function renderDeletedChains(
+  family: IpFamily,
+  names: readonly ChainName[],
+): { readonly detach: string; readonly remove: string } {
   const table = `${nftFamily(family)} ${TABLE}`;
-  const sorted = [...names].sort((a, b) => chainsBehind(b).length - chainsBehind(a).length || (a < b ? -1 : 1));
-  let text = '';
-  for (const name of sorted) {
+  let detach = '';
+  let remove = '';
+  for (const name of names) {
     const dispatch = dispatchOf(name);
-    if (dispatch) text += `delete element ${table} ${dispatch.map} {\n${dispatch.element},\n}\n`;
-    text += `flush chain ${table} ${name}\ndelete chain ${table} ${name}\n`;
+    if (dispatch) detach += `delete element ${table} ${dispatch.map} {\n${dispatch.element},\n}\n`;
+    detach += `flush chain ${table} ${name}\n`;
+    remove += `delete chain ${table} ${name}\n`;
   }
-  return text;
+  return { detach, remove };
 }
 
 /** Deletes, then adds; a changed element is both. With `about`, each Service's elements stand under a comment. */
