@@ -11,7 +11,7 @@ import type { RunningContext } from './context.ts';
 import { EXIT_STOPPED } from './errors.ts';
 import { PlaneKeeper, type PlaneStarter } from './plane-keeper.ts';
 import { Pipeline } from './pipeline.ts';
-import type { ListenAddress } from './settings.ts';
+import type { ListenAddress } from './listen-address.ts';
 import type { RunningSource, SourceStarter } from './source-choice.ts';
 import { stateJson } from './state.ts';
 import { VERSION } from './version.ts';

@@ -3,6 +3,7 @@
 import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
+import type { ApiConnection } from '../source/api/connection.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -13,6 +14,8 @@ import { clusterIpRanges, nodeName, nodePortRange } from './settings.ts';
 import { VERSION } from './version.ts';
 
 export interface RunningSource {
+  /** Sends requests as who we are; undefined when no API server is the source. */
+  readonly connection: ApiConnection | undefined;
   /** Reads these Secrets too, `namespace/name`; replaces the ones asked for before. */
   readonly watchSecrets: (keys: ReadonlySet<string>) => void;
   readonly stop: () => Promise<void>;
@@ -49,7 +52,7 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
       // Every Secret of the folder is in the store already.
-      return { watchSecrets: () => {}, stop: () => source.stop() };
+      return { connection: undefined, watchSecrets: () => {}, stop: () => source.stop() };
     };
   }
   return apiServerSource(args, nodeName(args, context.hostname));
@@ -72,12 +75,17 @@ function apiServerSource(args: Arguments, node: string): SourceStarter {
       log: context.log.named('api'),
       userAgent: `fairlead/${VERSION}`,
     });
-    return { watchSecrets: (keys) => source.watchNamed('secrets', keys), stop: () => source.stop() };
+    return {
+      connection: source.connection,
+      watchSecrets: (keys) => source.watchNamed('secrets', keys),
+      stop: () => source.stop(),
+    };
   };
 }
 
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
 function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
+  if (kind === 'serviceCIDRs') return { kind, optional: true, dispensable: true };
   return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
 }

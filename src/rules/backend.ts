@@ -2,6 +2,7 @@
 
 import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
+import type { RulesConfig } from './config.ts';
 
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
 export type RulesMode = 'nftables' | 'userspace';
@@ -36,6 +37,8 @@ export interface RulesBackend {
    * can be expected of a machine.
    */
   sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /** Works by another configuration from the next `sync` on, which then brings all of it into force. Never called during one. */
+  configure(config: RulesConfig): void;
   /** Removes everything of ours from this machine. Called after the last sync, never during one. */
   cleanup(): Promise<CleanupOutcome>;
   /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */

@@ -9,6 +9,7 @@ import type { Logger } from '../observe/log.ts';
 import type { Count, Distribution, Level, Metrics } from '../observe/metrics.ts';
 import type { Clock, Timer } from '../system/clock.ts';
 import type { RulesBackend, SyncOutcome } from './backend.ts';
+import type { RulesConfig } from './config.ts';
 
 export interface SyncLoopOptions {
   readonly backend: RulesBackend;
@@ -17,9 +18,21 @@ export interface SyncLoopOptions {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told what the loop does, for the probes and for whoever follows what is in force. */
+  readonly observer?: SyncObserver;
+}
+
+export interface SyncObserver {
+  /** A change waits from now on. Times are of `clock.now()`. */
+  queued(family: IpFamily, now: number): void;
+  /** What waited before `start` is in force now. */
+  updated(family: IpFamily, start: number, now: number): void;
+  /** The Snapshot is in force, in both families. */
+  applied(snapshot: Snapshot): void;
 }
 
 const RETRY = { initial: 200, max: 15_000 };
+const FAMILIES: readonly IpFamily[] = [4, 6];
 const FAMILY_LABELS: Readonly<Record<IpFamily, string>> = { 4: 'IPv4', 6: 'IPv6' };
 /** As kube-proxy's: 0.001 · 2^k, fifteen of them. */
 const DURATION_BUCKETS = Array.from({ length: 15 }, (_, k) => 0.001 * 2 ** k);
@@ -34,10 +47,14 @@ export class SyncLoop {
   #failures = 0;
   #lastStart: number | undefined;
   #stopped = false;
+  #minSyncPeriodMs: number;
+  /** Not given to the backend yet. */
+  #nextConfig: RulesConfig | undefined;
   #problem: string | undefined;
 
   constructor(options: SyncLoopOptions) {
     this.#options = options;
+    this.#minSyncPeriodMs = options.minSyncPeriodMs;
     this.#metrics = new SyncMetrics(options.metrics, options.backend.mode);
   }
 
@@ -57,7 +74,17 @@ export class SyncLoop {
 
   update(snapshot: Snapshot): void {
     this.#wanted = snapshot;
+    this.#noteQueued();
     this.#schedule(this.#untilNextStart());
+  }
+
+  /** Works by another configuration: the backend is given it between two syncs, and the next one brings it into force. */
+  configure(config: RulesConfig): void {
+    this.#minSyncPeriodMs = config.minSyncPeriodMs;
+    this.#nextConfig = config;
+    if (!this.#wanted) return;
+    this.#noteQueued();
+    this.#schedule(0);
   }
 
   /** Starts no further sync and resolves when the one under way has ended. Never rejects. */
@@ -69,8 +96,8 @@ export class SyncLoop {
 
   /** A change after a quiet time is brought into force at once; those of a burst share the next sync. */
   #untilNextStart(): number {
-    const { clock, minSyncPeriodMs } = this.#options;
-    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + minSyncPeriodMs - clock.monotonic());
+    const { clock } = this.#options;
+    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + this.#minSyncPeriodMs - clock.monotonic());
   }
 
   #schedule(delay: number): void {
@@ -82,7 +109,7 @@ export class SyncLoop {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
-        } else if (this.#wanted !== this.#applied) {
+        } else if (this.#wanted !== this.#applied || this.#nextConfig) {
           this.#schedule(this.#untilNextStart());
         }
       });
@@ -95,9 +122,13 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
+    if (this.#nextConfig) backend.configure(this.#nextConfig);
+    this.#nextConfig = undefined;
+    const startedAt = clock.now();
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
+    this.#noteUpdated(outcome, startedAt);
     if (outcome.kind === 'failed') {
       this.#failures++;
       this.#problem = outcome.reason;
@@ -112,6 +143,20 @@ export class SyncLoop {
     this.#failures = 0;
     this.#problem = undefined;
     this.#applied = snapshot;
+    this.#options.observer?.applied(snapshot);
+  }
+
+  #noteQueued(): void {
+    const { observer, clock } = this.#options;
+    for (const family of FAMILIES) observer?.queued(family, clock.now());
+  }
+
+  #noteUpdated(outcome: SyncOutcome, start: number): void {
+    const { observer, clock } = this.#options;
+    for (const family of FAMILIES) {
+      if (outcome.kind === 'failed' && outcome.families.includes(family)) continue;
+      observer?.updated(family, start, clock.now());
+    }
   }
 }
 

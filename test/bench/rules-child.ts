@@ -72,6 +72,7 @@ if (task === 'render') {
       synced?.();
       return outcome;
     },
+    configure: (config) => backend.configure(config),
     cleanup: () => backend.cleanup(),
     stop: () => backend.stop(),
     state: () => backend.state(),

@@ -179,6 +179,7 @@ export function snapshot(world: World, before?: Snapshot): Snapshot {
     ingressClasses: map(before?.ingressClasses, world.classes, (value) => value.name),
     secrets: map(before?.secrets, world.secrets, named),
     configMaps: PersistentMap.empty(),
+    serviceCIDRs: [],
   };
 }
 

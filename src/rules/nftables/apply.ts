@@ -60,6 +60,7 @@ interface Known {
 export class NftablesBackend implements RulesBackend {
   readonly mode = 'nftables';
   readonly #options: NftablesOptions;
+  #config: RulesConfig;
   #known: Known | undefined;
   #transactions = 0;
   #elements = 0;
@@ -67,6 +68,7 @@ export class NftablesBackend implements RulesBackend {
 
   constructor(options: NftablesOptions) {
     this.#options = options;
+    this.#config = options.config;
   }
 
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
@@ -79,6 +81,12 @@ export class NftablesBackend implements RulesBackend {
       if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       return { kind: 'failed', reason: error.message, families: FAMILIES };
     }
+  }
+
+  /** The table is read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#known = undefined;
   }
 
   async cleanup(): Promise<CleanupOutcome> {
@@ -109,7 +117,7 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
-    const { config } = this.#options;
+    const config = this.#config;
     const elements = new Map<ElementId, ElementValue>();
     const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
     for (const family of FAMILIES) found[family] = await this.#readBack(family, elements);

@@ -27,6 +27,8 @@ export interface ReflectorOptions<K extends Kind> {
   readonly connection: ApiConnection;
   /** A server that does not have the resource is taken as having none of it, and asked again now and then. */
   readonly optional: boolean;
+  /** The same when we may not read it. */
+  readonly dispensable: boolean;
   readonly clock: Clock;
   /** A number in [0, 1). */
   readonly random: () => number;
@@ -91,6 +93,15 @@ class Reflector<K extends Kind> {
     }
     if (listed.kind === 'not-served' && this.#options.optional) {
       this.#tell(`${resource.plural} are not served by this API server; going on without`, 'info');
+      sink.replace(new Map());
+      await clock.sleep(NOT_SERVED_MS, signal);
+      return undefined;
+    }
+    if (listed.kind === 'forbidden' && this.#options.dispensable) {
+      this.#tell(
+        `${resource.plural} may not be read; going on without. To have them, add ${accessRule(resource)}`,
+        'info',
+      );
       sink.replace(new Map());
       await clock.sleep(NOT_SERVED_MS, signal);
       return undefined;
