@@ -6,10 +6,14 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
+import { interfaceAddresses } from '../system/interfaces.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import type { HealthCheck } from './health-check/plan.ts';
+import type { ProxyHealth } from './health-check/proxy-health.ts';
+import { HealthCheckServers } from './health-check/servers.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
-import { SyncLoop } from './sync.ts';
+import { SyncLoop, type SyncObserver } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
@@ -21,11 +25,17 @@ export interface RulesPlaneOptions {
   readonly metrics: Metrics;
   /** Take the rules out of the kernel when stopping. Otherwise they stay and go on serving, as kube-proxy's do. */
   readonly removeOnStop: boolean;
+  /** Told how the rules keep up, and asked for it by health-check node ports. Without it there are none of those. */
+  readonly health?: ProxyHealth;
+  /** A health-check node port that cannot be listened on. */
+  readonly onHealthCheckFailure?: (check: HealthCheck, message: string) => void;
 }
 
 export interface RulesPlane extends Plane {
   readonly name: 'rules';
   readonly mode: RulesMode;
+  /** Works by another configuration from now on, with one more sync. */
+  configure(config: RulesConfig): void;
 }
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
@@ -39,12 +49,26 @@ export async function startRulesPlane(options: RulesPlaneOptions): Promise<Rules
 /** A plane around a backend that is already there. */
 export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
   const { config, clock, random, log, metrics } = options;
-  const loop = new SyncLoop({ backend, minSyncPeriodMs: config.minSyncPeriodMs, clock, random, log, metrics });
+  const checks = healthCheckServers(options);
+  const observer = options.health && observerOf(options.health, checks);
+  const loop = new SyncLoop({
+    backend,
+    minSyncPeriodMs: config.minSyncPeriodMs,
+    clock,
+    random,
+    log,
+    metrics,
+    ...(observer ? { observer } : {}),
+  });
   let stopping: Promise<void> | undefined;
   return {
     name: 'rules',
     mode: backend.mode,
     update: (snapshot: Snapshot) => loop.update(snapshot),
+    configure: (next) => {
+      loop.configure(next);
+      checks?.configure(next.nodePortAddresses);
+    },
     get ready() {
       return loop.ready;
     },
@@ -53,13 +77,41 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
       revision: loop.appliedRevision,
       problem: loop.problem,
       backend: backend.state(),
+      healthChecks: checks?.state(),
     }),
-    stop: () => (stopping ??= stop(loop, backend, options)),
+    stop: () => (stopping ??= stop(loop, backend, checks, options)),
   };
 }
 
-async function stop(loop: SyncLoop, backend: RulesBackend, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
-  await loop.stop();
+function healthCheckServers(options: RulesPlaneOptions): HealthCheckServers | undefined {
+  const { health, clock, log, config, onHealthCheckFailure } = options;
+  if (!health) return undefined;
+  return new HealthCheckServers({
+    nodePortAddresses: config.nodePortAddresses,
+    isHealthy: () => health.isHealthy(clock.now()),
+    addresses: interfaceAddresses,
+    onFailure: onHealthCheckFailure ?? (() => {}),
+    clock,
+    log,
+  });
+}
+
+/** Health checks follow what is in force: a load balancer must not be sent here before the rules are. */
+function observerOf(health: ProxyHealth, checks: HealthCheckServers | undefined): SyncObserver {
+  return {
+    queued: (family, now) => health.queued(family, now),
+    updated: (family, start, now) => health.updated(family, start, now),
+    applied: (snapshot) => checks?.update(snapshot),
+  };
+}
+
+async function stop(
+  loop: SyncLoop,
+  backend: RulesBackend,
+  checks: HealthCheckServers | undefined,
+  { removeOnStop, log }: RulesPlaneOptions,
+): Promise<void> {
+  await Promise.all([loop.stop(), checks?.stop()]);
   if (removeOnStop) {
     const { removed, problems } = await backend.cleanup();
     for (const problem of problems) log.error(problem);

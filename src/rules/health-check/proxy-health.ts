@@ -17,8 +17,7 @@ export interface HealthAnswer {
 export class ProxyHealth {
   #unhealthyAfterMs: number;
   readonly #pendingSince = new Map<IpFamily, number>();
-  /** The first change since the last sync began. */
-  readonly #queuedSince = new Map<IpFamily, number>();
+  readonly #lastQueued = new Map<IpFamily, number>();
   readonly #lastUpdated = new Map<IpFamily, number>();
 
   /** As kube-proxy, healthy from the start: whether rules are in force yet is what `/readyz` says. */
@@ -33,13 +32,14 @@ export class ProxyHealth {
 
   queued(family: IpFamily, now: number): void {
     if (!this.#pendingSince.has(family)) this.#pendingSince.set(family, now);
-    this.#queuedSince.set(family, now);
+    this.#lastQueued.set(family, now);
   }
 
   updated(family: IpFamily, start: number, now: number): void {
     this.#lastUpdated.set(family, now);
-    const queued = this.#queuedSince.get(family);
-    if (queued !== undefined && queued > start) this.#pendingSince.set(family, Math.max(start, queued));
+    const queued = this.#lastQueued.get(family);
+    // Which of the changes since then came first is not known; none came before.
+    if (queued !== undefined && queued > start) this.#pendingSince.set(family, start);
     else this.#pendingSince.delete(family);
   }
 
