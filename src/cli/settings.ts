@@ -6,6 +6,7 @@ import { defaultRulesConfig, type NodePortAddresses, type RulesConfig } from '..
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
+import { parseRulesMode } from './rules-mode.ts';
 import { UsageError } from './errors.ts';
 import { parseListen, type ListenAddress } from './listen-address.ts';
 
@@ -46,8 +47,9 @@ export function nodePortRange(args: Arguments): { readonly from: Port; readonly 
 
 export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesModeSetting {
   const mode = args.text('mode') ?? fallback;
-  if (mode === 'auto' || mode === 'nftables' || mode === 'userspace') return mode;
-  if (mode === 'iptables' || mode === 'ipvs') {
+  const parsed = parseRulesMode(mode);
+  if (parsed.kind === 'mode') return parsed.mode;
+  if (parsed.kind === 'to-come') {
     throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, or --mode userspace`);
   }
   throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);

@@ -4,6 +4,7 @@ import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
 import type { ApiConnection } from '../source/api/connection.ts';
+import type { ApiTarget } from '../source/api/credentials.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -38,8 +39,13 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
   };
 }
 
-/** The source that the flags ask for. Throws UsageError for flags that contradict each other. */
-export function chooseSource(args: Arguments, context: Context): SourceStarter {
+/** The source that the flags ask for; `own` goes before them. Throws UsageError for flags that contradict each other. */
+export function chooseSource(
+  args: Arguments,
+  context: Context,
+  own: { readonly nodeName?: string; readonly kubeconfig?: string } = {},
+): SourceStarter {
+  const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
   if (dirs.length > 0) {
     for (const flag of ['kubeconfig', 'master']) {
@@ -47,7 +53,7 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
         throw new UsageError(`flags --manifests and --${flag} exclude each other: a folder or an API server, not both`);
       }
     }
-    const options = manifestOptions(args, context);
+    const options = { ...manifestOptions(args, context), nodeName: node };
     return async (store, _kinds, { log, clock, files }) => {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
@@ -55,7 +61,7 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
       return { connection: undefined, watchSecrets: () => {}, stop: () => source.stop() };
     };
   }
-  return apiServerSource(args, nodeName(args, context.hostname));
+  return apiServerSource({ kubeconfig: own.kubeconfig ?? args.text('kubeconfig'), master: args.text('master') }, node);
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */
@@ -63,8 +69,7 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-function apiServerSource(args: Arguments, node: string): SourceStarter {
-  const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
+function apiServerSource(target: ApiTarget, node: string): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({

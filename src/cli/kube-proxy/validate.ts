@@ -3,6 +3,7 @@
 import { cidrFamily, parseCidr } from '../../lib/cidr.ts';
 import { parseIp } from '../../lib/ip.ts';
 import { parseListen } from '../listen-address.ts';
+import { parseRulesMode } from '../rules-mode.ts';
 import type { FieldPath, KubeProxyConfiguration } from './schema.ts';
 
 export interface Problem {
@@ -11,9 +12,7 @@ export interface Problem {
   readonly message: string;
 }
 
-/** kube-proxy's for Linux, and two of our own. */
-export const MODES = ['', 'iptables', 'ipvs', 'nftables', 'userspace', 'auto'] as const;
-export const DETECT_LOCAL_MODES = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const;
+const DETECT_LOCAL_MODES = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const;
 
 export function validate(configuration: KubeProxyConfiguration): readonly Problem[] {
   return [
@@ -40,7 +39,9 @@ function* addresses(configuration: KubeProxyConfiguration): Generator<Problem> {
 function* modes(configuration: KubeProxyConfiguration): Generator<Problem> {
   const { mode, detectLocalMode, detectLocal, logging } = configuration;
   if (mode === 'kernelspace') yield { path: 'mode', message: 'kernelspace is for Windows; write nftables' };
-  else if (!MODES.some((known) => known === mode)) {
+  else if (mode !== '' && parseRulesMode(mode).kind === 'to-come') {
+    yield { path: 'mode', message: `${mode} is not built yet; write nftables` };
+  } else if (mode !== '' && parseRulesMode(mode).kind === 'unknown') {
     yield {
       path: 'mode',
       message: `"${mode}" is no mode; there is nftables, iptables, ipvs, userspace, and "" for auto`,
