@@ -61,7 +61,13 @@ export function chooseSource(
       return { connection: undefined, watchSecrets: () => {}, stop: () => source.stop() };
     };
   }
-  return apiServerSource({ kubeconfig: own.kubeconfig ?? args.text('kubeconfig'), master: args.text('master') }, node);
+  return apiServerSource(
+    {
+      kubeconfig: own.kubeconfig === undefined ? args.text('kubeconfig') : own.kubeconfig || undefined,
+      master: args.text('master'),
+    },
+    node,
+  );
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */

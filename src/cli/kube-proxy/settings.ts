@@ -3,8 +3,7 @@
 import { parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { ipFamily, isUnspecified, parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import type { ConntrackSettings } from '../../rules/conntrack/sysctls.ts';
-import type { NodePortAddresses, RulesConfig } from '../../rules/config.ts';
+import type { DetectLocal, NodePortAddresses, RulesConfig } from '../../rules/config.ts';
 import type { RulesModeSetting } from '../../rules/mode.ts';
 import { UsageError } from '../errors.ts';
 import { parseListen, type ListenAddress } from '../listen-address.ts';
@@ -13,13 +12,6 @@ import type { KubeProxyConfiguration } from './schema.ts';
 
 /** Where a configuration comes from. In a file, `mode: ""` is kube-proxy's iptables mode, whose section and NodePort addresses count then. */
 export type Origin = 'file' | 'flags';
-
-/** How a Pod of this node is known (`detectLocalMode`). */
-export type DetectLocal =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'cidrs'; readonly cidrs: readonly Cidr[] }
-  | { readonly kind: 'bridge'; readonly interface: string }
-  | { readonly kind: 'interface-prefix'; readonly prefix: string };
 
 export function modeOf({ mode }: KubeProxyConfiguration): RulesModeSetting {
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
@@ -35,11 +27,10 @@ export function activeSection(
   return mode === '' || mode === 'iptables' ? iptables : nftables;
 }
 
-/** Throws UsageError for what the rules cannot do. */
 export function rulesConfigOf(configuration: KubeProxyConfiguration, origin: Origin, node: NodeIdentity): RulesConfig {
   const section = activeSection(configuration);
   return {
-    ...detectLocalConfig(detectLocalOf(configuration, node)),
+    detectLocal: detectLocalOf(configuration, node),
     masqueradeAll: section.masqueradeAll,
     masqueradeMark: 2 ** section.masqueradeBit,
     nodePortAddresses: nodePortAddressesOf(configuration, origin),
@@ -64,20 +55,6 @@ export function detectLocalOf(configuration: KubeProxyConfiguration, node: NodeI
 
 function ofCidrs(cidrs: readonly Cidr[]): DetectLocal {
   return cidrs.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs };
-}
-
-function detectLocalConfig(detectLocal: DetectLocal): Pick<RulesConfig, 'clusterCIDRs'> {
-  switch (detectLocal.kind) {
-    case 'none':
-      return { clusterCIDRs: [] };
-    case 'cidrs':
-      return { clusterCIDRs: detectLocal.cidrs };
-    case 'bridge':
-    case 'interface-prefix':
-      throw new UsageError(
-        'detectLocalMode BridgeInterface and InterfaceNamePrefix are not built yet; use ClusterCIDR or NodeCIDR',
-      );
-  }
 }
 
 function nodePortAddressesOf({ nodePortAddresses, mode }: KubeProxyConfiguration, origin: Origin): NodePortAddresses {
@@ -108,8 +85,4 @@ export function nodeNameOf({ hostnameOverride }: KubeProxyConfiguration, hostnam
 /** Undefined where the endpoint is turned off. */
 export function listenOf(text: string, defaultPort: number): ListenAddress | undefined {
   return text === '' ? undefined : parseListen(text, defaultPort);
-}
-
-export function conntrackOf({ conntrack }: KubeProxyConfiguration): ConntrackSettings {
-  return conntrack;
 }
