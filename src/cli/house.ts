@@ -49,7 +49,7 @@ export interface HouseOptions {
   /** Who we are; the Node of `nodeName` unless given. */
   readonly identity?: (records: Records) => NodeIdentity;
   /** A kind that is waited for only so long; then the rest goes on without it. */
-  readonly patience?: { readonly kind: Kind; readonly ms: number; readonly then: string };
+  readonly patience?: { readonly kind: Kind; readonly ms: number; readonly consequence: string };
   /** Told once, when the source reads. */
   readonly onSource?: (source: RunningSource) => void;
   /** Ends the program on its own account. */
@@ -142,10 +142,10 @@ class House {
   #losePatience(): void {
     const { patience, context } = this.#options;
     if (!patience) return;
-    const { kind, ms, then } = patience;
+    const { kind, ms, consequence } = patience;
     this.#patience = context.clock.after(ms, () => {
       if (this.#store.isSynced(kind)) return;
-      context.log.error(`no ${kind} could be read within ${ms / 1000} s: ${then}`);
+      context.log.error(`no ${kind} could be read within ${ms / 1000} s: ${consequence}`);
       this.#store.markSynced(kind);
     });
   }

@@ -120,9 +120,9 @@ export async function serveObserve(options: ObserveOptions): Promise<ObserveServ
     });
   }
   const retry = async (): Promise<void> => {
-    while (!server && !stopping.signal.aborted) {
+    for (let again = failure; again && !stopping.signal.aborted;) {
       await clock.sleep(BIND_AGAIN_MS, stopping.signal);
-      if (!stopping.signal.aborted) await open();
+      if (!stopping.signal.aborted) again = await open();
     }
   };
   const retrying = retry();

@@ -148,7 +148,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
         kind: 'nodes',
         ms: NODE_PATIENCE_MS,
         // As kube-proxy: traffic must not wait for who we are.
-        then: `going on without the Node ${nodeName}; its addresses, zone and Pod ranges count as soon as it can be read`,
+        consequence: `going on without the Node ${nodeName}; its addresses, zone and Pod ranges count as soon as it can be read`,
       },
       onSource: ({ connection }) => {
         events.connect(connection);

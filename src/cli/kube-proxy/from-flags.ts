@@ -4,7 +4,7 @@ import { parseListen } from '../listen-address.ts';
 import { hostPort } from '../../lib/ip.ts';
 import type { Arguments } from '../args.ts';
 import { UsageError } from '../errors.ts';
-import { LEAVES, configurationOf, type FieldPath, type KubeProxyConfiguration } from './schema.ts';
+import { LEAVES, configurationOf, valueAt, type FieldPath, type KubeProxyConfiguration } from './schema.ts';
 import { validate } from './validate.ts';
 
 /** The fields that each flag sets. nftables has no flags of its own: those of iptables count for it. */
@@ -108,16 +108,8 @@ export function configurationFromFlags(args: Arguments): KubeProxyConfiguration 
 /** A file's configuration with the flags that count beside it. Throws UsageError. */
 export function withFlagsBeside(configuration: KubeProxyConfiguration, args: Arguments): KubeProxyConfiguration {
   const values = readFlags(args, (flag) => BESIDE_CONFIG.includes(flag));
-  const { logging } = configuration;
-  return {
-    ...configuration,
-    hostnameOverride: String(values.get('hostnameOverride') ?? configuration.hostnameOverride),
-    logging: {
-      ...logging,
-      format: String(values.get('logging.format') ?? logging.format),
-      verbosity: Number(values.get('logging.verbosity') ?? logging.verbosity),
-    },
-  };
+  const ofFile = [...LEAVES.keys()].map((path) => [path, valueAt(configuration, path)] as const);
+  return configurationOf(new Map([...ofFile, ...values]));
 }
 
 /** The flags that were given and do nothing, as they are written: for want of a meaning here, or as a file says what counts. */

@@ -69,6 +69,6 @@ function meaninglessFields(
     if (leaf?.change !== 'none') return false;
     return JSON.stringify(valueAt(configuration, field)) !== JSON.stringify(leaf.fallback);
   });
-  const shown = fields.map((field) => (/^win/.test(field) ? `${field} (Windows)` : field));
+  const shown = fields.map((field) => (field.startsWith('win') ? `${field} (Windows)` : field));
   return shown.length === 0 ? [] : [`${path}: these fields have no effect here: ${shown.join(', ')}`];
 }
