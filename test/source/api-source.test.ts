@@ -321,6 +321,20 @@ test('a kind that is optional and not served counts as read, and empty', async (
   expect(lines).toEqual(['ingresses are not served by this API server; going on without']);
 });
 
+test('what is left out of an object is told once, not at each of its changes', async () => {
+  const broken = (annotation: string): Json => ({
+    ...service('a', 80, { externalIPs: ['nowhere'] }),
+    metadata: { name: 'a', namespace: 'default', annotations: { n: annotation } },
+  });
+  server.apply(broken('1'));
+  await start();
+  await mirrored();
+  for (const annotation of ['2', '3']) server.apply(broken(annotation));
+  server.apply(service('b'));
+  await vi.waitFor(() => expect(store.records.services.has('default/b')).toBe(true), { timeout: 5000 });
+  expect(lines).toEqual([expect.stringMatching(/^services default\/a: spec\.externalIPs\[0\]: .*\(left out\)$/)]);
+});
+
 test('ServiceCIDRs are read where the account may, and done without where it may not', async () => {
   server.apply({
     apiVersion: 'networking.k8s.io/v1',

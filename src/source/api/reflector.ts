@@ -59,6 +59,8 @@ class Reflector<K extends Kind> {
   #failures = 0;
   #refusals = 0;
   #told: string | undefined;
+  /** What was told of objects as they are now: an object whose status changes every minute is not told of every minute. */
+  readonly #noticed = new Map<ObjectKey, readonly string[]>();
 
   constructor(options: ReflectorOptions<K>) {
     this.#options = options;
@@ -81,7 +83,7 @@ class Reflector<K extends Kind> {
     metrics.lists.add(1, { kind: resource.kind, result: listed.kind });
     if (listed.kind === 'listed') {
       this.#recovered();
-      for (const notice of listed.notices) log.warn(`${resource.kind} ${notice}`);
+      this.#tellListed(listed.notices);
       sink.batch(() => sink.replace(listed.entries));
       log.debug('listed', {
         kind: resource.kind,
@@ -121,7 +123,7 @@ class Reflector<K extends Kind> {
         batch: (change) => sink.batch(change),
         apply: (type, key, record, notices) => {
           metrics.events.add(1, { kind: resource.kind, type });
-          for (const notice of notices) log.warn(`${resource.kind} ${key}: ${notice}`);
+          this.#tellNotices(key, notices);
           sink.apply(key, record);
         },
         mark: () => metrics.events.add(1, { kind: resource.kind, type: 'BOOKMARK' }),
@@ -203,6 +205,30 @@ class Reflector<K extends Kind> {
     if (this.#told === message) return;
     this.#told = message;
     this.#options.log[level](message);
+  }
+
+  /** Of a list, each as `key: notice`. */
+  #tellListed(lines: readonly string[]): void {
+    const byKey = new Map<ObjectKey, string[]>();
+    for (const line of lines) {
+      const end = line.indexOf(': ');
+      const key = line.slice(0, end);
+      byKey.set(key, [...(byKey.get(key) ?? []), line.slice(end + 2)]);
+    }
+    for (const key of this.#noticed.keys()) if (!byKey.has(key)) this.#noticed.delete(key);
+    for (const [key, notices] of byKey) this.#tellNotices(key, notices);
+  }
+
+  #tellNotices(key: ObjectKey, notices: readonly string[]): void {
+    const { resource, log, metrics } = this.#options;
+    const before = this.#noticed.get(key) ?? [];
+    for (const notice of notices) {
+      if (before.includes(notice)) continue;
+      log.warn(`${resource.kind} ${key}: ${notice}`);
+      metrics.notices.add(1, { kind: resource.kind });
+    }
+    if (notices.length > 0) this.#noticed.set(key, notices);
+    else this.#noticed.delete(key);
   }
 
   #recovered(): void {

@@ -7,6 +7,8 @@ export interface SourceMetrics {
   readonly watches: Count;
   /** Labels `kind`, `type`. */
   readonly events: Count;
+  /** Label `kind`. */
+  readonly notices: Count;
 }
 
 export function createSourceMetrics(metrics: Metrics): SourceMetrics {
@@ -25,6 +27,11 @@ export function createSourceMetrics(metrics: Metrics): SourceMetrics {
       name: 'fairlead_source_events_total',
       help: 'Events that watches of a kind brought.',
       labels: ['kind', 'type'],
+    }),
+    notices: metrics.counter({
+      name: 'fairlead_source_notices_total',
+      help: 'Fields and objects of a kind that could not be understood and were left out.',
+      labels: ['kind'],
     }),
   };
 }
