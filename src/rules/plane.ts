@@ -6,6 +6,7 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
+import type { Follow } from '../system/follow.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
@@ -15,6 +16,8 @@ export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
   readonly config: RulesConfig;
   readonly exec: Exec;
+  /** Without it changes that others make to the rules are not noticed. */
+  readonly follow?: Follow;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;

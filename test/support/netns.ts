@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
+import { systemFollow, type Follow } from '../../src/system/follow.ts';
 import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from './netns-agent-client.ts';
 
 const execFileAsync = promisify(execFile);
@@ -41,6 +42,7 @@ export class Host {
   readonly ips: readonly string[];
   /** Runs programs inside the namespace: give it to a backend, and its `nft` programs this host's kernel tables. */
   readonly exec: Exec;
+  readonly follow: Follow;
   readonly #agent: NetnsAgent;
 
   constructor(namespace: string, ips: readonly string[]) {
@@ -49,6 +51,7 @@ export class Host {
     this.exec = {
       run: (file, args, options) => systemExec.run('ip', ['netns', 'exec', namespace, file, ...args], options),
     };
+    this.follow = (file, args, handlers) => systemFollow('ip', ['netns', 'exec', namespace, file, ...args], handlers);
     this.#agent = new NetnsAgent(namespace);
   }
 
