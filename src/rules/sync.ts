@@ -17,6 +17,8 @@ export interface SyncLoopOptions {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of each Snapshot that has come into force. */
+  readonly onApplied?: (snapshot: Snapshot) => void;
 }
 
 const RETRY = { initial: 200, max: 15_000 };
@@ -139,6 +141,7 @@ export class SyncLoop {
     this.#failures = 0;
     this.#problem = undefined;
     this.#applied = snapshot;
+    this.#options.onApplied?.(snapshot);
   }
 }
 

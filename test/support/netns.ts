@@ -12,14 +12,15 @@ import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from
 
 const execFileAsync = promisify(execFile);
 
-/** Why namespaces cannot be used here, or undefined when they can. For `test.skipIf` and the line that says so. */
-export function netnsMissing(): string | undefined {
+/** Why namespaces cannot be used here, or undefined when they can. `tools`: further programs that are needed. For `test.skipIf` and the line that says so. */
+export function netnsMissing(...tools: readonly string[]): string | undefined {
   if (process.getuid?.() !== 0) return 'not root: network namespaces need CAP_NET_ADMIN and CAP_SYS_ADMIN';
   const path = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
   const has = (tool: string): boolean => path.some((folder) => existsIn(folder, tool));
   if (!has('ip')) return 'no ip: apt-get install iproute2';
   if (!has('nft')) return 'no nft: apt-get install nftables';
-  return undefined;
+  const missing = tools.find((tool) => !has(tool));
+  return missing === undefined ? undefined : `no ${missing}: apt-get install ${missing}`;
 }
 
 /** The gateway that every pod has: an address of the node on the pod's own link. */
