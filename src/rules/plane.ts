@@ -6,6 +6,7 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
+import type { Follow } from '../system/follow.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
@@ -13,12 +14,15 @@ import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
 import { HealthCheckServers } from './health-check/servers.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop, type SyncObserver } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
   readonly config: RulesConfig;
   readonly exec: Exec;
+  /** Without it changes that others make to the rules are not noticed. */
+  readonly follow?: Follow;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -50,7 +54,8 @@ export async function startRulesPlane(options: RulesPlaneOptions): Promise<Rules
 export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
   const { config, clock, random, log, metrics } = options;
   const checks = healthCheckServers(options);
-  const observer = options.health && observerOf(options.health, checks);
+  // Relays choose for themselves; the kernel's choices are tracked flows.
+  const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
   const loop = new SyncLoop({
     backend,
     minSyncPeriodMs: config.minSyncPeriodMs,
@@ -58,7 +63,7 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
     random,
     log,
     metrics,
-    ...(observer ? { observer } : {}),
+    observer: observerOf(options.health, checks, flows),
   });
   let stopping: Promise<void> | undefined;
   return {
@@ -68,6 +73,7 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
     configure: (next) => {
       loop.configure(next);
       checks?.configure(next.nodePortAddresses);
+      flows?.configure(next);
     },
     get ready() {
       return loop.ready;
@@ -79,7 +85,7 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
       backend: backend.state(),
       healthChecks: checks?.state(),
     }),
-    stop: () => (stopping ??= stop(loop, backend, checks, options)),
+    stop: () => (stopping ??= stop({ loop, flows, checks, backend }, options)),
   };
 }
 
@@ -97,21 +103,31 @@ function healthCheckServers(options: RulesPlaneOptions): HealthCheckServers | un
 }
 
 /** Health checks follow what is in force: a load balancer must not be sent here before the rules are. */
-function observerOf(health: ProxyHealth, checks: HealthCheckServers | undefined): SyncObserver {
+function observerOf(
+  health: ProxyHealth | undefined,
+  checks: HealthCheckServers | undefined,
+  flows: ConntrackReconciler | undefined,
+): SyncObserver {
   return {
-    queued: (family, now) => health.queued(family, now),
-    updated: (family, start, now) => health.updated(family, start, now),
-    applied: (snapshot) => checks?.update(snapshot),
+    queued: (family, now) => health?.queued(family, now),
+    updated: (family, start, now) => health?.updated(family, start, now),
+    applied: (snapshot) => {
+      checks?.update(snapshot);
+      flows?.applied(snapshot);
+    },
   };
 }
 
-async function stop(
-  loop: SyncLoop,
-  backend: RulesBackend,
-  checks: HealthCheckServers | undefined,
-  { removeOnStop, log }: RulesPlaneOptions,
-): Promise<void> {
+interface Parts {
+  readonly loop: SyncLoop;
+  readonly flows: ConntrackReconciler | undefined;
+  readonly checks: HealthCheckServers | undefined;
+  readonly backend: RulesBackend;
+}
+
+async function stop({ loop, flows, checks, backend }: Parts, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
   await Promise.all([loop.stop(), checks?.stop()]);
+  await flows?.stop();
   if (removeOnStop) {
     const { removed, problems } = await backend.cleanup();
     for (const problem of problems) log.error(problem);

@@ -123,6 +123,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
         liveRulesPlane({
           live,
           origin,
+          own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
           nodeName,
           onStart: (plane) => (chosen.mode = plane.mode),
           plane: {

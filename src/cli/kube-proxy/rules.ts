@@ -2,6 +2,7 @@
 
 import { deepEqual } from '../../lib/equal.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
+import type { RulesConfig } from '../../rules/config.ts';
 import type { RulesPlane, RulesPlaneOptions } from '../../rules/plane.ts';
 import type { PlaneStarter } from '../plane-keeper.ts';
 import type { LiveConfiguration } from './live.ts';
@@ -10,22 +11,32 @@ import { rulesConfigOf, type Origin } from './settings.ts';
 export interface LiveRulesOptions {
   readonly live: LiveConfiguration;
   readonly origin: Origin;
+  /** What only flags of our own say. */
+  readonly own: Partial<RulesConfig>;
   readonly nodeName: string;
   readonly plane: Omit<RulesPlaneOptions, 'config'>;
   /** Told the backend that was chosen. */
   readonly onStart: (plane: RulesPlane) => void;
 }
 
-export function liveRulesPlane({ live, origin, nodeName, plane: options, onStart }: LiveRulesOptions): PlaneStarter {
+export function liveRulesPlane({
+  live,
+  origin,
+  own,
+  nodeName,
+  plane: options,
+  onStart,
+}: LiveRulesOptions): PlaneStarter {
   return {
     name: 'rules',
     start: async () => {
       const { startRulesPlane } = await import('../../rules/plane.ts');
       let node: NodeIdentity = { name: nodeName, ips: [], zone: undefined, podCIDRs: [] };
-      let config = rulesConfigOf(live.current, origin, node);
+      const configNow = (): RulesConfig => ({ ...rulesConfigOf(live.current, origin, node), ...own });
+      let config = configNow();
       const plane = await startRulesPlane({ ...options, config });
       const adjust = (): void => {
-        const next = rulesConfigOf(live.current, origin, node);
+        const next = configNow();
         if (deepEqual(next, config)) return;
         config = next;
         plane.configure(next);

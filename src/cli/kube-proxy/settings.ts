@@ -3,7 +3,7 @@
 import { parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { ipFamily, isUnspecified, parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import type { DetectLocal, NodePortAddresses, RulesConfig } from '../../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../../rules/config.ts';
 import type { RulesModeSetting } from '../../rules/mode.ts';
 import { UsageError } from '../errors.ts';
 import { parseListen, type ListenAddress } from '../listen-address.ts';
@@ -30,6 +30,7 @@ export function activeSection(
 export function rulesConfigOf(configuration: KubeProxyConfiguration, origin: Origin, node: NodeIdentity): RulesConfig {
   const section = activeSection(configuration);
   return {
+    ...defaultRulesConfig,
     detectLocal: detectLocalOf(configuration, node),
     masqueradeAll: section.masqueradeAll,
     masqueradeMark: 2 ** section.masqueradeBit,
