@@ -214,3 +214,20 @@ test('what somebody else changed is repaired at once, and less often the oftener
   expect(begun.length).toBeLessThan(15);
   expect(await metrics.text()).toContain(`fairlead_rules_drift_repairs_total ${begun.length - 1}`);
 });
+
+test('while a Service is refused, the changes of others do not wait for the retry of that one', async () => {
+  const rejected = [{ service: 'default/bad', families: [4] as const, reason: 'Invalid argument' }];
+  const { clock, loop, begun } = bench(0, () => ({ kind: 'applied', counts: {}, rejected }));
+  loop.update(snapshot(1));
+  await clock.advance(60_000);
+  const before = begun.length;
+  await clock.advance(1000);
+  loop.update(snapshot(2));
+  await clock.advance(1);
+  expect(begun.slice(before)).toEqual([2]);
+  loop.update(snapshot(3));
+  await clock.advance(150);
+  expect(begun.slice(before)).toEqual([2]);
+  await clock.advance(60);
+  expect(begun.slice(before)).toEqual([2, 3]);
+});

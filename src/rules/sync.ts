@@ -46,6 +46,9 @@ export class SyncLoop {
   #wanted: Snapshot | undefined;
   #applied: Snapshot | undefined;
   #timer: Timer | undefined;
+  #due = 0;
+  /** The Snapshot of the last sync, whatever became of it. */
+  #tried: Snapshot | undefined;
   #running: Promise<void> | undefined;
   #failures = 0;
   #lastStart: number | undefined;
@@ -91,7 +94,7 @@ export class SyncLoop {
     this.#nextConfig = config;
     if (!this.#wanted) return;
     this.#noteQueued();
-    this.#schedule(0);
+    this.#schedule(this.#problem === undefined ? 0 : this.#untilNextStart());
   }
 
   #drifted(what: string): void {
@@ -114,18 +117,25 @@ export class SyncLoop {
   /** A change after a quiet time is brought into force at once; those of a burst share the next sync. */
   #untilNextStart(): number {
     const { clock } = this.#options;
-    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + this.#minSyncPeriodMs - clock.monotonic());
+    // While something is refused, a change is a reason to try again, but no reason to try without a pause.
+    const pause = this.#problem === undefined ? this.#minSyncPeriodMs : Math.max(this.#minSyncPeriodMs, RETRY.initial);
+    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + pause - clock.monotonic());
   }
 
   #schedule(delay: number): void {
-    // A timer that is set stays: counted from the first change, so that a stream of changes cannot put off the sync.
-    if (this.#timer || this.#running || this.#stopped) return;
+    if (this.#running || this.#stopped) return;
+    // A timer that is due sooner stays: counted from the first change, so that a stream of changes cannot put off the sync.
+    const due = this.#options.clock.monotonic() + delay;
+    if (this.#timer && this.#due <= due) return;
+    this.#timer?.cancel();
+    this.#due = due;
     this.#timer = this.#options.clock.after(delay, () => {
       this.#timer = undefined;
       this.#running = this.#run().finally(() => {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
+          if (this.#wanted !== this.#tried || this.#nextConfig) this.#schedule(this.#untilNextStart());
         } else if (this.#drift !== undefined) {
           this.#schedule(backoffDelay(REPAIR, this.#repairs, this.#options.random()));
         } else if (this.#wanted !== this.#applied || this.#nextConfig) {
@@ -141,6 +151,7 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
+    this.#tried = snapshot;
     if (this.#nextConfig) backend.configure(this.#nextConfig);
     this.#nextConfig = undefined;
     const startedAt = clock.now();
