@@ -10,6 +10,7 @@ import type { Follow } from '../system/follow.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { exposeOccupancy } from './conntrack/occupancy.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop } from './sync.ts';
 
@@ -45,6 +46,7 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
   const { config, clock, random, log, metrics } = options;
   // Relays choose for themselves; the kernel's choices are tracked flows.
   const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
+  if (flows) exposeOccupancy(metrics);
   const loop = new SyncLoop({
     backend,
     minSyncPeriodMs: config.minSyncPeriodMs,
