@@ -84,6 +84,8 @@ export interface EndpointSliceRecord {
   readonly family: IpFamily;
   readonly ports: readonly SlicePort[];
   readonly endpoints: readonly SliceEndpoint[];
+  /** Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when the Pod or Service changed that made the controller write, in milliseconds since 1970. */
+  readonly lastChangeTriggerTime?: number | undefined;
 }
 
 export interface NodeRecord {

@@ -50,6 +50,7 @@ export function resolveService(
     record,
     carried: carriedBy(record),
     ports: resolvePorts(record, slices, node),
+    slices,
     members: slices.flatMap((slice): SliceMember[] =>
       slice.endpoints.map((endpoint) => ({ endpoint, family: slice.family, ports: slice.ports })),
     ),

@@ -14,6 +14,7 @@ import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
 import { HealthCheckServers } from './health-check/servers.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { exposeOccupancy } from './conntrack/occupancy.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop, type SyncObserver } from './sync.ts';
 
@@ -56,6 +57,7 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
   const checks = healthCheckServers(options);
   // Relays choose for themselves; the kernel's choices are tracked flows.
   const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
+  if (flows) exposeOccupancy(metrics);
   const loop = new SyncLoop({
     backend,
     minSyncPeriodMs: config.minSyncPeriodMs,

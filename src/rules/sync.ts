@@ -6,10 +6,12 @@ import { backoffDelay } from '../lib/backoff.ts';
 import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Count, Distribution, Level, Metrics } from '../observe/metrics.ts';
+import type { Metrics } from '../observe/metrics.ts';
 import type { Clock, Timer } from '../system/clock.ts';
 import type { Rejection, RulesBackend, SyncOutcome } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import { ChangeMetrics } from './change-metrics.ts';
+import { SyncMetrics } from './sync-metrics.ts';
 
 export interface SyncLoopOptions {
   readonly backend: RulesBackend;
@@ -36,13 +38,11 @@ const FAMILIES: readonly IpFamily[] = [4, 6];
 /** Somebody who undoes our repairs at once is not answered more often than this. */
 const REPAIR = { initial: 200, max: 5000 };
 const REPAIRS_COUNT_MS = 10_000;
-const FAMILY_LABELS: Readonly<Record<IpFamily, string>> = { 4: 'IPv4', 6: 'IPv6' };
-/** As kube-proxy's: 0.001 · 2^k, fifteen of them. */
-const DURATION_BUCKETS = Array.from({ length: 15 }, (_, k) => 0.001 * 2 ** k);
 
 export class SyncLoop {
   readonly #options: SyncLoopOptions;
   readonly #metrics: SyncMetrics;
+  readonly #changes: ChangeMetrics;
   #wanted: Snapshot | undefined;
   #applied: Snapshot | undefined;
   #timer: Timer | undefined;
@@ -65,6 +65,7 @@ export class SyncLoop {
     this.#options = options;
     this.#minSyncPeriodMs = options.minSyncPeriodMs;
     this.#metrics = new SyncMetrics(options.metrics, options.backend.mode);
+    this.#changes = new ChangeMetrics(options.metrics, options.clock.now());
     options.backend.watch?.((what) => this.#drifted(what));
   }
 
@@ -85,6 +86,8 @@ export class SyncLoop {
   update(snapshot: Snapshot): void {
     this.#wanted = snapshot;
     this.#noteQueued();
+    this.#changes.queued(snapshot);
+    this.#metrics.queued(this.#options.clock.now());
     this.#schedule(this.#untilNextStart());
   }
 
@@ -100,6 +103,7 @@ export class SyncLoop {
   #drifted(what: string): void {
     if (this.#stopped || this.#drift !== undefined) return;
     this.#drift = what;
+    this.#metrics.queued(this.#options.clock.now());
     const { clock, random, log } = this.#options;
     if (clock.monotonic() - this.#lastRepair > REPAIRS_COUNT_MS) this.#repairs = 0;
     if (this.#repairs === 0) log.warn(`repairing the rules: ${what}`);
@@ -157,10 +161,13 @@ export class SyncLoop {
     const startedAt = clock.now();
     const drift = this.#drift;
     this.#drift = undefined;
+    if (this.#failures > 0) this.#metrics.retried();
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
     this.#noteUpdated(outcome, startedAt);
+    const owned = backend.owned?.();
+    if (owned) this.#metrics.owned(owned);
     if (outcome.kind === 'failed') {
       this.#failures++;
       this.#problem = outcome.reason;
@@ -190,6 +197,7 @@ export class SyncLoop {
 
   #inForce(snapshot: Snapshot): void {
     this.#applied = snapshot;
+    this.#changes.applied(snapshot, this.#options.clock.now());
     this.#options.observer?.applied(snapshot);
   }
 
@@ -227,54 +235,5 @@ async function syncOnce(backend: RulesBackend, snapshot: Snapshot): Promise<Sync
   } catch (error) {
     const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
     return { kind: 'failed', reason, families: [4, 6] };
-  }
-}
-
-class SyncMetrics {
-  readonly #durations: Distribution;
-  readonly #timestamp: Level;
-  readonly #failures: Count | undefined;
-  readonly #repairs: Count;
-
-  constructor(metrics: Metrics, mode: string) {
-    const labels = ['ip_family'];
-    this.#durations = metrics.histogram({
-      name: 'kubeproxy_sync_proxy_rules_duration_seconds',
-      help: 'How long one sync of the rules took.',
-      labels,
-      buckets: DURATION_BUCKETS,
-    });
-    this.#timestamp = metrics.gauge({
-      name: 'kubeproxy_sync_proxy_rules_last_timestamp_seconds',
-      help: 'When the rules were last brought into force, in seconds since 1970.',
-      labels,
-    });
-    this.#repairs = metrics.counter({
-      name: 'fairlead_rules_drift_repairs_total',
-      help: 'Times that the rules were brought back after somebody else had changed them.',
-    });
-    this.#failures =
-      mode === 'nftables'
-        ? metrics.counter({
-            name: 'kubeproxy_sync_proxy_rules_nftables_sync_failures_total',
-            help: 'Syncs that nftables refused.',
-            labels,
-          })
-        : undefined;
-    for (const label of Object.values(FAMILY_LABELS)) this.#failures?.add(0, { ip_family: label });
-  }
-
-  repaired(): void {
-    this.#repairs.add();
-  }
-
-  record(outcome: SyncOutcome, seconds: number, now: number): void {
-    const failed: readonly IpFamily[] = outcome.kind === 'failed' ? outcome.families : [];
-    for (const family of [4, 6] as const) {
-      const labels = { ip_family: FAMILY_LABELS[family] };
-      this.#durations.observe(seconds, labels);
-      if (failed.includes(family)) this.#failures?.add(1, labels);
-      else this.#timestamp.set(now / 1000, labels);
-    }
   }
 }

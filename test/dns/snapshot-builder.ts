@@ -81,6 +81,7 @@ export function buildService(facts: ServiceFacts): ResolvedService {
     },
     carried: headless ? { kind: 'ignored', reason: 'headless' } : { kind: 'carried' },
     ports: [],
+    slices: [],
     members: (facts.slices ?? []).flatMap((slice) => slice.endpoints.map((endpoint) => member(slice, endpoint))),
   };
 }

@@ -101,6 +101,7 @@ export function service(spec: ServiceSpec): ResolvedService {
     record,
     carried: { kind: 'carried' },
     ports: spec.externalName === undefined ? [resolved] : [],
+    slices: [],
     members: [],
   };
 }
