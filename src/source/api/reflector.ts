@@ -80,6 +80,7 @@ class Reflector<K extends Kind> {
     if (listed.kind === 'listed') {
       this.#recovered();
       for (const notice of listed.notices) log.warn(`${resource.kind} ${notice}`);
+      metrics.leftOut.add(listed.notices.length, { kind: resource.kind });
       sink.batch(() => sink.replace(listed.entries));
       log.debug('listed', {
         kind: resource.kind,
@@ -111,6 +112,7 @@ class Reflector<K extends Kind> {
         apply: (type, key, record, notices) => {
           metrics.events.add(1, { kind: resource.kind, type });
           for (const notice of notices) log.warn(`${resource.kind} ${key}: ${notice}`);
+          metrics.leftOut.add(notices.length, { kind: resource.kind });
           sink.apply(key, record);
         },
         mark: () => metrics.events.add(1, { kind: resource.kind, type: 'BOOKMARK' }),
