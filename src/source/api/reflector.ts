@@ -225,7 +225,7 @@ class Reflector<K extends Kind> {
     for (const notice of notices) {
       if (before.includes(notice)) continue;
       log.warn(`${resource.kind} ${key}: ${notice}`);
-      metrics.notices.add(1, { kind: resource.kind });
+      metrics.leftOut.add(1, { kind: resource.kind });
     }
     if (notices.length > 0) this.#noticed.set(key, notices);
     else this.#noticed.delete(key);

@@ -8,7 +8,7 @@ export interface SourceMetrics {
   /** Labels `kind`, `type`. */
   readonly events: Count;
   /** Label `kind`. */
-  readonly notices: Count;
+  readonly leftOut: Count;
 }
 
 export function createSourceMetrics(metrics: Metrics): SourceMetrics {
@@ -28,9 +28,9 @@ export function createSourceMetrics(metrics: Metrics): SourceMetrics {
       help: 'Events that watches of a kind brought.',
       labels: ['kind', 'type'],
     }),
-    notices: metrics.counter({
-      name: 'fairlead_source_notices_total',
-      help: 'Fields and objects of a kind that could not be understood and were left out.',
+    leftOut: metrics.counter({
+      name: 'fairlead_source_unparsable_total',
+      help: 'Addresses, ranges, ports and other fields of objects that could not be read and were left out.',
       labels: ['kind'],
     }),
   };
