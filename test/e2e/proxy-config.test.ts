@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -288,6 +288,23 @@ describe('an edit of the file while it runs', () => {
     expect(line['fields']).toBe('logging.verbosity,clusterCIDR');
     expect(await configz(running)).toMatchObject({ clusterCIDR: '10.9.0.0/16', logging: { verbosity: 4 } });
     await running.logged(({ level }) => level === 'debug');
+  });
+
+  test('is seen when a kubelet swaps the folder of a ConfigMap', async () => {
+    const version = (name: string, fields: Readonly<Record<string, string>>): void => {
+      mkdirSync(join(laptop.dir, name));
+      writeFileSync(join(laptop.dir, name, 'config.conf'), configuration({ ...base, ...fields }));
+      symlinkSync(name, join(laptop.dir, '..data_tmp'));
+      renameSync(join(laptop.dir, '..data_tmp'), join(laptop.dir, '..data'));
+    };
+    version('..1', {});
+    symlinkSync('..data/config.conf', file());
+    const running = new FairleadProcess(['proxy', '--config', file(), '--master', server.url]);
+    processes.push(running);
+    await urlOf(running, 'metrics and state');
+    version('..2', { clusterCIDR: '10.9.0.0/16' });
+    await running.logged(({ message }) => message === 'configuration changed, applied at once');
+    expect(await configz(running)).toMatchObject({ clusterCIDR: '10.9.0.0/16' });
   });
 
   test('that is bad leaves the last good configuration, and is told with file and line', async () => {
