@@ -7,13 +7,13 @@ import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
-import type { RulesConfig } from './config.ts';
+import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
 import { SyncLoop } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
-  readonly config: RulesConfig;
+  readonly config: RulesSettings;
   readonly exec: Exec;
   readonly clock: Clock;
   readonly random: () => number;
@@ -31,7 +31,7 @@ export interface RulesPlane extends Plane {
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
   const mode = await chooseMode(options.mode, options.config, options.exec);
-  const backend = await createBackend(mode, options);
+  const backend = await createBackend(mode, { ...options, config: configFor(mode, options.config) });
   options.log.debug('backend chosen', { mode });
   return planeOf(backend, options);
 }
@@ -40,6 +40,10 @@ export async function startRulesPlane(options: RulesPlaneOptions): Promise<Rules
 export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
   const { config, clock, random, log, metrics } = options;
   const loop = new SyncLoop({ backend, minSyncPeriodMs: config.minSyncPeriodMs, clock, random, log, metrics });
+  backend.watch?.((what) => {
+    log.warn('rules were missing, mending them', { what });
+    loop.repeat();
+  });
   let stopping: Promise<void> | undefined;
   return {
     name: 'rules',
@@ -69,11 +73,22 @@ async function stop(loop: SyncLoop, backend: RulesBackend, { removeOnStop, log }
 }
 
 /** A backend's code is loaded when it is chosen. */
-async function createBackend(mode: RulesMode, options: RulesPlaneOptions): Promise<RulesBackend> {
+async function createBackend(
+  mode: RulesMode,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): Promise<RulesBackend> {
+  const { exec, log } = options;
   switch (mode) {
     case 'nftables': {
       const { NftablesBackend } = await import('./nftables/apply.ts');
-      return new NftablesBackend(options);
+      const { removeOthersThanNftables, withTakeover } = await import('./takeover.ts');
+      return withTakeover(new NftablesBackend(options), () => removeOthersThanNftables(exec), log);
+    }
+    case 'iptables': {
+      const { IptablesBackend } = await import('./iptables/apply.ts');
+      const { removeOthersThanIptables, withTakeover } = await import('./takeover.ts');
+      const backend = new IptablesBackend(options);
+      return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse), log);
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');

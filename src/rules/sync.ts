@@ -31,6 +31,7 @@ export class SyncLoop {
   #applied: Snapshot | undefined;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
+  #again = false;
   #failures = 0;
   #lastStart: number | undefined;
   #stopped = false;
@@ -60,6 +61,13 @@ export class SyncLoop {
     this.#schedule(this.#untilNextStart());
   }
 
+  /** Syncs once more with what is wanted already: what is in force is not what was. */
+  repeat(): void {
+    if (!this.#wanted) return;
+    this.#again = true;
+    this.#schedule(0);
+  }
+
   /** Starts no further sync and resolves when the one under way has ended. Never rejects. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -82,7 +90,7 @@ export class SyncLoop {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
-        } else if (this.#wanted !== this.#applied) {
+        } else if (this.#wanted !== this.#applied || this.#again) {
           this.#schedule(this.#untilNextStart());
         }
       });
@@ -95,6 +103,7 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
+    this.#again = false;
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
