@@ -5,6 +5,7 @@ import { cidrContains, cidrFamily, type Cidr } from '../lib/cidr.ts';
 import { isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
+import type { RulesMode } from './backend.ts';
 import type { Endpoint, ResolvedPort, Snapshot } from '../model/snapshot.ts';
 import {
   carriedPorts,
@@ -34,6 +35,11 @@ export interface NodeView {
   /** Sources that count as local pods (detect-local mode ClusterCIDR); without one of a family nothing is known to be a pod. */
   readonly clusterCIDRs: readonly Cidr[];
   readonly masqueradeAll: boolean;
+  /**
+   * `iptables`: as that mode has it, which refuses no other port of a ClusterIP, asks for source ranges only where there are
+   * endpoints, and refuses NodePorts on every local address. Otherwise as the others have it.
+   */
+  readonly mode?: RulesMode;
 }
 
 export interface Target {
@@ -76,6 +82,11 @@ export class FrontendIndex {
     const { destination, protocol, port } = packet;
     const byAddress = this.#byAddress.get(`${destination} ${protocol} ${port}`);
     if (byAddress || !view.isNodePortAddress(destination)) return byAddress;
+    return this.findNodePort(packet);
+  }
+
+  /** The NodePort, whatever address of the node it is asked at. */
+  findNodePort({ destination, protocol, port }: Packet): Frontend | undefined {
     const family = destination.includes(':') ? 6 : 4;
     return this.#byNodePort.get(`${family} ${protocol} ${port}`);
   }
@@ -89,8 +100,13 @@ export class FrontendIndex {
 export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Verdict {
   const frontend = index.find(packet, view);
   if (frontend) return judgeFrontend(frontend, packet.source, view);
+  if (view.mode === 'iptables' && view.isLocal(packet.destination)) {
+    const nodePort = index.findNodePort(packet);
+    const refused = nodePort && externalAction(nodePort.servicePort);
+    if (refused && refused.kind !== 'forward') return refused;
+  }
   // Another port of a ClusterIP that is in use: nobody else can answer there.
-  return index.isClusterIP(packet.destination) ? { kind: 'reject' } : { kind: 'untouched' };
+  return index.isClusterIP(packet.destination) && view.mode !== 'iptables' ? { kind: 'reject' } : { kind: 'untouched' };
 }
 
 /** The verdict for a connection from `source` to a known frontend. */
@@ -135,6 +151,7 @@ function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean 
 function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
+  if (view.mode === 'iptables' && !frontend.servicePort.hasEndpoints) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));
   if (allowed(source)) return true;
   return source === frontend.address && view.nodeIps.some((ip) => !isLoopback(ip) && allowed(ip));

@@ -12,12 +12,13 @@ import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from
 const execFileAsync = promisify(execFile);
 
 /** Why namespaces cannot be used here, or undefined when they can. For `test.skipIf` and the line that says so. */
-export function netnsMissing(): string | undefined {
+export function netnsMissing(tool: 'nft' | 'iptables' = 'nft'): string | undefined {
   if (process.getuid?.() !== 0) return 'not root: network namespaces need CAP_NET_ADMIN and CAP_SYS_ADMIN';
   const path = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
   const has = (tool: string): boolean => path.some((folder) => existsIn(folder, tool));
   if (!has('ip')) return 'no ip: apt-get install iproute2';
   if (!has('nft')) return 'no nft: apt-get install nftables';
+  if (tool === 'iptables' && !has('iptables')) return 'no iptables: apt-get install iptables';
   return undefined;
 }
 
