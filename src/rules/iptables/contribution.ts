@@ -138,7 +138,7 @@ class Writer {
 
   #refuse(place: Place, chain: ChainName, action: Exclude<Action, { kind: 'forward' }>, parts: RuleParts): void {
     const why = action.kind === 'reject' ? 'has no endpoints' : 'has no local endpoints';
-    const target = action.kind === 'reject' ? reject(place.family) : 'DROP';
+    const target = action.kind === 'reject' ? reject(place.family, place.port.protocol) : 'DROP';
     this.#shared(place, 'filter', chain, { ...parts, comment: `${place.name} ${why}`, target });
   }
 

@@ -25,7 +25,8 @@ export type Match =
 
 export type Target =
   | { readonly kind: 'chain'; readonly name: ChainName }
-  | { readonly kind: 'accept' | 'drop' | 'return' | 'reject' }
+  | { readonly kind: 'accept' | 'drop' | 'return' }
+  | { readonly kind: 'reject'; readonly with: string }
   | { readonly kind: 'mark'; readonly value: number; readonly mask: number }
   | { readonly kind: 'masquerade'; readonly randomFully: boolean }
   | { readonly kind: 'dnat'; readonly to: string };
@@ -195,8 +196,8 @@ class RuleReader {
       case 'RETURN':
         return { kind: name.toLowerCase() as 'accept' | 'drop' | 'return' };
       case 'REJECT':
-        if (this.#take('--reject-with')) this.#expect(this.#peek() === REJECTS[1] ? REJECTS[1] : REJECTS[0]);
-        return { kind: 'reject' };
+        this.#expect('--reject-with');
+        return { kind: 'reject', with: this.#rejection() };
       case 'MARK':
         return { kind: 'mark', ...this.#markChange() };
       case 'MASQUERADE':
@@ -210,6 +211,12 @@ class RuleReader {
     }
   }
 
+  #rejection(): string {
+    const name = this.#next();
+    if (!REJECTIONS.has(name)) throw new RuleTextError(`REJECT with ${name} is not understood`);
+    return name;
+  }
+
   #markChange(): { readonly value: number; readonly mask: number } {
     const how = this.#next();
     const { value, mask } = markOf(this.#next());
@@ -221,7 +228,7 @@ class RuleReader {
 }
 
 const PROTOCOLS: ReadonlySet<string> = new Set(['tcp', 'udp', 'sctp']);
-const REJECTS = ['icmp-port-unreachable', 'icmp6-port-unreachable'] as const;
+const REJECTIONS: ReadonlySet<string> = new Set(['icmp-port-unreachable', 'icmp6-port-unreachable', 'tcp-reset']);
 
 function rangeOf(text: string): string {
   const range = parseCidr(text.includes('/') ? text : `${text}/${text.includes(':') ? 128 : 32}`);

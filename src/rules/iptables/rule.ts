@@ -71,8 +71,13 @@ function wholeMask(family: IpFamily): string {
   return family === 4 ? '255.255.255.255' : 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff';
 }
 
-export function reject(family: IpFamily): string {
-  return `REJECT --reject-with ${family === 4 ? 'icmp-port-unreachable' : 'icmp6-port-unreachable'}`;
+/**
+ * As kube-proxy refuses, but for TCP over IPv6: an ICMPv6 error often meets the client's socket while `connect` still holds
+ * it, and counts a second later; a reset counts at once.
+ */
+export function reject(family: IpFamily, protocol: Protocol): string {
+  if (family === 4) return 'REJECT --reject-with icmp-port-unreachable';
+  return `REJECT --reject-with ${protocol === 'TCP' ? 'tcp-reset' : 'icmp6-port-unreachable'}`;
 }
 
 export function dnat(ip: Ip, port: number): string {

@@ -1,5 +1,5 @@
 import { cidrContains } from '../../../src/lib/cidr.ts';
-import { hostPort, parseIp } from '../../../src/lib/ip.ts';
+import { hostPort, isLoopback, parseIp } from '../../../src/lib/ip.ts';
 import type { Snapshot } from '../../../src/model/snapshot.ts';
 import { silentLogger } from '../../../src/observe/log.ts';
 import { createMetrics } from '../../../src/observe/metrics.ts';
@@ -142,7 +142,9 @@ async function populate(
   for (const source of sourcesOf(scenario, states)) {
     const ip = parseIp(source);
     if (hosts.has(source) || !ip) continue;
-    if (POD_CIDRS.some((range) => cidrContains(range, ip))) {
+    if (isLoopback(ip)) {
+      hosts.set(source, topology.node);
+    } else if (POD_CIDRS.some((range) => cidrContains(range, ip))) {
       await pod(source);
     } else {
       await topology.addClientAddress(source);
