@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
+import { benchIptables } from './iptables.ts';
 import { createNamespace, netnsMissing, removeNamespace } from '../support/netns.ts';
 import { PeakMemory } from './peak-memory.ts';
 
@@ -45,6 +46,7 @@ export async function benchRules(argv: readonly string[]): Promise<number> {
   for (const size of options.sizes) await firstSync(size, options.rounds);
   const smallest = { services: 100, endpoints: 10 };
   for (const size of [smallest, ...options.sizes]) await changes(size, options.changes);
+  await benchIptables({ services: 5000, endpoints: 10 }, options.rounds, Math.min(options.changes, 10));
   return 0;
 }
 

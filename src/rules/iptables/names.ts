@@ -50,11 +50,6 @@ export function partsOfChain(id: ChainId): {
   return { family: id.startsWith('4') ? 4 : 6, table: id.slice(2, slash) as Table, name: id.slice(slash + 1) };
 }
 
-/** A chain of one ServicePort or one endpoint. */
-export function isServiceChain(name: ChainName): boolean {
-  return OF_SERVICES.test(name);
-}
-
 /** A chain that we write, in this mode or as kube-proxy in its iptables mode did. Never one of kubelet's. */
 export function isOurs(name: ChainName): boolean {
   return FIXED.has(name) || OF_SERVICES.test(name);
