@@ -1,6 +1,7 @@
 // Command-line words → flag values. One dash or two (CoreDNS writes `-dns.port`, kube-proxy `--v`), a value after `=` or in
 // the next word, `--switch=false`: as the programs that are replaced read theirs.
 
+import { editDistance } from '../lib/edit-distance.ts';
 import { UsageError } from './errors.ts';
 import { FLAGS, FLAGS_TO_COME, type Command, type Flag } from './flags.ts';
 
@@ -93,18 +94,4 @@ function nearest(command: Command, name: string): string | undefined {
     .sort((a, b) => a.distance - b.distance);
   const best = ranked[0];
   return best && best.distance <= Math.max(2, name.length / 4) ? best.candidate : undefined;
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

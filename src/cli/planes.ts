@@ -1,5 +1,7 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
+import type { RulesMode } from '../rules/backend.ts';
+import type { RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
@@ -13,13 +15,24 @@ export interface RulesChoice {
   readonly removeOnStop: boolean;
 }
 
-export function rulesPlane(args: Arguments, context: RunningContext, choice: RulesChoice): PlaneStarter {
+export interface RulesStarter extends PlaneStarter {
+  readonly config: RulesConfig;
+  /** The mode that was chosen; undefined before the start. */
+  readonly mode: () => RulesMode | undefined;
+}
+
+export function rulesPlane(args: Arguments, context: RunningContext, choice: RulesChoice): RulesStarter {
   const config = rulesConfig(args);
+  let mode: RulesMode | undefined;
   return {
     name: 'rules',
+    config,
+    mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../rules/plane.ts');
-      return startRulesPlane({ ...context, ...choice, config, log: context.log.named('rules') });
+      const plane = await startRulesPlane({ ...context, ...choice, config, log: context.log.named('rules') });
+      ({ mode } = plane);
+      return plane;
     },
   };
 }

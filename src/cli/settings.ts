@@ -30,6 +30,12 @@ export function logSettings(args: Arguments): LogSettings {
   return { format, verbosity: Number(verbosity) };
 }
 
+export function output(args: Arguments): 'text' | 'json' {
+  const format = args.text('output') ?? 'text';
+  if (format === 'text' || format === 'json') return format;
+  throw new UsageError(`flag --output is text or json, not "${format}"`);
+}
+
 export function nodeName(args: Arguments, hostname: string): string {
   const name = (args.text('node-name') ?? hostname).trim().toLowerCase();
   if (name === '') throw new UsageError('flag --node-name is empty; give the name of the Node that this machine is');

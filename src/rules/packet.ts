@@ -109,7 +109,7 @@ export function judgeFrontend(frontend: Frontend, source: Ip, view: NodeView): V
   return toVerdict(frontend, externalAction(servicePort), source, false);
 }
 
-function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
+export function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
   if (action.kind !== 'forward') return action;
   const targets = action.endpoints.map((endpoint) => ({
     endpoint,
@@ -119,12 +119,12 @@ function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: b
   return { kind: 'forward', frontend, targets };
 }
 
-function isPod(source: Ip, view: NodeView): boolean {
+export function isPod(source: Ip, view: NodeView): boolean {
   return view.clusterCIDRs.some((range) => cidrContains(range, source));
 }
 
 /** Only a detector can tell that a source is no pod; without one of the family nothing is masqueraded on that ground. */
-function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean {
+export function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean {
   return view.clusterCIDRs.some((range) => cidrFamily(range) === port.family) && !isPod(source, view);
 }
 
@@ -132,7 +132,7 @@ function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean 
  * `loadBalancerSourceRanges` hold for the load balancer addresses only. A node that is inside a range and dials an address bound on itself has that
  * address as its source, so that source is let through too.
  */
-function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
+export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));
