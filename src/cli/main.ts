@@ -4,6 +4,7 @@ import { parseArguments, type Arguments } from './args.ts';
 import { EXIT_FAILURE, EXIT_STOPPED, EXIT_USAGE, UsageError, messageOf } from './errors.ts';
 import { COMMANDS, OPERANDS, type Command } from './flags.ts';
 import { helpText } from './help.ts';
+import { RulesError } from '../rules/rules-error.ts';
 import { SourceError } from '../source/source-error.ts';
 
 process.exitCode = await main(process.argv.slice(2));
@@ -69,9 +70,10 @@ async function run(command: Exclude<Command, 'help'>, args: Arguments): Promise<
   }
 }
 
-/** A flag that is wrong, or a source that cannot be what the flags say. */
+/** A flag that is wrong, or that asks for what this machine or this source cannot be. */
 function isUsage(error: unknown): boolean {
-  return error instanceof UsageError || (error instanceof SourceError && error.code !== 'credentials-failed');
+  if (error instanceof UsageError || error instanceof RulesError) return true;
+  return error instanceof SourceError && error.code !== 'credentials-failed';
 }
 
 /** What we throw for users is a sentence; anything else is a bug, and its stack helps to mend it. */
