@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
+import type { HammerOptions, HammerResult } from './hammer.ts';
 import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from './netns-agent-client.ts';
 
 const execFileAsync = promisify(execFile);
@@ -63,6 +64,11 @@ export class Host {
    */
   connect(options: ConnectOptions): Promise<Outcome> {
     return this.#agent.connect(options);
+  }
+
+  /** Opens a connection to each target every few milliseconds, until `stop`, which gives the counts. */
+  hammer(options: HammerOptions): Promise<{ stop(): Promise<HammerResult> }> {
+    return this.#agent.hammer(options);
   }
 
   /** Runs a program inside and returns its standard output. Rejects when it fails. */

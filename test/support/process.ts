@@ -52,6 +52,11 @@ export class FairleadProcess {
     });
   }
 
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('it did not start');
+    return this.#child.pid;
+  }
+
   get stdout(): string {
     return this.#stdout;
   }

@@ -1,0 +1,122 @@
+// A client that does not rest: opens a connection to each target every few milliseconds and keeps count. Runs inside a namespace
+// (netns-agent.ts).
+
+import { connect } from 'node:net';
+import { createSocket, type Socket } from 'node:dgram';
+
+export interface HammerTarget {
+  readonly protocol: 'TCP' | 'UDP';
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface HammerOptions {
+  readonly targets: readonly HammerTarget[];
+  readonly everyMs: number;
+  /** No answer by then is a failure. */
+  readonly timeoutMs: number;
+}
+
+export interface HammerFailure {
+  /** When the connection was begun, as Date.now(). */
+  readonly at: number;
+  readonly target: number;
+  /** The system's code (ECONNREFUSED…), `SILENCE`, or `EMPTY` for a connection that was closed without an answer. */
+  readonly code: string;
+}
+
+export interface HammerResult {
+  readonly attempts: number;
+  /** How often each server answered. */
+  readonly answeredBy: Readonly<Record<string, number>>;
+  readonly failures: readonly HammerFailure[];
+  /** From the begin of a connection to its answer. */
+  readonly slowestMs: number;
+}
+
+export class Hammer {
+  readonly #options: HammerOptions;
+  readonly #timer: NodeJS.Timeout;
+  readonly #answeredBy: Record<string, number> = {};
+  readonly #failures: HammerFailure[] = [];
+  readonly #begun: Promise<void>[] = [];
+  #slowestMs = 0;
+
+  constructor(options: HammerOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#strike(), options.everyMs);
+  }
+
+  /** Begins no more, waits for what is under way, and gives the counts. */
+  async stop(): Promise<HammerResult> {
+    clearInterval(this.#timer);
+    await Promise.all(this.#begun);
+    return {
+      attempts: this.#begun.length,
+      answeredBy: this.#answeredBy,
+      failures: this.#failures,
+      slowestMs: Math.round(this.#slowestMs),
+    };
+  }
+
+  #strike(): void {
+    for (const [index, target] of this.#options.targets.entries()) this.#begun.push(this.#connect(target, index));
+  }
+
+  async #connect(target: HammerTarget, index: number): Promise<void> {
+    const at = Date.now();
+    const start = performance.now();
+    const ask = target.protocol === 'TCP' ? askTcp : askUdp;
+    const { by, code } = await ask(target, this.#options.timeoutMs);
+    if (code === undefined) this.#answeredBy[by] = (this.#answeredBy[by] ?? 0) + 1;
+    else this.#failures.push({ at, target: index, code });
+    this.#slowestMs = Math.max(this.#slowestMs, performance.now() - start);
+  }
+}
+
+interface Answer {
+  readonly by: string;
+  readonly code: string | undefined;
+}
+
+function byOf(text: string): Answer {
+  const [by = ''] = text.trim().split(' ');
+  return { by, code: by === '' ? 'EMPTY' : undefined };
+}
+
+function askTcp({ address, port }: HammerTarget, timeoutMs: number): Promise<Answer> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: address, port });
+    let text = '';
+    const finish = (answer: Answer): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => finish({ by: '', code: 'SILENCE' }), timeoutMs);
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => (text += chunk));
+    socket.on('end', () => finish(byOf(text)));
+    socket.on('error', (error: NodeJS.ErrnoException) => finish({ by: '', code: error.code ?? 'UNKNOWN' }));
+  });
+}
+
+/** One datagram from a socket of its own. */
+function askUdp({ address, port }: HammerTarget, timeoutMs: number): Promise<Answer> {
+  return new Promise((resolve) => {
+    const socket: Socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    const finish = (answer: Answer): void => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(answer);
+    };
+    const fail = (error: NodeJS.ErrnoException): void => finish({ by: '', code: error.code ?? 'UNKNOWN' });
+    const timer = setTimeout(() => finish({ by: '', code: 'SILENCE' }), timeoutMs);
+    socket.on('error', fail);
+    socket.on('message', (data) => finish(byOf(data.toString())));
+    socket.connect(port, address, (error?: Error) => {
+      if (error) fail(error);
+      else socket.send('?\n', (failure) => failure && fail(failure));
+    });
+  });
+}
