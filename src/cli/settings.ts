@@ -3,7 +3,7 @@
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
 import { parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
-import { defaultRulesConfig, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -68,10 +68,15 @@ export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesMod
 export function rulesConfig(args: Arguments): RulesConfig {
   return {
     ...defaultRulesConfig,
-    clusterCIDRs: cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true),
+    detectLocal: detectLocal(args),
     masqueradeAll: args.isSet('masquerade-all') ?? defaultRulesConfig.masqueradeAll,
     nodePortAddresses: nodePortAddresses(args.list('nodeport-addresses')),
   };
+}
+
+function detectLocal(args: Arguments): DetectLocal {
+  const ranges = cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true);
+  return ranges.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs: ranges };
 }
 
 function nodePortAddresses(words: readonly string[] | undefined): NodePortAddresses {

@@ -5,7 +5,7 @@ import { parsePort, type Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
 import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
 import type { RulesMode } from '../rules/backend.ts';
-import type { RulesConfig } from '../rules/config.ts';
+import type { DetectLocal, RulesConfig } from '../rules/config.ts';
 import { explainPacket, type TraceStep } from '../rules/explain-packet.ts';
 import { nodeViewOf } from '../rules/node-view.ts';
 import { FrontendIndex, type Packet, type Verdict } from '../rules/packet.ts';
@@ -44,6 +44,7 @@ export function tracePacket(from: string, to: string, input: TraceInput): Packet
     destination: destination.ip,
     protocol: destination.protocol,
     port: destination.port,
+    inputInterface: interfaceOf(source.ip, snapshot, config.detectLocal),
   };
   const view = nodeViewOf(snapshot.node, config, own, mode);
   const { steps, verdict } = explainPacket(packet, new FrontendIndex(snapshot), view);
@@ -92,6 +93,21 @@ function verdictWord(verdict: Verdict): PacketTrace['verdict'] {
     case 'untouched':
       return 'untouched';
   }
+}
+
+/** Where Pods are told by interface, an endpoint of this node comes in by one of theirs. */
+function interfaceOf(source: Ip, snapshot: Snapshot, detectLocal: DetectLocal): string | undefined {
+  const name =
+    detectLocal.kind === 'bridge'
+      ? detectLocal.interface
+      : detectLocal.kind === 'interface-prefix'
+        ? detectLocal.prefix
+        : undefined;
+  if (name === undefined) return undefined;
+  for (const { members } of snapshot.services.values()) {
+    if (members.some(({ endpoint }) => endpoint.ip === source && endpoint.nodeName === snapshot.node.name)) return name;
+  }
+  return undefined;
 }
 
 /** A Pod's packet is judged on the Pod's own node. */

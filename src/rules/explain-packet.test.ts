@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { clusters } from '../../test/rules/arbitrary.ts';
 import { CONFIG, NODE, cidr, clusterOf, ip, port } from '../../test/rules/cluster.ts';
 import type { Ip } from '../lib/ip.ts';
-import { defaultRulesConfig } from './config.ts';
+import { defaultRulesConfig, type DetectLocal } from './config.ts';
 import { explainPacket } from './explain-packet.ts';
 import { nodeViewOf } from './node-view.ts';
 import { FrontendIndex, judge, type Packet, type Verdict } from './packet.ts';
@@ -27,11 +27,18 @@ const packets: fc.Arbitrary<Packet> = fc.oneof(pair(four), pair(six)).chain(([so
     source: fc.constant(ip(source)),
     destination: fc.constant(ip(destination)),
     protocol: fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const),
+    inputInterface: fc.constantFrom(undefined, 'cbr0', 'veth7'),
     port: fc.constantFrom(80, 81, 30_001, 30_002, 30_003).map(port),
   }),
 );
 const configs = fc.record({
-  clusterCIDRs: fc.constantFrom([], [cidr('10.0.0.0/8')], [cidr('10.0.0.0/8'), cidr('fd00:10::/64')]),
+  detectLocal: fc.constantFrom<DetectLocal>(
+    { kind: 'none' },
+    { kind: 'cidrs', cidrs: [cidr('10.0.0.0/8')] },
+    { kind: 'cidrs', cidrs: [cidr('10.0.0.0/8'), cidr('fd00:10::/64')] },
+    { kind: 'bridge', interface: 'cbr0' },
+    { kind: 'interface-prefix', prefix: 'veth' },
+  ),
   masqueradeAll: fc.boolean(),
   nodePortAddresses: fc.constantFrom({ kind: 'primary' as const }, { kind: 'all' as const }),
 });
@@ -58,7 +65,10 @@ test('the steps end in the verdict that the rules are held to', () => {
     mode: 'nftables' | 'userspace',
   ) => {
     const { snapshot } = clusterOf(sketches);
-    const view = nodeViewOf(NODE, { ...defaultRulesConfig, ...partial }, [], mode);
+    const view = {
+      ...nodeViewOf(NODE, { ...defaultRulesConfig, ...partial }, [], mode),
+      unallocated: [cidr('172.30.0.0/16')],
+    };
     const index = new FrontendIndex(snapshot);
     const { verdict, steps } = explainPacket(packet, index, view);
     expect(verdict).toEqual(judge(packet, index, view));
@@ -88,7 +98,7 @@ const told = (sketch: Parameters<typeof clusterOf>[0][number], source: string, d
 
 test('a NodePort under policy Cluster', () => {
   expect(told(web, '203.0.113.2', '192.168.0.2', 30_001)).toEqual([
-    "source: 203.0.113.2 is neither an address of this node nor a known Pod's",
+    "source: 203.0.113.2 is neither an address of this node nor known as a Pod's (Pods are in 10.0.0.0/8, fd00:10::/64)",
     'destination: 192.168.0.2:30001/TCP is the NodePort of default/web:p',
     'policy: externalTrafficPolicy Cluster: every endpoint that may be used from here, wherever it runs',
     'endpoints: forwarded to one of 2 endpoints',

@@ -1,18 +1,20 @@
 // The judgement of packet.ts told step by step, for `fairlead trace`. It asks the same predicates in the same order; a property test
 // holds its verdict to `judge`, which stays free of sentences as the userspace relays ask it for each connection.
 
-import { hostPort, type Ip } from '../lib/ip.ts';
+import { hostPort } from '../lib/ip.ts';
 import type { ResolvedPort } from '../model/snapshot.ts';
 import { explainAction } from './explain.ts';
 import { externalAction, internalAction, shortCircuitAction, type Action, type Frontend } from './intent.ts';
 import {
   isKnownNonPod,
   isPod,
+  isUnallocated,
   passesSourceRanges,
   toVerdict,
   type FrontendIndex,
   type NodeView,
   type Packet,
+  type PacketSource,
   type Target,
   type Verdict,
 } from './packet.ts';
@@ -39,21 +41,27 @@ interface Route {
 type Forward = Verdict & { readonly kind: 'forward' };
 
 export function explainPacket(packet: Packet, index: FrontendIndex, view: NodeView): PacketExplanation {
-  const { source, destination, protocol, port } = packet;
-  const steps: TraceStep[] = [{ step: 'source', says: sourceSentence(source, view) }];
+  const { destination, protocol, port } = packet;
+  const steps: TraceStep[] = [{ step: 'source', says: sourceSentence(packet, view) }];
   const where = `${hostPort(destination, port)}/${protocol}`;
   const frontend = index.find(packet, view);
   if (!frontend) {
     const clusterIP = index.isClusterIP(destination);
-    steps.push({ step: 'destination', says: `${where} ${nobodySentence(packet, clusterIP, view)}` });
-    return { steps, verdict: clusterIP ? { kind: 'reject' } : { kind: 'untouched' } };
+    const unallocated = isUnallocated(destination, view);
+    steps.push({ step: 'destination', says: `${where} ${nobodySentence(packet, { clusterIP, unallocated }, view)}` });
+    return { steps, verdict: clusterIP ? { kind: 'reject' } : { kind: unallocated ? 'drop' : 'untouched' } };
   }
   steps.push({ step: 'destination', says: `${where} is ${frontendSentence(frontend)}` });
-  const { verdict, more } = explainFrontend(frontend, source, view);
+  const { verdict, more } = explainFrontend(frontend, packet, view);
   return { steps: [...steps, ...more], verdict };
 }
 
-function explainFrontend(frontend: Frontend, source: Ip, view: NodeView): { verdict: Verdict; more: TraceStep[] } {
+function explainFrontend(
+  frontend: Frontend,
+  from: PacketSource,
+  view: NodeView,
+): { readonly verdict: Verdict; readonly more: readonly TraceStep[] } {
+  const { source } = from;
   const { servicePort } = frontend;
   const more: TraceStep[] = [];
   const ranges = frontend.kind === 'loadBalancerIP' ? servicePort.sourceRanges : undefined;
@@ -63,7 +71,7 @@ function explainFrontend(frontend: Frontend, source: Ip, view: NodeView): { verd
     more.push({ step: 'source ranges', says: `loadBalancerSourceRanges ${ranges.join(', ')} ${says}` });
     if (!passes) return { verdict: { kind: 'drop' }, more };
   }
-  const route = routeOf(frontend, source, view);
+  const route = routeOf(frontend, from, view);
   more.push({ step: 'policy', says: route.policy });
   more.push({ step: 'endpoints', says: explainAction(route.action, servicePort, route.set) });
   const verdict = toVerdict(frontend, route.action, source, route.masquerade);
@@ -86,9 +94,9 @@ function explainFrontend(frontend: Frontend, source: Ip, view: NodeView): { verd
   return { verdict, more };
 }
 
-function routeOf(frontend: Frontend, source: Ip, view: NodeView): Route {
+function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route {
   const { servicePort } = frontend;
-  if (frontend.kind === 'clusterIP') return clusterIPRoute(servicePort, source, view);
+  if (frontend.kind === 'clusterIP') return clusterIPRoute(servicePort, from, view);
   const cluster = { action: shortCircuitAction(servicePort), set: servicePort.cluster };
   if (servicePort.externalTrafficPolicy === 'Cluster') {
     return {
@@ -100,7 +108,7 @@ function routeOf(frontend: Frontend, source: Ip, view: NodeView): Route {
     };
   }
   const short = 'externalTrafficPolicy Local, but';
-  if (isPod(source, view)) {
+  if (isPod(from, view)) {
     return {
       ...cluster,
       policy: `${short} a Pod is inside the cluster: every endpoint, as by the ClusterIP`,
@@ -108,7 +116,7 @@ function routeOf(frontend: Frontend, source: Ip, view: NodeView): Route {
       ground: 'Pods reach each other as they are',
     };
   }
-  if (view.isLocal(source)) {
+  if (view.isLocal(from.source)) {
     return {
       ...cluster,
       policy: `${short} the node itself is inside the cluster: every endpoint, as by the ClusterIP`,
@@ -125,13 +133,14 @@ function routeOf(frontend: Frontend, source: Ip, view: NodeView): Route {
   };
 }
 
-function clusterIPRoute(servicePort: ResolvedPort, source: Ip, view: NodeView): Route {
+function clusterIPRoute(servicePort: ResolvedPort, from: PacketSource, view: NodeView): Route {
   const local = servicePort.internalTrafficPolicy === 'Local';
-  const masquerade = view.masqueradeAll || isKnownNonPod(source, servicePort, view);
-  const known = isPod(source, view)
+  const masquerade = view.masqueradeAll || isKnownNonPod(from, view);
+  const { source } = from;
+  const known = isPod(from, view)
     ? `${source} is a Pod's address`
-    : 'no Pod range is known (--cluster-cidr), so no source is known to be outside';
-  const ground = view.masqueradeAll ? 'masqueradeAll is on' : masquerade ? `${source} is not a Pod's address` : known;
+    : 'nothing says which sources are Pods (--cluster-cidr), so none is known to be outside';
+  const ground = view.masqueradeAll ? 'masqueradeAll is on' : masquerade ? `${source} is no Pod's address` : known;
   return {
     action: internalAction(servicePort),
     set: local ? servicePort.local : servicePort.cluster,
@@ -156,10 +165,25 @@ function masqueradeSentence(route: Route, verdict: Forward, unseen: readonly Tar
   return `no: ${route.ground}`;
 }
 
-function sourceSentence(source: Ip, view: NodeView): string {
+function sourceSentence(from: PacketSource, view: NodeView): string {
+  const { source } = from;
   if (view.isLocal(source)) return `${source} is an address of this node`;
-  if (isPod(source, view)) return `${source} is a Pod's address`;
-  return `${source} is neither an address of this node nor a known Pod's`;
+  const ground = detectorSentence(view);
+  if (isPod(from, view)) return `${source} is a Pod's address (${ground})`;
+  return `${source} is neither an address of this node nor known as a Pod's (${ground})`;
+}
+
+function detectorSentence({ detectLocal }: NodeView): string {
+  switch (detectLocal.kind) {
+    case 'none':
+      return 'nothing says which sources are Pods';
+    case 'cidrs':
+      return `Pods are in ${detectLocal.cidrs.join(', ')}`;
+    case 'bridge':
+      return `Pods come in by the bridge ${detectLocal.interface}`;
+    case 'interface-prefix':
+      return `Pods come in by interfaces ${detectLocal.prefix}*`;
+  }
 }
 
 function frontendSentence({ kind, servicePort }: Frontend): string {
@@ -176,8 +200,13 @@ function frontendSentence({ kind, servicePort }: Frontend): string {
   }
 }
 
-function nobodySentence({ destination }: Packet, clusterIP: boolean, view: NodeView): string {
-  if (clusterIP) return 'is no port of the Service that has this ClusterIP: REJECT';
+function nobodySentence(
+  { destination }: Packet,
+  is: { readonly clusterIP: boolean; readonly unallocated: boolean },
+  view: NodeView,
+): string {
+  if (is.clusterIP) return 'is no port of the Service that has this ClusterIP: REJECT';
+  if (is.unallocated) return 'is in a range of Service addresses, and no Service has it: it is dropped';
   if (view.isLocal(destination) && !view.isNodePortAddress(destination)) {
     return 'is an address of this node on which NodePorts do not answer: no rule speaks of it';
   }

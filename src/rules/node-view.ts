@@ -20,7 +20,7 @@ export function nodeViewOf(node: NodeIdentity, config: RulesConfig, own: readonl
       (isLoopback(ip) ? answersOnLoopback : true) &&
       nodePortAddresses(config.nodePortAddresses, node.ips, [ip]).includes(ip),
     nodeIps: node.ips,
-    clusterCIDRs: config.clusterCIDRs,
+    detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
   };
 }

@@ -1,11 +1,12 @@
 // What happens to one new connection: the verdict and the masquerading that every backend has to bring about. Pure; the
 // userspace backend asks it for each connection, the tests hold the other backends against it.
 
-import { cidrContains, cidrFamily, type Cidr } from '../lib/cidr.ts';
-import { isLoopback, type Ip } from '../lib/ip.ts';
+import { cidrContains, type Cidr } from '../lib/cidr.ts';
+import { ipFamily, isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
-import type { Endpoint, ResolvedPort, Snapshot } from '../model/snapshot.ts';
+import type { Endpoint, Snapshot } from '../model/snapshot.ts';
+import { podRange, type DetectLocal } from './config.ts';
 import {
   carriedPorts,
   externalAction,
@@ -21,7 +22,12 @@ export interface Packet {
   readonly destination: Ip;
   readonly protocol: Protocol;
   readonly port: Port;
+  /** The interface that it came in on; undefined for the node's own packets, and where it is not known. */
+  readonly inputInterface?: string | undefined;
 }
+
+/** Where a packet comes from. */
+export type PacketSource = Pick<Packet, 'source' | 'inputInterface'>;
 
 /** What the rules know of their node beside the Snapshot. */
 export interface NodeView {
@@ -31,9 +37,11 @@ export interface NodeView {
   readonly isNodePortAddress: (ip: Ip) => boolean;
   /** First address of each family. */
   readonly nodeIps: readonly Ip[];
-  /** Sources that count as local pods (detect-local mode ClusterCIDR); without one of a family nothing is known to be a pod. */
-  readonly clusterCIDRs: readonly Cidr[];
+  /** What counts as a local pod. */
+  readonly detectLocal: DetectLocal;
   readonly masqueradeAll: boolean;
+  /** Where an address that no Service has is dropped (the cluster's ServiceCIDRs, by rules that know them). */
+  readonly unallocated?: readonly Cidr[];
 }
 
 export interface Target {
@@ -49,35 +57,33 @@ export type Verdict =
   /** No rule speaks of it. */
   | { readonly kind: 'untouched' };
 
-/** The frontends of a Snapshot by address, protocol and port. */
+/**
+ * The frontends of a Snapshot by address (or family, for a NodePort), protocol and port. Of two Services that claim one the
+ * first by name has it; of two of one Service, the later.
+ */
 export class FrontendIndex {
-  readonly #byAddress = new Map<string, Frontend>();
-  readonly #byNodePort = new Map<string, Frontend>();
+  readonly #frontends = new Map<string, Frontend>();
   readonly #clusterIPs = new Set<Ip>();
 
   constructor(snapshot: Snapshot) {
-    for (const service of snapshot.services.values()) {
-      for (const port of carriedPorts(service)) this.#add(port);
-    }
-  }
-
-  #add(port: ResolvedPort): void {
-    if (port.clusterIP !== undefined) this.#clusterIPs.add(port.clusterIP);
-    for (const frontend of frontendsOf(port)) {
-      if (frontend.address === undefined) {
-        this.#byNodePort.set(`${port.family} ${frontend.protocol} ${frontend.port}`, frontend);
-      } else {
-        this.#byAddress.set(`${frontend.address} ${frontend.protocol} ${frontend.port}`, frontend);
+    const services = [...snapshot.services.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    for (const service of services) {
+      const own = new Map<string, Frontend>();
+      for (const port of carriedPorts(service)) {
+        for (const frontend of frontendsOf(port)) own.set(placeOf(frontend), frontend);
+      }
+      for (const [place, frontend] of own) {
+        if (this.#frontends.has(place)) continue;
+        this.#frontends.set(place, frontend);
+        if (frontend.kind === 'clusterIP' && frontend.address !== undefined) this.#clusterIPs.add(frontend.address);
       }
     }
   }
 
-  find(packet: Packet, view: NodeView): Frontend | undefined {
-    const { destination, protocol, port } = packet;
-    const byAddress = this.#byAddress.get(`${destination} ${protocol} ${port}`);
+  find({ destination, protocol, port }: Packet, view: NodeView): Frontend | undefined {
+    const byAddress = this.#frontends.get(`${destination} ${protocol} ${port}`);
     if (byAddress || !view.isNodePortAddress(destination)) return byAddress;
-    const family = destination.includes(':') ? 6 : 4;
-    return this.#byNodePort.get(`${family} ${protocol} ${port}`);
+    return this.#frontends.get(`${ipFamily(destination)} ${protocol} ${port}`);
   }
 
   isClusterIP(ip: Ip): boolean {
@@ -85,26 +91,38 @@ export class FrontendIndex {
   }
 }
 
+function placeOf({ address, servicePort, protocol, port }: Frontend): string {
+  return `${address ?? servicePort.family} ${protocol} ${port}`;
+}
+
 /** The verdict for the first packet of a connection. */
 export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Verdict {
   const frontend = index.find(packet, view);
-  if (frontend) return judgeFrontend(frontend, packet.source, view);
+  if (frontend) return judgeFrontend(frontend, packet, view);
   // Another port of a ClusterIP that is in use: nobody else can answer there.
-  return index.isClusterIP(packet.destination) ? { kind: 'reject' } : { kind: 'untouched' };
+  if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
+  return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
 }
 
-/** The verdict for a connection from `source` to a known frontend. */
-export function judgeFrontend(frontend: Frontend, source: Ip, view: NodeView): Verdict {
+/** Whether no Service has the address although it is one for Services. The node's own addresses are its own, whatever range they are in. */
+export function isUnallocated(destination: Ip, view: NodeView): boolean {
+  const inRange = view.unallocated?.some((range) => cidrContains(range, destination)) ?? false;
+  return inRange && !view.isLocal(destination);
+}
+
+/** The verdict for a connection from there to a known frontend. */
+export function judgeFrontend(frontend: Frontend, from: PacketSource, view: NodeView): Verdict {
   const { servicePort } = frontend;
+  const { source } = from;
   if (frontend.kind === 'clusterIP') {
-    const masquerade = view.masqueradeAll || isKnownNonPod(source, servicePort, view);
+    const masquerade = view.masqueradeAll || isKnownNonPod(from, view);
     return toVerdict(frontend, internalAction(servicePort), source, masquerade);
   }
   if (!passesSourceRanges(frontend, source, view)) return { kind: 'drop' };
   if (servicePort.externalTrafficPolicy === 'Cluster') {
     return toVerdict(frontend, externalAction(servicePort), source, true);
   }
-  if (isPod(source, view)) return toVerdict(frontend, shortCircuitAction(servicePort), source, false);
+  if (isPod(from, view)) return toVerdict(frontend, shortCircuitAction(servicePort), source, false);
   if (view.isLocal(source)) return toVerdict(frontend, shortCircuitAction(servicePort), source, true);
   return toVerdict(frontend, externalAction(servicePort), source, false);
 }
@@ -119,13 +137,27 @@ export function toVerdict(frontend: Frontend, action: Action, source: Ip, masque
   return { kind: 'forward', frontend, targets };
 }
 
-export function isPod(source: Ip, view: NodeView): boolean {
-  return view.clusterCIDRs.some((range) => cidrContains(range, source));
+export function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
+  switch (detectLocal.kind) {
+    case 'none':
+      return false;
+    case 'cidrs': {
+      const range = podRange(detectLocal, ipFamily(source));
+      return range !== undefined && cidrContains(range, source);
+    }
+    case 'bridge':
+      return inputInterface === detectLocal.interface;
+    case 'interface-prefix':
+      return inputInterface?.startsWith(detectLocal.prefix) ?? false;
+  }
 }
 
 /** Only a detector can tell that a source is no pod; without one of the family nothing is masqueraded on that ground. */
-export function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean {
-  return view.clusterCIDRs.some((range) => cidrFamily(range) === port.family) && !isPod(source, view);
+export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
+  const { detectLocal } = view;
+  if (detectLocal.kind === 'none') return false;
+  if (detectLocal.kind === 'cidrs' && podRange(detectLocal, ipFamily(from.source)) === undefined) return false;
+  return !isPod(from, view);
 }
 
 /**

@@ -51,7 +51,10 @@ export const NODE: NodeIdentity = {
   podCIDRs: [],
 };
 
-export const CONFIG: RulesConfig = { ...defaultRulesConfig, clusterCIDRs: [cidr('10.0.0.0/8'), cidr('fd00:10::/64')] };
+export const CONFIG: RulesConfig = {
+  ...defaultRulesConfig,
+  detectLocal: { kind: 'cidrs', cidrs: [cidr('10.0.0.0/8'), cidr('fd00:10::/64')] },
+};
 
 function serviceRecord(sketch: ServiceSketch): ServiceRecord {
   const external = sketch.loadBalancerIPs ? 'LoadBalancer' : sketch.nodePort ? 'NodePort' : 'ClusterIP';

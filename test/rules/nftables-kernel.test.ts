@@ -81,6 +81,36 @@ describe.skipIf(missing)('nftables in the kernel', () => {
     }
   });
 
+  test('local pods are told by the interface they come in on', async () => {
+    // The pods' links on the node are pod0, pod1 and pod2; the outside comes in on eth0.
+    const sketch: ServiceSketch = {
+      ...SERVICE,
+      nodePort: 30080,
+      external: 'Local',
+      endpoints: ['10.0.0.1:8080@node-b'],
+    };
+    for (const detectLocal of [
+      { kind: 'interface-prefix', prefix: 'pod' },
+      { kind: 'bridge', interface: 'pod1' },
+    ] as const) {
+      const told = new NftablesBackend({
+        config: { ...CONFIG, detectLocal },
+        exec: topology.node.exec,
+        log: silentLogger,
+      });
+      await told.sync(clusterOf([sketch]).snapshot);
+      const own = { kind: 'answered', by: 'a', peerSeen: '10.0.0.2' };
+      expect(await dial(pods.b, '172.30.0.1', 80)).toEqual(own);
+      expect(await dial(pods.b, '192.168.0.2', 30080)).toEqual(own);
+      expect(await dial(topology.client, '172.30.0.1', 80)).not.toMatchObject({ peerSeen: '203.0.113.2' });
+      expect(await dial(topology.client, '192.168.0.2', 30080, { timeoutMs: 200 })).toEqual({ kind: 'silence' });
+      expect(await dial(topology.node, '172.30.0.1', 80)).toMatchObject({ kind: 'answered' });
+      const fromThird = await dial(pods.c, '172.30.0.1', 80);
+      if (detectLocal.kind === 'bridge') expect(fromThird).not.toMatchObject({ peerSeen: '10.0.0.3' });
+      else expect(fromThird).toMatchObject({ peerSeen: '10.0.0.3' });
+    }
+  });
+
   test('a pod that reaches itself through its Service is masqueraded', async () => {
     await apply({ ...SERVICE, endpoints: ['10.0.0.1:8080', '[fd00:10::1]:8080'] });
     for (const address of ['172.30.0.1', 'fd00:10:96::1']) {

@@ -5,7 +5,7 @@
 import { cidrContains, cidrFamily, cidrNth, prefixLength, type Cidr } from '../../lib/cidr.ts';
 import { fnv1a32 } from '../../lib/hash.ts';
 import type { IpFamily } from '../../lib/ip.ts';
-import type { RulesConfig } from '../config.ts';
+import { podRange, type RulesConfig } from '../config.ts';
 
 export const TABLE = 'fairlead';
 
@@ -138,8 +138,25 @@ export interface ChainText {
   readonly rules: readonly string[];
 }
 
-function detector(config: RulesConfig, family: IpFamily): Cidr | undefined {
-  return config.clusterCIDRs.find((cidr) => cidrFamily(cidr) === family);
+/** The matches for packets that come from a local Pod, and for those that do not; undefined where nobody can tell. */
+function podMatch(
+  { detectLocal }: RulesConfig,
+  family: IpFamily,
+): { readonly is: string; readonly not: string } | undefined {
+  switch (detectLocal.kind) {
+    case 'none':
+      return undefined;
+    case 'cidrs': {
+      const range = podRange(detectLocal, family);
+      const source = `${nftFamily(family)} saddr`;
+      return range && { is: `${source} ${range}`, not: `${source} != ${range}` };
+    }
+    // The name, not the number: the interface may come and go. The node's own packets have none, and so are not a Pod's.
+    case 'bridge':
+      return { is: `iifname "${detectLocal.interface}"`, not: `iifname != "${detectLocal.interface}"` };
+    case 'interface-prefix':
+      return { is: `iifname "${detectLocal.prefix}*"`, not: `iifname != "${detectLocal.prefix}*"` };
+  }
 }
 
 /** The match for packets to an address on which NodePorts answer. */
@@ -172,21 +189,21 @@ export function fixedChains(config: RulesConfig, family: IpFamily): readonly Cha
   const frontend = packetKey(ip, 'frontend');
   const nodeport = packetKey(ip, 'nodeport');
   const nodeportMatch = nodePortMatch(config, family);
-  const pods = detector(config, family);
+  const pods = podMatch(config, family);
   const external = (prefix: '' | 'nodeport-', key: string): readonly ChainText[] => [
     { name: `${prefix}external`, rules: [setMark, pick(key, `${prefix}picks`)] },
     {
       // Policy Local: pods of the cluster and the node itself are never cut to the local endpoints (KEP-1669).
       name: `${prefix}external-local`,
       rules: [
-        ...(pods === undefined ? [] : [`${ip} saddr ${pods} ${pick(key, `${prefix}picks`)}`]),
+        ...(pods === undefined ? [] : [`${pods.is} ${pick(key, `${prefix}picks`)}`]),
         `fib saddr type local ${setMark}`,
         `fib saddr type local ${pick(key, `${prefix}picks`)}`,
         pick(key, `${prefix}local-picks`),
       ],
     },
   ];
-  const fromOutside = pods === undefined ? undefined : `${ip} daddr @cluster-ips ${ip} saddr != ${pods} ${setMark}`;
+  const fromOutside = pods === undefined ? undefined : `${ip} daddr @cluster-ips ${pods.not} ${setMark}`;
   const masqueradeClusterIp = config.masqueradeAll ? `${ip} daddr @cluster-ips ${setMark}` : fromOutside;
   return [
     // A reset ends a local client's connect at once; an ICMPv6 error finds its socket busy and is heeded a second later.

@@ -12,7 +12,7 @@ import type { Scenario } from './parse.ts';
 import { probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import type { State } from './state.ts';
-import { CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
+import { DETECT_LOCAL, CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
 
 /** Silence is told after this; an answer inside the machine takes well under a millisecond. */
 const TIMEOUT_MS = 400;
@@ -22,7 +22,7 @@ const start: Start = async (scenario, states) => {
   try {
     const hosts = await populate(topology, scenario, states);
     const backend = new NftablesBackend({
-      config: { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS },
+      config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL },
       exec: topology.node.exec,
       log: silentLogger,
     });
