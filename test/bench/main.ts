@@ -3,9 +3,9 @@
 import { benchRules } from './rules.ts';
 import { benchSteady } from './steady.ts';
 
-const USAGE = `usage: npm run bench -- rules [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N]
+const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N] [--no-latency]
        npm run bench -- steady [--mode MODE] [--only WORDS]
-  rules    first sync and changes of the nftables rules, against nft -f of the same maps (as root)
+  rules    first sync, restart, changes and first packet of the rules, against the tool that loads the same ones (as root)
   steady   what a client sees that connects all the time while endpoints, the proxy and the rules change (as root)
   dns, ingress and memory are not built yet
 `;

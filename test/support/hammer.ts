@@ -32,6 +32,8 @@ export interface HammerResult {
   readonly failures: readonly HammerFailure[];
   /** From the begin of a connection to its answer. */
   readonly slowestMs: number;
+  /** From the begin of each TCP connection until it stands, sorted. */
+  readonly connectMs: readonly number[];
 }
 
 export class Hammer {
@@ -40,6 +42,7 @@ export class Hammer {
   readonly #answeredBy: Record<string, number> = {};
   readonly #failures: HammerFailure[] = [];
   readonly #begun: Promise<void>[] = [];
+  readonly #connectMs: number[] = [];
   #slowestMs = 0;
 
   constructor(options: HammerOptions) {
@@ -56,6 +59,7 @@ export class Hammer {
       answeredBy: this.#answeredBy,
       failures: this.#failures,
       slowestMs: Math.round(this.#slowestMs),
+      connectMs: this.#connectMs.toSorted((a, b) => a - b),
     };
   }
 
@@ -67,9 +71,10 @@ export class Hammer {
     const at = Date.now();
     const start = performance.now();
     const ask = target.protocol === 'TCP' ? askTcp : askUdp;
-    const { by, code } = await ask(target, this.#options.timeoutMs);
+    const { by, code, connectMs } = await ask(target, this.#options.timeoutMs);
     if (code === undefined) this.#answeredBy[by] = (this.#answeredBy[by] ?? 0) + 1;
     else this.#failures.push({ at, target: index, code });
+    if (connectMs !== undefined) this.#connectMs.push(connectMs);
     this.#slowestMs = Math.max(this.#slowestMs, performance.now() - start);
   }
 }
@@ -77,6 +82,7 @@ export class Hammer {
 interface Answer {
   readonly by: string;
   readonly code: string | undefined;
+  readonly connectMs?: number | undefined;
 }
 
 function byOf(text: string): Answer {
@@ -87,13 +93,16 @@ function byOf(text: string): Answer {
 function askTcp({ address, port }: HammerTarget, timeoutMs: number): Promise<Answer> {
   return new Promise((resolve) => {
     const socket = connect({ host: address, port });
+    const start = performance.now();
     let text = '';
+    let connectMs: number | undefined;
     const finish = (answer: Answer): void => {
       clearTimeout(timer);
       socket.destroy();
-      resolve(answer);
+      resolve({ ...answer, connectMs });
     };
     const timer = setTimeout(() => finish({ by: '', code: 'SILENCE' }), timeoutMs);
+    socket.on('connect', () => (connectMs = performance.now() - start));
     socket.setEncoding('utf8');
     socket.on('data', (chunk: string) => (text += chunk));
     socket.on('end', () => finish(byOf(text)));
