@@ -62,7 +62,11 @@ export interface IngressChoice {
   readonly http: ListenAddress;
   readonly https: ListenAddress;
   readonly sslRedirect: boolean;
-  readonly watchIngressWithoutClass: boolean;
+  /**
+   * In a folder of manifests, which has no admission to fill in a class and often no IngressClass: take Ingresses without a class, and those that name
+   * ours whether or not the class exists.
+   */
+  readonly lenientClass: boolean;
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): PlaneStarter {
@@ -72,9 +76,11 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
       const { startIngressPlane } = await import('../ingress/plane.ts');
       return startIngressPlane({
         ...context,
-        ...choice,
+        http: choice.http,
+        https: choice.https,
         sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
-        watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.watchIngressWithoutClass,
+        watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
+        ingressClassByName: choice.lenientClass,
         ingressClass: args.text('ingress-class') ?? 'nginx',
         controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
         log: context.log.named('ingress'),
