@@ -5,9 +5,9 @@
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
+import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
-import type { HammerOptions, HammerResult } from './hammer.ts';
 import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from './netns-agent-client.ts';
 
 const execFileAsync = promisify(execFile);
