@@ -7,15 +7,16 @@ import { listenAddress } from './settings.ts';
 import { manifestDirs } from './source-choice.ts';
 
 /** The flags of a folder, which a running process has its own values for. */
-const OF_A_FOLDER = [
+const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'node-name',
   'mode',
   'cluster-cidr',
   'masquerade-all',
   'nodeport-addresses',
   'service-cluster-ip-range',
-];
-const ALSO_OF_A_FOLDER = ['service-node-port-range', 'cluster-domain'];
+  'service-node-port-range',
+  'cluster-domain',
+]);
 
 /** Whether a folder is meant. Throws UsageError for flags that contradict each other. */
 export function asksFolder(args: Arguments): boolean {
@@ -23,7 +24,7 @@ export function asksFolder(args: Arguments): boolean {
     if (args.text('address') === undefined) return true;
     throw new UsageError('flags --manifests and --address exclude each other: a folder or a running process, not both');
   }
-  const given = [...OF_A_FOLDER, ...ALSO_OF_A_FOLDER].find((name) => args.text(name) !== undefined);
+  const given = args.given.find((name) => OF_A_FOLDER.has(name));
   if (given === undefined) return false;
   throw new UsageError(`flag --${given} goes with --manifests; a running process has a value of its own`);
 }

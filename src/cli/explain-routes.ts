@@ -12,7 +12,8 @@ import { traceText, tracePacket } from './trace-packet.ts';
 
 export interface ExplainRoutesOptions {
   readonly snapshot: () => Snapshot | undefined;
-  readonly config: RulesConfig;
+  /** As it is now. */
+  readonly config: () => RulesConfig;
   /** Undefined until it is chosen. */
   readonly mode: () => RulesMode | undefined;
   readonly zone: string;
@@ -21,13 +22,19 @@ export interface ExplainRoutesOptions {
 
 /** Queries: `service=NS/NAME`; `from=SRC&to=DST`; `output=json` for JSON. 400 for wrong words, 404 for what is unknown, 503 before the first Snapshot. */
 export function explainRoutes(options: ExplainRoutesOptions): Routes {
-  const { config, zone, readsIngresses } = options;
+  const { zone, readsIngresses } = options;
   return new Map<string, Route>([
     [
       '/explain/service',
       answering(options, async (query, snapshot, mode) => {
         const key = query.get('service') ?? '';
-        const explanation = await explainService(key, { snapshot, config, modes: [mode], zone, readsIngresses });
+        const explanation = await explainService(key, {
+          snapshot,
+          config: options.config(),
+          modes: [mode],
+          zone,
+          readsIngresses,
+        });
         return { text: () => explanationText(explanation), value: explanation };
       }),
     ],
@@ -35,7 +42,7 @@ export function explainRoutes(options: ExplainRoutesOptions): Routes {
       '/trace',
       answering(options, async (query, snapshot, mode) => {
         const [from, to] = [query.get('from') ?? '', query.get('to') ?? ''];
-        const trace = tracePacket(from, to, { snapshot, config, mode, own: interfaceAddresses() });
+        const trace = tracePacket(from, to, { snapshot, config: options.config(), mode, own: interfaceAddresses() });
         return { text: () => traceText(trace), value: trace };
       }),
     ],

@@ -16,7 +16,7 @@ export interface RulesChoice {
 }
 
 export interface RulesStarter extends PlaneStarter {
-  readonly config: RulesConfig;
+  readonly config: () => RulesConfig;
   /** The mode that was chosen; undefined before the start. */
   readonly mode: () => RulesMode | undefined;
 }
@@ -26,7 +26,7 @@ export function rulesPlane(args: Arguments, context: RunningContext, choice: Rul
   let mode: RulesMode | undefined;
   return {
     name: 'rules',
-    config,
+    config: () => config,
     mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../rules/plane.ts');

@@ -149,5 +149,7 @@ test('names in DNS', () => {
 test('Services that may have been meant: the same name elsewhere first, then names like it', () => {
   const keys = ['shop/web', 'shop/webb', 'other/web', 'other/unlike'];
   const services = PersistentMap.from(keys.map((key) => [key, resolveService(key, web, [], NODE)] as const));
-  expect(nearServices({ services } as Snapshot, 'shap/web')).toEqual(['other/web', 'shop/web', 'shop/webb']);
+  expect(nearServices({ services } as Snapshot, 'shap/web')).toEqual(['other/web', 'shop/web']);
+  expect(nearServices({ services } as Snapshot, 'shop/webbb')).toEqual(['shop/webb']);
+  expect(nearServices({ services } as Snapshot, 'nothing/alike')).toEqual([]);
 });

@@ -2,7 +2,7 @@
 // nothing itself; only the hints, which the Snapshot does not keep per port, are looked at again.
 
 import { hostPort } from '../lib/ip.ts';
-import { editDistance } from '../lib/edit-distance.ts';
+import { nearestName } from '../lib/edit-distance.ts';
 import { mergeEndpoints, type Candidate } from './endpoint.ts';
 import type { EndpointSliceRecord, ObjectKey } from './records.ts';
 import type {
@@ -238,17 +238,13 @@ export function dnsNamesOf({ record, carried, ports }: ResolvedService, zone: st
   ];
 }
 
-/** Keys of Services that may have been meant, best first, at most five. */
+/** Keys of Services that may have been meant: the same name in other namespaces, then the key most like it; at most five. */
 export function nearServices(snapshot: Snapshot, key: ObjectKey): readonly ObjectKey[] {
-  const [, name = key] = key.split('/');
-  const ranked: { readonly candidate: ObjectKey; readonly distance: number }[] = [];
-  for (const candidate of snapshot.services.keys()) {
-    const other = candidate.split('/')[1] ?? '';
-    const distance = other === name ? 0 : editDistance(candidate, key);
-    if (distance <= Math.max(2, key.length / 4)) ranked.push({ candidate, distance });
-  }
-  ranked.sort((a, b) => a.distance - b.distance || (a.candidate < b.candidate ? -1 : 1));
-  return ranked.slice(0, 5).map(({ candidate }) => candidate);
+  const name = key.slice(key.indexOf('/') + 1);
+  const keys = [...snapshot.services.keys()].sort();
+  const elsewhere = keys.filter((candidate) => candidate.endsWith(`/${name}`)).slice(0, 4);
+  const like = nearestName(key, keys);
+  return [...new Set([...elsewhere, ...(like === undefined ? [] : [like])])];
 }
 
 function addressOf(endpoint: Endpoint): string {
