@@ -8,6 +8,8 @@ export interface HammerTarget {
   readonly protocol: 'TCP' | 'UDP';
   readonly address: string;
   readonly port: number;
+  /** UDP: every datagram from one socket, as a client with a long flow does, and not from a new one each time. */
+  readonly oneSocket?: boolean;
 }
 
 export interface HammerOptions {
@@ -41,12 +43,14 @@ export class Hammer {
   readonly #timer: NodeJS.Timeout;
   readonly #answeredBy: Record<string, number> = {};
   readonly #failures: HammerFailure[] = [];
+  readonly #flows: readonly (UdpFlow | undefined)[];
   readonly #begun: Promise<void>[] = [];
   readonly #connectMs: number[] = [];
   #slowestMs = 0;
 
   constructor(options: HammerOptions) {
     this.#options = options;
+    this.#flows = options.targets.map((target) => (target.oneSocket === true ? new UdpFlow(target) : undefined));
     this.#timer = setInterval(() => this.#strike(), options.everyMs);
   }
 
@@ -54,6 +58,7 @@ export class Hammer {
   async stop(): Promise<HammerResult> {
     clearInterval(this.#timer);
     await Promise.all(this.#begun);
+    for (const flow of this.#flows) flow?.close();
     return {
       attempts: this.#begun.length,
       answeredBy: this.#answeredBy,
@@ -70,8 +75,10 @@ export class Hammer {
   async #connect(target: HammerTarget, index: number): Promise<void> {
     const at = Date.now();
     const start = performance.now();
+    const { timeoutMs } = this.#options;
+    const flow = this.#flows[index];
     const ask = target.protocol === 'TCP' ? askTcp : askUdp;
-    const { by, code, connectMs } = await ask(target, this.#options.timeoutMs);
+    const { by, code, connectMs } = await (flow ? flow.ask(timeoutMs) : ask(target, timeoutMs));
     if (code === undefined) this.#answeredBy[by] = (this.#answeredBy[by] ?? 0) + 1;
     else this.#failures.push({ at, target: index, code });
     if (connectMs !== undefined) this.#connectMs.push(connectMs);
@@ -128,4 +135,41 @@ function askUdp({ address, port }: HammerTarget, timeoutMs: number): Promise<Ans
       else socket.send('?\n', (failure) => failure && fail(failure));
     });
   });
+}
+
+/** Datagrams from one socket. Answers carry no number: each counts for the oldest datagram that has none. */
+class UdpFlow {
+  readonly #socket: Socket;
+  readonly #waiting: ((answer: Answer) => void)[] = [];
+  readonly #ready: Promise<void>;
+
+  constructor({ address, port }: HammerTarget) {
+    this.#socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    this.#ready = new Promise((resolve) => this.#socket.connect(port, address, resolve));
+    this.#socket.on('message', (data) => this.#waiting.shift()?.(byOf(data.toString())));
+    this.#socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#waiting.shift()?.({ by: '', code: error.code ?? 'UNKNOWN' });
+    });
+  }
+
+  async ask(timeoutMs: number): Promise<Answer> {
+    await this.#ready;
+    return new Promise((resolve) => {
+      const finish = (answer: Answer): void => {
+        clearTimeout(timer);
+        resolve(answer);
+      };
+      const timer = setTimeout(() => {
+        const at = this.#waiting.indexOf(finish);
+        if (at >= 0) this.#waiting.splice(at, 1);
+        resolve({ by: '', code: 'SILENCE' });
+      }, timeoutMs);
+      this.#waiting.push(finish);
+      this.#socket.send('?\n', (failure) => failure && this.#socket.emit('error', failure));
+    });
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
 }
