@@ -3,9 +3,9 @@
 // starts it.
 
 import { parseArgs } from 'node:util';
-import type { HammerResult } from '../support/hammer.ts';
+import type { HammerResult, HammerTarget } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
-import { SteadyWorld, pause } from '../support/steady.ts';
+import { SteadyWorld, TARGETS, pause, service } from '../support/steady.ts';
 
 interface Row {
   readonly what: string;
@@ -18,6 +18,10 @@ interface Row {
 
 /** Does it, and says when the event was (Date.now()) and what else there is to say. */
 type Event = (world: SteadyWorld) => Promise<{ readonly at: number; readonly note?: string }>;
+
+/** A client that sends from one socket all the time, to a Service of its own. */
+const UDP_FLOW = 'the Pod behind a UDP flow is replaced';
+const UDP_TARGETS: readonly HammerTarget[] = [{ protocol: 'UDP', address: '172.30.2.1', port: 80, oneSocket: true }];
 
 const CHANGES = 4000;
 const CHANGES_SECONDS = 20;
@@ -70,6 +74,14 @@ const EVENTS: Readonly<Record<string, Event>> = {
     const last = Date.now();
     await world.change([{ pod: 'd' }]);
     return { at, note: `sent in ${seconds.toFixed(1)} s, the last in force after ${Date.now() - last} ms` };
+  },
+  [UDP_FLOW]: async (world) => {
+    await pause(300);
+    const at = Date.now();
+    await Promise.all([world.die('b'), world.change([{ pod: 'c' }], 'udp')]);
+    const inForce = Date.now() - at;
+    await pause(3000);
+    return { at, note: `change in force after ${inForce} ms` };
   },
   'nftables to iptables and back': async (world) => {
     const at = Date.now();
@@ -144,12 +156,17 @@ export async function benchSteady(argv: readonly string[]): Promise<number> {
 async function measure(what: string, event: Event, mode: string): Promise<Row> {
   const world = await SteadyWorld.create({ mode, others: 100 });
   try {
+    await world.apply(service('udp', '172.30.2.1', undefined, { ports: [{ port: 80, protocol: 'UDP', name: 'udp' }] }));
+    await world.change([{ pod: 'b' }], 'udp');
     const cpuBefore = world.cpuSeconds();
     let at = 0;
     let note = '';
-    const result = await world.hammered(async () => {
-      ({ at, note = '' } = await event(world));
-    });
+    const result = await world.hammered(
+      async () => {
+        ({ at, note = '' } = await event(world));
+      },
+      what === UDP_FLOW ? UDP_TARGETS : TARGETS,
+    );
     const lastFailure = Math.max(...result.failures.map((failure) => failure.at));
     const repairSeconds = result.failures.length === 0 ? undefined : (lastFailure - at) / 1000;
     return { what, result, repairSeconds, cpuSeconds: world.cpuSeconds() - cpuBefore, note };

@@ -137,7 +137,7 @@ function askUdp({ address, port }: HammerTarget, timeoutMs: number): Promise<Ans
   });
 }
 
-/** Datagrams from one socket. Answers carry no number: each counts for the oldest datagram that has none. */
+/** Datagrams from one socket. Answers carry no number: each counts for the newest datagram, as it comes long before the next is sent. */
 class UdpFlow {
   readonly #socket: Socket;
   readonly #waiting: ((answer: Answer) => void)[] = [];
@@ -146,9 +146,9 @@ class UdpFlow {
   constructor({ address, port }: HammerTarget) {
     this.#socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
     this.#ready = new Promise((resolve) => this.#socket.connect(port, address, resolve));
-    this.#socket.on('message', (data) => this.#waiting.shift()?.(byOf(data.toString())));
+    this.#socket.on('message', (data) => this.#waiting.pop()?.(byOf(data.toString())));
     this.#socket.on('error', (error: NodeJS.ErrnoException) => {
-      this.#waiting.shift()?.({ by: '', code: error.code ?? 'UNKNOWN' });
+      this.#waiting.pop()?.({ by: '', code: error.code ?? 'UNKNOWN' });
     });
   }
 
