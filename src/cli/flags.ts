@@ -104,6 +104,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'primary',
   },
   {
+    name: 'reset-tcp-to-deleted-endpoints',
+    kind: 'switch',
+    help: 'end TCP connections to endpoints that are gone, so that clients connect anew at once',
+    commands: ['up', 'proxy'],
+    fallback: 'false',
+  },
+  {
     name: 'service-cluster-ip-range',
     kind: 'list',
     value: 'CIDR',

@@ -70,6 +70,8 @@ export function rulesConfig(args: Arguments): RulesConfig {
     ...defaultRulesConfig,
     detectLocal: detectLocal(args),
     masqueradeAll: args.isSet('masquerade-all') ?? defaultRulesConfig.masqueradeAll,
+    resetTcpToDeletedEndpoints:
+      args.isSet('reset-tcp-to-deleted-endpoints') ?? defaultRulesConfig.resetTcpToDeletedEndpoints,
     nodePortAddresses: nodePortAddresses(args.list('nodeport-addresses')),
   };
 }

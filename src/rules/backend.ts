@@ -36,6 +36,11 @@ export interface RulesBackend {
    * can be expected of a machine.
    */
   sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /**
+   * Calls `onDrift` with a phrase for the log when what is in force here may no longer be what was applied, because somebody else
+   * changed it. The next `sync` then brings it back. Called once, before the first sync; a backend without this cannot drift.
+   */
+  watch?(onDrift: (what: string) => void): void;
   /** Removes everything of ours from this machine. Called after the last sync, never during one. */
   cleanup(): Promise<CleanupOutcome>;
   /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */

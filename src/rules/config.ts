@@ -32,6 +32,8 @@ export interface RulesConfig {
   /** The one bit of the packet mark that says "masquerade me" (`masqueradeBit` 14 is 0x4000). */
   readonly masqueradeMark: number;
   readonly nodePortAddresses: NodePortAddresses;
+  /** End TCP connections to endpoints that no EndpointSlice names any more, instead of leaving them to run dry. */
+  readonly resetTcpToDeletedEndpoints: boolean;
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
 }
@@ -41,6 +43,7 @@ export const defaultRulesConfig: RulesConfig = {
   masqueradeAll: false,
   masqueradeMark: 0x4000,
   nodePortAddresses: { kind: 'primary' },
+  resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
 };
 

@@ -6,15 +6,19 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
+import type { Follow } from '../system/follow.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
   readonly config: RulesConfig;
   readonly exec: Exec;
+  /** Without it changes that others make to the rules are not noticed. */
+  readonly follow?: Follow;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -39,7 +43,17 @@ export async function startRulesPlane(options: RulesPlaneOptions): Promise<Rules
 /** A plane around a backend that is already there. */
 export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
   const { config, clock, random, log, metrics } = options;
-  const loop = new SyncLoop({ backend, minSyncPeriodMs: config.minSyncPeriodMs, clock, random, log, metrics });
+  // Relays choose for themselves; the kernel's choices are tracked flows.
+  const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
+  const loop = new SyncLoop({
+    backend,
+    minSyncPeriodMs: config.minSyncPeriodMs,
+    clock,
+    random,
+    log,
+    metrics,
+    onApplied: (snapshot) => flows?.applied(snapshot),
+  });
   let stopping: Promise<void> | undefined;
   return {
     name: 'rules',
@@ -54,12 +68,18 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
       problem: loop.problem,
       backend: backend.state(),
     }),
-    stop: () => (stopping ??= stop(loop, backend, options)),
+    stop: () => (stopping ??= stop(loop, flows, backend, options)),
   };
 }
 
-async function stop(loop: SyncLoop, backend: RulesBackend, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
+async function stop(
+  loop: SyncLoop,
+  flows: ConntrackReconciler | undefined,
+  backend: RulesBackend,
+  { removeOnStop, log }: RulesPlaneOptions,
+): Promise<void> {
   await loop.stop();
+  await flows?.stop();
   if (removeOnStop) {
     const { removed, problems } = await backend.cleanup();
     for (const problem of problems) log.error(problem);

@@ -17,9 +17,14 @@ export interface SyncLoopOptions {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of each Snapshot that has come into force. */
+  readonly onApplied?: (snapshot: Snapshot) => void;
 }
 
 const RETRY = { initial: 200, max: 15_000 };
+/** Somebody who undoes our repairs at once is not answered more often than this. */
+const REPAIR = { initial: 200, max: 5000 };
+const REPAIRS_COUNT_MS = 10_000;
 const FAMILY_LABELS: Readonly<Record<IpFamily, string>> = { 4: 'IPv4', 6: 'IPv6' };
 /** As kube-proxy's: 0.001 · 2^k, fifteen of them. */
 const DURATION_BUCKETS = Array.from({ length: 15 }, (_, k) => 0.001 * 2 ** k);
@@ -35,10 +40,14 @@ export class SyncLoop {
   #lastStart: number | undefined;
   #stopped = false;
   #problem: string | undefined;
+  #drift: string | undefined;
+  #repairs = 0;
+  #lastRepair = Number.NEGATIVE_INFINITY;
 
   constructor(options: SyncLoopOptions) {
     this.#options = options;
     this.#metrics = new SyncMetrics(options.metrics, options.backend.mode);
+    options.backend.watch?.((what) => this.#drifted(what));
   }
 
   /** Whether a Snapshot has ever been brought into force. */
@@ -58,6 +67,16 @@ export class SyncLoop {
   update(snapshot: Snapshot): void {
     this.#wanted = snapshot;
     this.#schedule(this.#untilNextStart());
+  }
+
+  #drifted(what: string): void {
+    if (this.#stopped || this.#drift !== undefined) return;
+    this.#drift = what;
+    const { clock, random, log } = this.#options;
+    if (clock.monotonic() - this.#lastRepair > REPAIRS_COUNT_MS) this.#repairs = 0;
+    if (this.#repairs === 0) log.warn(`repairing the rules: ${what}`);
+    else log.debug(`repairing the rules: ${what}`, { repairs: this.#repairs });
+    this.#schedule(this.#repairs === 0 ? 0 : backoffDelay(REPAIR, this.#repairs, random()));
   }
 
   /** Starts no further sync and resolves when the one under way has ended. Never rejects. */
@@ -82,6 +101,8 @@ export class SyncLoop {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
+        } else if (this.#drift !== undefined) {
+          this.#schedule(backoffDelay(REPAIR, this.#repairs, this.#options.random()));
         } else if (this.#wanted !== this.#applied) {
           this.#schedule(this.#untilNextStart());
         }
@@ -95,16 +116,24 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
+    const drift = this.#drift;
+    this.#drift = undefined;
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
     if (outcome.kind === 'failed') {
       this.#failures++;
       this.#problem = outcome.reason;
+      this.#drift ??= drift;
       log.error(`sync failed, trying again: ${outcome.reason}`);
       return;
     }
     const first = this.#applied === undefined;
+    if (drift !== undefined) {
+      this.#repairs++;
+      this.#lastRepair = clock.monotonic();
+      this.#metrics.repaired();
+    }
     const fields = { revision: snapshot.revision, ...outcome.counts, ms: Math.round(seconds * 1000) };
     if (this.#problem !== undefined) log.info('rules in force again', { ...fields, failures: this.#failures });
     else if (first || Object.keys(outcome.counts).length > 0) log.info('rules in force', fields);
@@ -112,6 +141,7 @@ export class SyncLoop {
     this.#failures = 0;
     this.#problem = undefined;
     this.#applied = snapshot;
+    this.#options.onApplied?.(snapshot);
   }
 }
 
@@ -129,6 +159,7 @@ class SyncMetrics {
   readonly #durations: Distribution;
   readonly #timestamp: Level;
   readonly #failures: Count | undefined;
+  readonly #repairs: Count;
 
   constructor(metrics: Metrics, mode: string) {
     const labels = ['ip_family'];
@@ -143,6 +174,10 @@ class SyncMetrics {
       help: 'When the rules were last brought into force, in seconds since 1970.',
       labels,
     });
+    this.#repairs = metrics.counter({
+      name: 'fairlead_rules_drift_repairs_total',
+      help: 'Times that the rules were brought back after somebody else had changed them.',
+    });
     this.#failures =
       mode === 'nftables'
         ? metrics.counter({
@@ -152,6 +187,10 @@ class SyncMetrics {
           })
         : undefined;
     for (const label of Object.values(FAMILY_LABELS)) this.#failures?.add(0, { ip_family: label });
+  }
+
+  repaired(): void {
+    this.#repairs.add();
   }
 
   record(outcome: SyncOutcome, seconds: number, now: number): void {

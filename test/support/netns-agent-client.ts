@@ -19,6 +19,8 @@ export interface ConnectOptions {
   readonly port: number;
   /** The address to come from, when the namespace has several. */
   readonly source?: string;
+  /** UDP only: the port to come from. The same one again is to the kernel the same flow, as if one socket had gone on sending. */
+  readonly sourcePort?: number;
   readonly timeoutMs?: number;
 }
 

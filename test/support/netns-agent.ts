@@ -121,7 +121,7 @@ function connectTcpOnce({ address, port, source, timeoutMs = 1000 }: ConnectOpti
   });
 }
 
-function sendUdpOnce({ address, port, source, timeoutMs = 1000 }: ConnectOptions): Promise<Outcome> {
+function sendUdpOnce({ address, port, source, sourcePort, timeoutMs = 1000 }: ConnectOptions): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
     const timer = setTimeout(() => finish({ kind: 'silence' }), timeoutMs);
@@ -145,7 +145,15 @@ function sendUdpOnce({ address, port, source, timeoutMs = 1000 }: ConnectOptions
         if (error) fail(error);
         else socket.send('?\n', (failure) => failure && fail(failure));
       });
-    if (source === undefined) send();
-    else socket.bind({ address: source }, send);
+    if (source === undefined && sourcePort === undefined) send();
+    else {
+      socket.bind(
+        {
+          ...(source === undefined ? {} : { address: source }),
+          ...(sourcePort === undefined ? {} : { port: sourcePort }),
+        },
+        send,
+      );
+    }
   });
 }

@@ -4,7 +4,9 @@
 import type { IpFamily } from '../../lib/ip.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import type { Logger } from '../../observe/log.ts';
+import { systemClock, type Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
+import type { Follow } from '../../system/follow.ts';
 import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import type { ElementId, ElementValue } from './contribution.ts';
@@ -31,16 +33,23 @@ import {
   renderTable,
   withBehind,
 } from './render.ts';
+import { TableWatch } from './watch.ts';
 
 export interface NftablesOptions {
   readonly config: RulesConfig;
   readonly exec: Exec;
   readonly log: Logger;
+  /** With it the tables are watched for changes of others. */
+  readonly follow?: Follow;
+  readonly clock?: Clock;
+  readonly random?: () => number;
   /** A transaction of a first load holds no more elements than this, so that memory stays bounded (a Service is never split). */
   readonly batchSize?: number;
 }
 
 const BATCH_SIZE = 50_000;
+/** The kernel tells of every element to whoever listens, which doubles the time of a large load. */
+const UNWATCHED_SIZE = 5000;
 const NFT_TIMEOUT_MS = 120_000;
 /** nft echoes the line that it refuses; that much of it goes to the log. */
 const MESSAGE_LENGTH = 600;
@@ -64,18 +73,42 @@ export class NftablesBackend implements RulesBackend {
   #transactions = 0;
   #elements = 0;
   #removesAtOnce = true;
+  #watch: TableWatch | undefined;
+  /** Somebody changed the tables: rules are written anew even if there are as many as there should be. */
+  #suspect = false;
 
   constructor(options: NftablesOptions) {
     this.#options = options;
   }
 
+  watch(onDrift: (what: string) => void): void {
+    const { follow, exec, log, clock = systemClock, random = Math.random } = this.#options;
+    if (!follow) return;
+    this.#watch = new TableWatch({
+      follow,
+      exec,
+      clock,
+      random,
+      log,
+      onDrift: (what) => {
+        this.#suspect = true;
+        onDrift(what);
+      },
+    });
+  }
+
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    const suspect = this.#suspect;
+    this.#suspect = false;
+    if (suspect) this.#known = undefined;
     try {
-      const counts = this.#known ? await this.#change(this.#known, snapshot) : await this.#load(snapshot);
+      const counts = this.#known ? await this.#change(this.#known, snapshot) : await this.#load(snapshot, suspect);
+      this.#watch?.begin();
       return { kind: 'applied', counts };
     } catch (error) {
       // What is in the kernel is not certain now: read it back and write the difference the next time.
       this.#known = undefined;
+      this.#suspect ||= suspect;
       if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       return { kind: 'failed', reason: error.message, families: FAMILIES };
     }
@@ -83,10 +116,12 @@ export class NftablesBackend implements RulesBackend {
 
   async cleanup(): Promise<CleanupOutcome> {
     this.#known = undefined;
+    await this.#watch?.pause();
     return removeTables(this.#options.exec);
   }
 
   async stop(): Promise<void> {
+    await this.#watch?.pause();
     this.#known = undefined;
   }
 
@@ -108,7 +143,7 @@ export class NftablesBackend implements RulesBackend {
     return this.#write(known, [{ about: 'change', changes }], '', true);
   }
 
-  async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+  async #load(snapshot: Snapshot, suspect: boolean): Promise<Readonly<Record<string, number>>> {
     const { config } = this.#options;
     const elements = new Map<ElementId, ElementValue>();
     const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
@@ -116,7 +151,7 @@ export class NftablesBackend implements RulesBackend {
     let preamble = '';
     const chains: Record<IpFamily, Map<ChainName, number>> = { 4: new Map(), 6: new Map() };
     for (const family of FAMILIES) {
-      const { text, kept } = startingPoint(config, family, found[family]);
+      const { text, kept } = startingPoint(config, family, found[family], suspect);
       preamble += text;
       for (const name of kept) chains[family].set(name, 0);
       if (!found[family] || text.startsWith('delete table')) {
@@ -146,6 +181,7 @@ export class NftablesBackend implements RulesBackend {
     let first = preamble;
     const flush = async (): Promise<void> => {
       if (first === '' && batch.length === 0) return;
+      if (size > UNWATCHED_SIZE) await this.#watch?.pause();
       const counts = await this.#write(known, batch, first, false);
       for (const [name, value] of Object.entries(counts)) total[name] = (total[name] ?? 0) + value;
       first = '';
@@ -202,9 +238,8 @@ export class NftablesBackend implements RulesBackend {
   async #runAndRemoveChains(known: Known, text: string): Promise<void> {
     const unused = unusedChains(known);
     if (this.#removesAtOnce && unused.detach !== '') {
-      const result = await this.#nft(['-f', '-'], text + unused.detach + unused.remove);
+      const result = await this.#transaction(text + unused.detach + unused.remove);
       if (result.exitCode === 0) {
-        this.#transactions++;
         unused.forget();
         return;
       }
@@ -220,7 +255,7 @@ export class NftablesBackend implements RulesBackend {
     if (unused.detach === '') return;
     await this.#run(unused.detach);
     unused.forget();
-    const result = await this.#nft(['-f', '-'], unused.remove);
+    const result = await this.#transaction(unused.remove);
     // Empty and out of reach, they do no harm; the next start takes them away.
     if (result.exitCode !== 0) this.#options.log.debug('empty chains stay', { reason: message(result) });
   }
@@ -233,9 +268,16 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #run(text: string): Promise<void> {
-    const result = await this.#nft(['-f', '-'], text);
+    const result = await this.#transaction(text);
     if (result.exitCode !== 0) throw refused(result);
-    this.#transactions++;
+  }
+
+  async #transaction(text: string): Promise<ExecResult> {
+    this.#watch?.expect();
+    const result = await this.#nft(['-f', '-'], text);
+    this.#watch?.expected(result.exitCode === 0);
+    if (result.exitCode === 0) this.#transactions++;
+    return result;
   }
 
   #nft(args: readonly string[], input?: string): Promise<ExecResult> {
@@ -249,6 +291,7 @@ function startingPoint(
   config: RulesConfig,
   family: IpFamily,
   found: TableState | undefined,
+  suspect: boolean,
 ): { readonly text: string; readonly kept: readonly ChainName[] } {
   if (!found) return { text: renderTable(config, family), kept: [] };
   const { shape, name } = marker(config, family);
@@ -258,6 +301,7 @@ function startingPoint(
   }
   const kept = [...found.chains.keys()].filter(isOnDemand);
   const whole =
+    !suspect &&
     markers.length === 1 &&
     markers[0] === name &&
     fixedChains(config, family).every((chain) => found.chains.get(chain.name) === chain.rules.length) &&
