@@ -1,3 +1,3 @@
 import { steadyCases } from '../support/steady-cases.ts';
 
-steadyCases('nftables');
+steadyCases('nftables', ({ topology }) => topology.node.run('nft', 'flush', 'ruleset'));

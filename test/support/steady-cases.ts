@@ -11,7 +11,13 @@ function expectNoFailure(result: HammerResult): void {
   expect(result.attempts).toBeGreaterThan(50);
 }
 
-export function steadyCases(mode: 'nftables' | 'iptables'): void {
+const UDP_PORT = [{ port: 80, protocol: 'UDP', name: 'udp' }];
+const UDP_FLOW = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, oneSocket: true }];
+
+/** What a mode's test does to the rules of that mode on the node, as somebody else may. */
+export type Flush = (world: SteadyWorld) => Promise<unknown>;
+
+export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
   const missing = netnsMissing();
   if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode ${mode} (${missing})\n`);
   describe.skipIf(missing)(`${mode}: a client that connects every 10 ms fails not once while`, () => {
@@ -122,18 +128,42 @@ export function steadyCases(mode: 'nftables' | 'iptables'): void {
     });
 
     test('a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts', async () => {
-      const ports = [{ port: 80, protocol: 'UDP', name: 'udp' }];
-      await world.apply(service('dns', '172.30.2.1', undefined, { ports }));
+      await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
       await world.change([{ pod: 'a' }], 'dns');
-      const flow = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, oneSocket: true }];
       const result = await world.hammered(async () => {
         await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }], 'dns');
         await world.stop('SIGKILL');
         await world.start();
         await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
-      }, flow);
+      }, UDP_FLOW);
       expect(Object.keys(result.answeredBy)).toEqual(['a']);
       expectNoFailure(result);
+    });
+
+    test('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
+      await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
+      await world.change([{ pod: 'a' }], 'dns');
+      let changed = 0;
+      const result = await world.hammered(async () => {
+        await world.die('a');
+        await world.change([{ pod: 'c' }], 'dns');
+        changed = Date.now();
+        await pause(2000);
+      }, UDP_FLOW);
+      expect(result.answeredBy['c']).toBeGreaterThan(50);
+      // Flows are deleted beside the sync, a moment after it.
+      expect(result.failures.filter(({ at }) => at > changed + 1000)).toEqual([]);
+    });
+
+    test('rules that somebody else flushes are repaired within 5 seconds', async () => {
+      let flushed = 0;
+      const result = await world.hammered(async () => {
+        flushed = Date.now();
+        await flush(world);
+        await pause(6000);
+      });
+      expect(result.failures.filter(({ at }) => at > flushed + 5000)).toEqual([]);
+      expect(result.failures.length).toBeLessThan(result.attempts - 100);
     });
 
     test('affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out', async () => {
