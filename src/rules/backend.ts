@@ -6,12 +6,22 @@ import type { Snapshot } from '../model/snapshot.ts';
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
 export type RulesMode = 'nftables' | 'userspace';
 
+export interface Rejection {
+  /** `namespace/name` of the Service. */
+  readonly service: string;
+  readonly families: readonly IpFamily[];
+  /** What the tool said. */
+  readonly reason: string;
+}
+
 /** What a sync did. Expected failures are values: the loop counts them, waits and tries again with the newest Snapshot. */
 export type SyncOutcome =
   | {
       readonly kind: 'applied';
       /** What was written, for the log line: elements, rules, listeners… `{}` when nothing had to be. */
       readonly counts: Readonly<Record<string, number>>;
+      /** Services that the kernel does not take, while all others are in force. They are tried again with the next sync. */
+      readonly rejected?: readonly Rejection[];
     }
   | {
       readonly kind: 'failed';

@@ -8,7 +8,7 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Count, Distribution, Level, Metrics } from '../observe/metrics.ts';
 import type { Clock, Timer } from '../system/clock.ts';
-import type { RulesBackend, SyncOutcome } from './backend.ts';
+import type { Rejection, RulesBackend, SyncOutcome } from './backend.ts';
 
 export interface SyncLoopOptions {
   readonly backend: RulesBackend;
@@ -135,13 +135,35 @@ export class SyncLoop {
       this.#metrics.repaired();
     }
     const fields = { revision: snapshot.revision, ...outcome.counts, ms: Math.round(seconds * 1000) };
+    if (outcome.rejected && outcome.rejected.length > 0) {
+      this.#rejected(outcome.rejected, fields);
+      this.#inForce(snapshot);
+      return;
+    }
     if (this.#problem !== undefined) log.info('rules in force again', { ...fields, failures: this.#failures });
     else if (first || Object.keys(outcome.counts).length > 0) log.info('rules in force', fields);
     else log.debug('rules unchanged', fields);
     this.#failures = 0;
     this.#problem = undefined;
+    this.#inForce(snapshot);
+  }
+
+  #inForce(snapshot: Snapshot): void {
     this.#applied = snapshot;
     this.#options.onApplied?.(snapshot);
+  }
+
+  /** All others are in force; these are tried again and again, and told of once. */
+  #rejected(rejected: readonly Rejection[], fields: Readonly<Record<string, number>>): void {
+    const { log } = this.#options;
+    this.#failures++;
+    const problem = rejected.map(({ service, reason }) => `Service ${service}: ${reason}`).join('; ');
+    if (problem === this.#problem) log.debug('rules in force, but for what is still refused', fields);
+    else {
+      log.info('rules in force, but for what is refused', fields);
+      for (const { service, reason } of rejected) log.error(`Service ${service} is left out, trying again: ${reason}`);
+    }
+    this.#problem = problem;
   }
 }
 

@@ -122,6 +122,7 @@ export const CONTAINERS: readonly ContainerSpec[] = [
     kind: 'set',
     declaration: (ip) => `type ${keyType(ip, 'frontend')} . ${addressType(ip)}; flags interval`,
   },
+  { name: 'service-cidrs', kind: 'set', declaration: (ip) => `type ${addressType(ip)}; flags interval` },
   picks('picks', ''),
   picks('local-picks', 'local-'),
   picks('nodeport-picks', 'nodeport-'),
@@ -226,6 +227,9 @@ export function fixedChains(config: RulesConfig, family: IpFamily): readonly Cha
     },
     { name: 'check-refusal', rules: [`${frontend} vmap @refusals`] },
     { name: 'check-other-port', rules: [`${ip} daddr @cluster-ips goto refuse`] },
+    // An address of the node's own is its own, even inside a Service range.
+    { name: 'drop-unallocated', rules: ['fib daddr type local return', 'drop'] },
+    { name: 'check-unallocated', rules: [`${ip} daddr @service-cidrs goto drop-unallocated`] },
     { name: 'check-nodeport-refusal', rules: [`${nodeportMatch} ${nodeport} vmap @nodeport-refusals`] },
     { name: 'remember-choice', rules: rememberRules(ip) },
     ...baseChains(ip, mark),
@@ -277,7 +281,11 @@ function baseChains(ip: 'ip' | 'ip6', mark: string): readonly ChainText[] {
     hook: `type ${type} hook ${hook} priority ${priority}`,
     rules,
   });
-  const refuse = ['ct state new jump check-refusal', 'ct state new jump check-other-port'];
+  const refuse = [
+    'ct state new jump check-refusal',
+    'ct state new jump check-other-port',
+    'ct state new jump check-unallocated',
+  ];
   // Endpoints of the node's own network are reached through input, all others through postrouting.
   const remember = ['ct state new ct status dnat jump remember-choice'];
   return [

@@ -12,6 +12,7 @@ import { renderNftables } from './render.ts';
 import { loadRuleset, trace } from './trace.ts';
 
 const LOCAL = [...NODE.ips.map(String), '192.168.7.7'];
+const SERVICE_CIDRS = [cidr('172.30.0.0/16'), cidr('172.30.0.0/24'), cidr('fd00:10:96::/112'), cidr('192.168.7.7/32')];
 const isLocal = (address: Ip): boolean => isLoopback(address) || LOCAL.includes(address);
 
 function viewOf(config: RulesConfig): NodeView {
@@ -31,6 +32,7 @@ function viewOf(config: RulesConfig): NodeView {
     nodeIps: NODE.ips,
     detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
+    unallocated: SERVICE_CIDRS,
   };
 }
 
@@ -101,7 +103,7 @@ const configs = fc.record({
 test('every packet fares in the rendered text as the rules say it should', () => {
   fc.assert(
     fc.property(clusters, configs, fc.array(packets, { minLength: 10, maxLength: 30 }), (services, settings, sent) => {
-      const { snapshot } = clusterOf(services);
+      const snapshot = { ...clusterOf(services).snapshot, serviceCIDRs: SERVICE_CIDRS };
       const config = { ...CONFIG, ...settings };
       const ruleset = loadRuleset(renderNftables(snapshot, config));
       for (const packet of sent) expect(traced(ruleset, packet)).toEqual(expected(snapshot, packet, config));

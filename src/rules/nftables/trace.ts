@@ -235,8 +235,8 @@ class Walker {
     const container = this.#table?.containers.get(set);
     if (!container?.interval) return container?.elements.has(key) ?? false;
     const cut = key.lastIndexOf(' . ');
-    const prefix = key.slice(0, cut + 3);
-    const value = key.slice(cut + 3);
+    const prefix = cut < 0 ? '' : key.slice(0, cut + 3);
+    const value = key.slice(prefix.length);
     return [...container.elements.keys()].some(
       (each) => each.startsWith(prefix) && matches(each.slice(prefix.length), value),
     );
