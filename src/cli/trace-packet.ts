@@ -46,7 +46,7 @@ export function tracePacket(from: string, to: string, input: TraceInput): Packet
     port: destination.port,
     inputInterface: interfaceOf(source.ip, snapshot, config.detectLocal),
   };
-  const view = nodeViewOf(snapshot.node, config, own, mode);
+  const view = nodeViewOf(snapshot, config, own, mode);
   const { steps, verdict } = explainPacket(packet, new FrontendIndex(snapshot), view);
   return {
     from: source.shown,

@@ -1,8 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../test/rules/arbitrary.ts';
-import { CONFIG, NODE, cidr, clusterOf, ip, port } from '../../test/rules/cluster.ts';
-import type { Ip } from '../lib/ip.ts';
+import { CONFIG, cidr, clusterOf, ip, port, type ServiceSketch } from '../../test/rules/cluster.ts';
 import { defaultRulesConfig, type DetectLocal } from './config.ts';
 import { explainPacket } from './explain-packet.ts';
 import { nodeViewOf } from './node-view.ts';
@@ -64,11 +63,8 @@ test('the steps end in the verdict that the rules are held to', () => {
     partial: Partial<typeof CONFIG>,
     mode: 'nftables' | 'userspace',
   ) => {
-    const { snapshot } = clusterOf(sketches);
-    const view = {
-      ...nodeViewOf(NODE, { ...defaultRulesConfig, ...partial }, [], mode),
-      unallocated: [cidr('172.30.0.0/16')],
-    };
+    const snapshot = { ...clusterOf(sketches).snapshot, serviceCIDRs: [cidr('172.30.0.0/16')] };
+    const view = nodeViewOf(snapshot, { ...defaultRulesConfig, ...partial }, [], mode);
     const index = new FrontendIndex(snapshot);
     const { verdict, steps } = explainPacket(packet, index, view);
     expect(verdict).toEqual(judge(packet, index, view));
@@ -82,19 +78,18 @@ test('the steps end in the verdict that the rules are held to', () => {
   });
 });
 
-const view = (own: readonly Ip[] = []) => nodeViewOf(NODE, CONFIG, own, 'nftables');
 const web = {
   name: 'web',
   clusterIPs: ['172.30.0.1'],
   nodePort: 30_001,
   endpoints: ['10.0.0.1:8080', '10.0.0.3:8080@node-b'],
 };
-const told = (sketch: Parameters<typeof clusterOf>[0][number], source: string, destination: string, number: number) =>
-  explainPacket(
-    { source: ip(source), destination: ip(destination), protocol: 'TCP', port: port(number) },
-    new FrontendIndex(clusterOf([sketch]).snapshot),
-    view(),
-  ).steps.map(({ step, says }) => `${step}: ${says}`);
+function told(sketch: ServiceSketch, source: string, destination: string, number: number): readonly string[] {
+  const snapshot = { ...clusterOf([sketch]).snapshot, serviceCIDRs: [cidr('172.30.0.0/16')] };
+  const packet = { source: ip(source), destination: ip(destination), protocol: 'TCP' as const, port: port(number) };
+  const view = nodeViewOf(snapshot, CONFIG, [], 'nftables');
+  return explainPacket(packet, new FrontendIndex(snapshot), view).steps.map(({ step, says }) => `${step}: ${says}`);
+}
 
 test('a NodePort under policy Cluster', () => {
   expect(told(web, '203.0.113.2', '192.168.0.2', 30_001)).toEqual([
@@ -119,5 +114,11 @@ test('policy Local without a local endpoint', () => {
   );
   expect(told(remote, '10.0.0.9', '192.168.0.2', 30_001)).toContain(
     'masquerade: no: Pods reach each other as they are',
+  );
+});
+
+test('an address for Services that none has', () => {
+  expect(told(web, '10.0.0.9', '172.30.9.9', 80).at(-1)).toBe(
+    'destination: 172.30.9.9:80/TCP is in a range of Service addresses, and no Service has it: it is dropped',
   );
 });

@@ -1,14 +1,16 @@
 // What the rules know of this node, from the Snapshot, the configuration and the machine's addresses. Pure.
 
 import { isLoopback, type Ip } from '../lib/ip.ts';
-import type { NodeIdentity } from '../model/snapshot.ts';
+import type { Snapshot } from '../model/snapshot.ts';
 import type { RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import { serviceCidrsOf } from './nftables/plan.ts';
 import type { NodeView } from './packet.ts';
 import { nodePortAddresses } from './userspace/plan.ts';
 
 /** `own`: the machine's addresses; none when a folder is judged somewhere else, and the Node's count alone. */
-export function nodeViewOf(node: NodeIdentity, config: RulesConfig, own: readonly Ip[], mode: RulesMode): NodeView {
+export function nodeViewOf(snapshot: Snapshot, config: RulesConfig, own: readonly Ip[], mode: RulesMode): NodeView {
+  const { node } = snapshot;
   const local = new Set([...node.ips, ...own]);
   const isLocal = (ip: Ip): boolean => isLoopback(ip) || local.has(ip);
   // Relays answer on loopback too; the kernel modes never do.
@@ -22,5 +24,6 @@ export function nodeViewOf(node: NodeIdentity, config: RulesConfig, own: readonl
     nodeIps: node.ips,
     detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
+    unallocated: mode === 'nftables' ? serviceCidrsOf(snapshot) : [],
   };
 }
