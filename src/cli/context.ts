@@ -5,6 +5,7 @@ import { createLogger, type Logger } from '../observe/log.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { systemExec, type Exec } from '../system/exec.ts';
+import { systemFollow, type Follow } from '../system/follow.ts';
 import { systemFiles, type Files } from '../system/files.ts';
 import type { Arguments } from './args.ts';
 import { logSettings } from './settings.ts';
@@ -13,6 +14,7 @@ export interface Context {
   readonly log: Logger;
   readonly clock: Clock;
   readonly exec: Exec;
+  readonly follow: Follow;
   readonly files: Files;
   readonly random: () => number;
   readonly hostname: string;
@@ -32,6 +34,7 @@ export function createContext(args: Arguments): Context {
     }),
     clock: systemClock,
     exec: systemExec,
+    follow: systemFollow,
     files: systemFiles,
     random: Math.random,
     hostname: hostname(),

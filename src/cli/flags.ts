@@ -1,10 +1,27 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
-export const COMMANDS = ['up', 'proxy', 'dns', 'ingress', 'render', 'state', 'cleanup', 'version', 'help'] as const;
+export const COMMANDS = [
+  'up',
+  'proxy',
+  'dns',
+  'ingress',
+  'render',
+  'state',
+  'explain',
+  'trace',
+  'completion',
+  'cleanup',
+  'version',
+  'help',
+] as const;
 export type Command = (typeof COMMANDS)[number];
 
-/** In the contract, not built yet: named, so that the refusal can say so. */
-export const COMMANDS_TO_COME = ['explain', 'trace', 'completion'] as const;
+/** Words that a command takes beside flags, as its usage line shows them; the others take none. */
+export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
+  explain: 'service NAMESPACE/NAME',
+  trace: 'SRC DST:PORT/PROTO',
+  completion: 'bash|zsh|fish',
+};
 
 export type FlagKind = 'text' | 'switch' | 'list';
 
@@ -21,8 +38,9 @@ export interface Flag {
 }
 
 const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
-const SOURCE: readonly Command[] = [...RUN, 'render', 'state'];
-const RULES: readonly Command[] = ['up', 'proxy', 'render'];
+const ASK: readonly Command[] = ['explain', 'trace'];
+const SOURCE: readonly Command[] = [...RUN, 'render', 'state', ...ASK];
+const RULES: readonly Command[] = ['up', 'proxy', 'render', 'trace'];
 
 export const FLAGS: readonly Flag[] = [
   {
@@ -62,7 +80,7 @@ export const FLAGS: readonly Flag[] = [
     value: 'MODE',
     help: 'auto (nftables, else iptables), nftables, iptables or userspace (ipvs is not built yet)',
     commands: RULES,
-    fallback: 'up: userspace; proxy: auto',
+    fallback: 'up: userspace; proxy: auto; render, trace: nftables',
   },
   {
     name: 'cluster-cidr',
@@ -82,8 +100,15 @@ export const FLAGS: readonly Flag[] = [
     kind: 'list',
     value: 'CIDR',
     help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
-    commands: RULES,
+    commands: [...RULES, 'explain'],
     fallback: 'primary; iptables: all',
+  },
+  {
+    name: 'reset-tcp-to-deleted-endpoints',
+    kind: 'switch',
+    help: 'end TCP connections to endpoints that are gone, so that clients connect anew at once',
+    commands: ['up', 'proxy'],
+    fallback: 'false',
   },
   {
     name: 'service-cluster-ip-range',
@@ -106,7 +131,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAME',
     help: 'the DNS zone of the cluster',
-    commands: ['up', 'dns'],
+    commands: ['up', 'dns', 'explain'],
     fallback: 'cluster.local',
   },
   {
@@ -226,8 +251,17 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'IP:PORT',
     help: 'ask the process whose metrics address this is; without it and with --manifests, resolve the folder',
-    commands: ['state'],
+    commands: ['state', ...ASK],
     fallback: '127.0.0.1:10249',
+  },
+  {
+    name: 'output',
+    aliases: ['o'],
+    kind: 'text',
+    value: 'text|json',
+    help: 'for people or for programs',
+    commands: ASK,
+    fallback: 'text',
   },
   {
     name: 'v',

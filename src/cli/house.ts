@@ -27,6 +27,7 @@ export interface Endpoint {
 export interface HouseView {
   readonly health: Health;
   readonly state: () => unknown;
+  readonly snapshot: () => Snapshot | undefined;
 }
 
 export interface HouseOptions {
@@ -129,6 +130,7 @@ class House {
       ...this.#planes.filter(({ ready }) => !ready).map(({ name }) => name),
     ];
     return {
+      snapshot: () => this.#pipeline.snapshot,
       health: { notReady, broken: () => undefined },
       state: () =>
         stateJson({

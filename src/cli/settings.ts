@@ -3,7 +3,7 @@
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
 import { parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
-import { defaultRulesConfig, type RulesSettings } from '../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -28,6 +28,12 @@ export function logSettings(args: Arguments): LogSettings {
   const verbosity = args.text('v') ?? '0';
   if (!/^[0-9]{1,2}$/.test(verbosity)) throw new UsageError(`flag -v is a number from 0 to 99, not "${verbosity}"`);
   return { format, verbosity: Number(verbosity) };
+}
+
+export function output(args: Arguments): 'text' | 'json' {
+  const format = args.text('output') ?? 'text';
+  if (format === 'text' || format === 'json') return format;
+  throw new UsageError(`flag --output is text or json, not "${format}"`);
 }
 
 export function nodeName(args: Arguments, hostname: string): string {
@@ -62,10 +68,17 @@ export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesMod
 export function rulesConfig(args: Arguments): RulesSettings {
   return {
     ...defaultRulesConfig,
-    clusterCIDRs: cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true),
+    detectLocal: detectLocal(args),
     masqueradeAll: args.isSet('masquerade-all') ?? defaultRulesConfig.masqueradeAll,
+    resetTcpToDeletedEndpoints:
+      args.isSet('reset-tcp-to-deleted-endpoints') ?? defaultRulesConfig.resetTcpToDeletedEndpoints,
     nodePortAddresses: nodePortAddresses(args.list('nodeport-addresses')),
   };
+}
+
+function detectLocal(args: Arguments): DetectLocal {
+  const ranges = cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true);
+  return ranges.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs: ranges };
 }
 
 function nodePortAddresses(words: readonly string[] | undefined): RulesSettings['nodePortAddresses'] {

@@ -6,12 +6,22 @@ import type { Snapshot } from '../model/snapshot.ts';
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
 export type RulesMode = 'nftables' | 'iptables' | 'userspace';
 
+export interface Rejection {
+  /** `namespace/name` of the Service. */
+  readonly service: string;
+  readonly families: readonly IpFamily[];
+  /** What the tool said. */
+  readonly reason: string;
+}
+
 /** What a sync did. Expected failures are values: the loop counts them, waits and tries again with the newest Snapshot. */
 export type SyncOutcome =
   | {
       readonly kind: 'applied';
       /** What was written, for the log line: elements, rules, listeners… `{}` when nothing had to be. */
       readonly counts: Readonly<Record<string, number>>;
+      /** Services that the kernel does not take, while all others are in force. They are tried again with the next sync. */
+      readonly rejected?: readonly Rejection[];
     }
   | {
       readonly kind: 'failed';
@@ -36,6 +46,11 @@ export interface RulesBackend {
    * can be expected of a machine.
    */
   sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /**
+   * Calls `onDrift` with a phrase for the log when what is in force here may no longer be what was applied, because somebody else
+   * changed it. The next `sync` then brings it back. Called once, before the first sync; a backend without this cannot drift.
+   */
+  watch?(onDrift: (what: string) => void): void;
   /** Removes everything of ours from this machine. Called after the last sync, never during one. */
   cleanup(): Promise<CleanupOutcome>;
   /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */

@@ -1,6 +1,7 @@
 // What the user may say about the rules, as values. Fields are named after KubeProxyConfiguration where it has them.
 
-import type { Cidr } from '../lib/cidr.ts';
+import { cidrFamily, type Cidr } from '../lib/cidr.ts';
+import type { IpFamily } from '../lib/ip.ts';
 import type { RulesMode } from './backend.ts';
 
 /**
@@ -13,12 +14,20 @@ export type NodePortAddresses =
   | { readonly kind: 'all' }
   | { readonly kind: 'cidrs'; readonly cidrs: readonly Cidr[] };
 
+/**
+ * How a packet of a local Pod is told (`detectLocalMode`): by its source address, of which the first range of each family counts
+ * (`ClusterCIDR`, and `NodeCIDR` with the Node's podCIDRs), or by the interface that it came in on (`BridgeInterface`,
+ * `InterfaceNamePrefix`). `none`: no source is known as a Pod, nor as none.
+ */
+export type DetectLocal =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'cidrs'; readonly cidrs: readonly Cidr[] }
+  | { readonly kind: 'bridge'; readonly interface: string }
+  | { readonly kind: 'interface-prefix'; readonly prefix: string };
+
 export interface RulesConfig {
-  /**
-   * The cluster's Pod addresses (`clusterCIDR`): traffic to a ClusterIP from elsewhere is masqueraded, and Pods count as
-   * inside for `externalTrafficPolicy: Local`. The first of each family counts; without one, no source is known as a Pod.
-   */
-  readonly clusterCIDRs: readonly Cidr[];
+  /** Traffic to a ClusterIP from others than Pods is masqueraded, and Pods count as inside for `externalTrafficPolicy: Local`. */
+  readonly detectLocal: DetectLocal;
   /** Masquerade everything that goes to a ClusterIP (`masqueradeAll`). */
   readonly masqueradeAll: boolean;
   /** The one bit of the packet mark that says "masquerade me" (`masqueradeBit` 14 is 0x4000). */
@@ -26,18 +35,26 @@ export interface RulesConfig {
   readonly nodePortAddresses: NodePortAddresses;
   /** In iptables mode: NodePorts answer on 127.0.0.1 as well, where `nodePortAddresses` holds loopback (`iptables.localhostNodePorts`). */
   readonly localhostNodePorts: boolean;
+  /** End TCP connections to endpoints that no EndpointSlice names any more, instead of leaving them to run dry. */
+  readonly resetTcpToDeletedEndpoints: boolean;
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
 }
 
 export const defaultRulesConfig: RulesConfig = {
-  clusterCIDRs: [],
+  detectLocal: { kind: 'none' },
   masqueradeAll: false,
   masqueradeMark: 0x4000,
   nodePortAddresses: { kind: 'primary' },
   localhostNodePorts: true,
+  resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
 };
+
+/** The range of local Pods in the family; undefined without one, and where Pods are told by interface. */
+export function podRange(detectLocal: DetectLocal, family: IpFamily): Cidr | undefined {
+  return detectLocal.kind === 'cidrs' ? detectLocal.cidrs.find((range) => cidrFamily(range) === family) : undefined;
+}
 
 /** A configuration that leaves to the mode what the user did not say. */
 export type RulesSettings = Omit<RulesConfig, 'nodePortAddresses'> & {

@@ -1,12 +1,13 @@
 // What happens to one new connection: the verdict and the masquerading that every backend has to bring about. Pure; the
 // userspace backend asks it for each connection, the tests hold the other backends against it.
 
-import { cidrContains, cidrFamily, type Cidr } from '../lib/cidr.ts';
-import { isLoopback, type Ip } from '../lib/ip.ts';
+import { cidrContains, type Cidr } from '../lib/cidr.ts';
+import { ipFamily, isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
 import type { RulesMode } from './backend.ts';
-import type { Endpoint, ResolvedPort, Snapshot } from '../model/snapshot.ts';
+import type { Endpoint, Snapshot } from '../model/snapshot.ts';
+import { podRange, type DetectLocal } from './config.ts';
 import {
   carriedPorts,
   externalAction,
@@ -22,7 +23,12 @@ export interface Packet {
   readonly destination: Ip;
   readonly protocol: Protocol;
   readonly port: Port;
+  /** The interface that it came in on; undefined for the node's own packets, and where it is not known. */
+  readonly inputInterface?: string | undefined;
 }
+
+/** Where a packet comes from. */
+export type PacketSource = Pick<Packet, 'source' | 'inputInterface'>;
 
 /** What the rules know of their node beside the Snapshot. */
 export interface NodeView {
@@ -32,14 +38,16 @@ export interface NodeView {
   readonly isNodePortAddress: (ip: Ip) => boolean;
   /** First address of each family. */
   readonly nodeIps: readonly Ip[];
-  /** Sources that count as local pods (detect-local mode ClusterCIDR); without one of a family nothing is known to be a pod. */
-  readonly clusterCIDRs: readonly Cidr[];
+  /** What counts as a local pod. */
+  readonly detectLocal: DetectLocal;
   readonly masqueradeAll: boolean;
   /**
    * `iptables`: as that mode has it, which refuses no other port of a ClusterIP, asks for source ranges only where there are
    * endpoints, and refuses NodePorts on every local address. Otherwise as the others have it.
    */
   readonly mode?: RulesMode;
+  /** Where an address that no Service has is dropped (the cluster's ServiceCIDRs, by rules that know them). */
+  readonly unallocated?: readonly Cidr[];
 }
 
 export interface Target {
@@ -55,40 +63,39 @@ export type Verdict =
   /** No rule speaks of it. */
   | { readonly kind: 'untouched' };
 
-/** The frontends of a Snapshot by address, protocol and port. */
+/**
+ * The frontends of a Snapshot by address (or family, for a NodePort), protocol and port. Of two Services that claim one the
+ * first by name has it; of two of one Service, the later.
+ */
 export class FrontendIndex {
-  readonly #byAddress = new Map<string, Frontend>();
-  readonly #byNodePort = new Map<string, Frontend>();
+  readonly #frontends = new Map<string, Frontend>();
   readonly #clusterIPs = new Set<Ip>();
 
   constructor(snapshot: Snapshot) {
-    for (const service of snapshot.services.values()) {
-      for (const port of carriedPorts(service)) this.#add(port);
-    }
-  }
-
-  #add(port: ResolvedPort): void {
-    if (port.clusterIP !== undefined) this.#clusterIPs.add(port.clusterIP);
-    for (const frontend of frontendsOf(port)) {
-      if (frontend.address === undefined) {
-        this.#byNodePort.set(`${port.family} ${frontend.protocol} ${frontend.port}`, frontend);
-      } else {
-        this.#byAddress.set(`${frontend.address} ${frontend.protocol} ${frontend.port}`, frontend);
+    const services = [...snapshot.services.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    for (const service of services) {
+      const own = new Map<string, Frontend>();
+      for (const port of carriedPorts(service)) {
+        for (const frontend of frontendsOf(port)) own.set(placeOf(frontend), frontend);
+      }
+      for (const [place, frontend] of own) {
+        if (this.#frontends.has(place)) continue;
+        this.#frontends.set(place, frontend);
+        if (frontend.kind === 'clusterIP' && frontend.address !== undefined) this.#clusterIPs.add(frontend.address);
       }
     }
   }
 
   find(packet: Packet, view: NodeView): Frontend | undefined {
     const { destination, protocol, port } = packet;
-    const byAddress = this.#byAddress.get(`${destination} ${protocol} ${port}`);
+    const byAddress = this.#frontends.get(`${destination} ${protocol} ${port}`);
     if (byAddress || !view.isNodePortAddress(destination)) return byAddress;
     return this.findNodePort(packet);
   }
 
   /** The NodePort, whatever address of the node it is asked at. */
   findNodePort({ destination, protocol, port }: Packet): Frontend | undefined {
-    const family = destination.includes(':') ? 6 : 4;
-    return this.#byNodePort.get(`${family} ${protocol} ${port}`);
+    return this.#frontends.get(`${ipFamily(destination)} ${protocol} ${port}`);
   }
 
   isClusterIP(ip: Ip): boolean {
@@ -96,36 +103,49 @@ export class FrontendIndex {
   }
 }
 
+function placeOf({ address, servicePort, protocol, port }: Frontend): string {
+  return `${address ?? servicePort.family} ${protocol} ${port}`;
+}
+
 /** The verdict for the first packet of a connection. */
 export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Verdict {
   const frontend = index.find(packet, view);
-  if (frontend) return judgeFrontend(frontend, packet.source, view);
+  if (frontend) return judgeFrontend(frontend, packet, view);
   if (view.mode === 'iptables' && view.isLocal(packet.destination)) {
     const nodePort = index.findNodePort(packet);
     const refused = nodePort && externalAction(nodePort.servicePort);
     if (refused && refused.kind !== 'forward') return refused;
   }
+  if (view.mode === 'iptables') return { kind: 'untouched' };
   // Another port of a ClusterIP that is in use: nobody else can answer there.
-  return index.isClusterIP(packet.destination) && view.mode !== 'iptables' ? { kind: 'reject' } : { kind: 'untouched' };
+  if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
+  return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
 }
 
-/** The verdict for a connection from `source` to a known frontend. */
-export function judgeFrontend(frontend: Frontend, source: Ip, view: NodeView): Verdict {
+/** Whether no Service has the address although it is one for Services. The node's own addresses are its own, whatever range they are in. */
+export function isUnallocated(destination: Ip, view: NodeView): boolean {
+  const inRange = view.unallocated?.some((range) => cidrContains(range, destination)) ?? false;
+  return inRange && !view.isLocal(destination);
+}
+
+/** The verdict for a connection from there to a known frontend. */
+export function judgeFrontend(frontend: Frontend, from: PacketSource, view: NodeView): Verdict {
   const { servicePort } = frontend;
+  const { source } = from;
   if (frontend.kind === 'clusterIP') {
-    const masquerade = view.masqueradeAll || isKnownNonPod(source, servicePort, view);
+    const masquerade = view.masqueradeAll || isKnownNonPod(from, view);
     return toVerdict(frontend, internalAction(servicePort), source, masquerade);
   }
   if (!passesSourceRanges(frontend, source, view)) return { kind: 'drop' };
   if (servicePort.externalTrafficPolicy === 'Cluster') {
     return toVerdict(frontend, externalAction(servicePort), source, true);
   }
-  if (isPod(source, view)) return toVerdict(frontend, shortCircuitAction(servicePort), source, false);
+  if (isPod(from, view)) return toVerdict(frontend, shortCircuitAction(servicePort), source, false);
   if (view.isLocal(source)) return toVerdict(frontend, shortCircuitAction(servicePort), source, true);
   return toVerdict(frontend, externalAction(servicePort), source, false);
 }
 
-function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
+export function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
   if (action.kind !== 'forward') return action;
   const targets = action.endpoints.map((endpoint) => ({
     endpoint,
@@ -135,20 +155,34 @@ function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: b
   return { kind: 'forward', frontend, targets };
 }
 
-function isPod(source: Ip, view: NodeView): boolean {
-  return view.clusterCIDRs.some((range) => cidrContains(range, source));
+export function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
+  switch (detectLocal.kind) {
+    case 'none':
+      return false;
+    case 'cidrs': {
+      const range = podRange(detectLocal, ipFamily(source));
+      return range !== undefined && cidrContains(range, source);
+    }
+    case 'bridge':
+      return inputInterface === detectLocal.interface;
+    case 'interface-prefix':
+      return inputInterface?.startsWith(detectLocal.prefix) ?? false;
+  }
 }
 
 /** Only a detector can tell that a source is no pod; without one of the family nothing is masqueraded on that ground. */
-function isKnownNonPod(source: Ip, port: ResolvedPort, view: NodeView): boolean {
-  return view.clusterCIDRs.some((range) => cidrFamily(range) === port.family) && !isPod(source, view);
+export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
+  const { detectLocal } = view;
+  if (detectLocal.kind === 'none') return false;
+  if (detectLocal.kind === 'cidrs' && podRange(detectLocal, ipFamily(from.source)) === undefined) return false;
+  return !isPod(from, view);
 }
 
 /**
  * `loadBalancerSourceRanges` hold for the load balancer addresses only. A node that is inside a range and dials an address bound on itself has that
  * address as its source, so that source is let through too.
  */
-function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
+export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
   if (view.mode === 'iptables' && !frontend.servicePort.hasEndpoints) return true;

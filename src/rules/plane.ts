@@ -6,15 +6,19 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
+import type { Follow } from '../system/follow.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
   readonly config: RulesSettings;
   readonly exec: Exec;
+  /** Without it changes that others make to the rules are not noticed. */
+  readonly follow?: Follow;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -31,18 +35,28 @@ export interface RulesPlane extends Plane {
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
   const mode = await chooseMode(options.mode, options.config, options.exec);
-  const backend = await createBackend(mode, { ...options, config: configFor(mode, options.config) });
+  const ready = { ...options, config: configFor(mode, options.config) };
+  const backend = await createBackend(mode, ready);
   options.log.debug('backend chosen', { mode });
-  return planeOf(backend, options);
+  return planeOf(backend, ready);
 }
 
 /** A plane around a backend that is already there. */
-export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
+export function planeOf(
+  backend: RulesBackend,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): RulesPlane {
   const { config, clock, random, log, metrics } = options;
-  const loop = new SyncLoop({ backend, minSyncPeriodMs: config.minSyncPeriodMs, clock, random, log, metrics });
-  backend.watch?.((what) => {
-    log.warn('rules were missing, mending them', { what });
-    loop.repeat();
+  // Relays choose for themselves; the kernel's choices are tracked flows.
+  const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
+  const loop = new SyncLoop({
+    backend,
+    minSyncPeriodMs: config.minSyncPeriodMs,
+    clock,
+    random,
+    log,
+    metrics,
+    onApplied: (snapshot) => flows?.applied(snapshot),
   });
   let stopping: Promise<void> | undefined;
   return {
@@ -58,12 +72,18 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
       problem: loop.problem,
       backend: backend.state(),
     }),
-    stop: () => (stopping ??= stop(loop, backend, options)),
+    stop: () => (stopping ??= stop(loop, flows, backend, options)),
   };
 }
 
-async function stop(loop: SyncLoop, backend: RulesBackend, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
+async function stop(
+  loop: SyncLoop,
+  flows: ConntrackReconciler | undefined,
+  backend: RulesBackend,
+  { removeOnStop, log }: RulesPlaneOptions,
+): Promise<void> {
   await loop.stop();
+  await flows?.stop();
   if (removeOnStop) {
     const { removed, problems } = await backend.cleanup();
     for (const problem of problems) log.error(problem);

@@ -124,3 +124,48 @@ test('stopping waits for the sync under way and begins no other', async () => {
   await clock.advance(1000);
   expect(begun).toEqual([1]);
 });
+
+test('a Service that is refused is told of once and tried again, while the rest is in force', async () => {
+  const rejected = [{ service: 'default/bad', families: [4] as const, reason: 'Invalid argument' }];
+  const { clock, loop, begun, lines } = bench(0, (nth) =>
+    nth < 4 ? { kind: 'applied', counts: {}, rejected } : { kind: 'applied', counts: { added: 1 } },
+  );
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  expect(loop.ready).toBe(true);
+  expect(loop.problem).toBe('Service default/bad: Invalid argument');
+  await clock.advance(2000);
+  expect(begun).toEqual([1, 1, 1, 1]);
+  expect(loop.problem).toBeUndefined();
+  expect(lines.filter((line) => line.includes('default/bad'))).toHaveLength(1);
+});
+
+test('what somebody else changed is repaired at once, and less often the oftener it happens', async () => {
+  let drift: (what: string) => void = () => undefined;
+  const clock = new FakeClock();
+  const begun: number[] = [];
+  const metrics = createMetrics();
+  const backend: RulesBackend = {
+    mode: 'nftables',
+    watch: (onDrift) => (drift = onDrift),
+    sync: async () => {
+      begun.push(clock.monotonic());
+      return { kind: 'applied', counts: {} };
+    },
+    cleanup: async () => ({ removed: [], problems: [] }),
+    stop: async () => {},
+    state: () => ({}),
+  };
+  const log = createLogger({ format: 'text', verbosity: 0, write: () => undefined, now: () => 0 });
+  const loop = new SyncLoop({ backend, minSyncPeriodMs: 100, clock, random: () => 1, log, metrics });
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  for (let i = 0; i < 200; i++) {
+    drift('somebody else');
+    await clock.advance(100);
+  }
+  expect((begun[1] ?? 0) - (begun[0] ?? 0)).toBeLessThan(150);
+  expect(begun.length).toBeGreaterThan(4);
+  expect(begun.length).toBeLessThan(15);
+  expect(await metrics.text()).toContain(`fairlead_rules_drift_repairs_total ${begun.length - 1}`);
+});

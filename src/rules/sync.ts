@@ -8,7 +8,7 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Count, Distribution, Level, Metrics } from '../observe/metrics.ts';
 import type { Clock, Timer } from '../system/clock.ts';
-import type { RulesBackend, SyncOutcome } from './backend.ts';
+import type { Rejection, RulesBackend, SyncOutcome } from './backend.ts';
 
 export interface SyncLoopOptions {
   readonly backend: RulesBackend;
@@ -17,9 +17,14 @@ export interface SyncLoopOptions {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of each Snapshot that has come into force. */
+  readonly onApplied?: (snapshot: Snapshot) => void;
 }
 
 const RETRY = { initial: 200, max: 15_000 };
+/** Somebody who undoes our repairs at once is not answered more often than this. */
+const REPAIR = { initial: 200, max: 5000 };
+const REPAIRS_COUNT_MS = 10_000;
 const FAMILY_LABELS: Readonly<Record<IpFamily, string>> = { 4: 'IPv4', 6: 'IPv6' };
 /** As kube-proxy's: 0.001 · 2^k, fifteen of them. */
 const DURATION_BUCKETS = Array.from({ length: 15 }, (_, k) => 0.001 * 2 ** k);
@@ -31,15 +36,18 @@ export class SyncLoop {
   #applied: Snapshot | undefined;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
-  #again = false;
   #failures = 0;
   #lastStart: number | undefined;
   #stopped = false;
   #problem: string | undefined;
+  #drift: string | undefined;
+  #repairs = 0;
+  #lastRepair = Number.NEGATIVE_INFINITY;
 
   constructor(options: SyncLoopOptions) {
     this.#options = options;
     this.#metrics = new SyncMetrics(options.metrics, options.backend.mode);
+    options.backend.watch?.((what) => this.#drifted(what));
   }
 
   /** Whether a Snapshot has ever been brought into force. */
@@ -61,11 +69,14 @@ export class SyncLoop {
     this.#schedule(this.#untilNextStart());
   }
 
-  /** Syncs once more with what is wanted already: what is in force is not what was. */
-  repeat(): void {
-    if (!this.#wanted) return;
-    this.#again = true;
-    this.#schedule(0);
+  #drifted(what: string): void {
+    if (this.#stopped || this.#drift !== undefined) return;
+    this.#drift = what;
+    const { clock, random, log } = this.#options;
+    if (clock.monotonic() - this.#lastRepair > REPAIRS_COUNT_MS) this.#repairs = 0;
+    if (this.#repairs === 0) log.warn(`repairing the rules: ${what}`);
+    else log.debug(`repairing the rules: ${what}`, { repairs: this.#repairs });
+    this.#schedule(this.#repairs === 0 ? 0 : backoffDelay(REPAIR, this.#repairs, random()));
   }
 
   /** Starts no further sync and resolves when the one under way has ended. Never rejects. */
@@ -90,7 +101,9 @@ export class SyncLoop {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
-        } else if (this.#wanted !== this.#applied || this.#again) {
+        } else if (this.#drift !== undefined) {
+          this.#schedule(backoffDelay(REPAIR, this.#repairs, this.#options.random()));
+        } else if (this.#wanted !== this.#applied) {
           this.#schedule(this.#untilNextStart());
         }
       });
@@ -103,24 +116,54 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
-    this.#again = false;
+    const drift = this.#drift;
+    this.#drift = undefined;
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
     if (outcome.kind === 'failed') {
       this.#failures++;
       this.#problem = outcome.reason;
+      this.#drift ??= drift;
       log.error(`sync failed, trying again: ${outcome.reason}`);
       return;
     }
     const first = this.#applied === undefined;
+    if (drift !== undefined) {
+      this.#repairs++;
+      this.#lastRepair = clock.monotonic();
+      this.#metrics.repaired();
+    }
     const fields = { revision: snapshot.revision, ...outcome.counts, ms: Math.round(seconds * 1000) };
+    if (outcome.rejected && outcome.rejected.length > 0) {
+      this.#rejected(outcome.rejected, fields);
+      this.#inForce(snapshot);
+      return;
+    }
     if (this.#problem !== undefined) log.info('rules in force again', { ...fields, failures: this.#failures });
     else if (first || Object.keys(outcome.counts).length > 0) log.info('rules in force', fields);
     else log.debug('rules unchanged', fields);
     this.#failures = 0;
     this.#problem = undefined;
+    this.#inForce(snapshot);
+  }
+
+  #inForce(snapshot: Snapshot): void {
     this.#applied = snapshot;
+    this.#options.onApplied?.(snapshot);
+  }
+
+  /** All others are in force; these are tried again and again, and told of once. */
+  #rejected(rejected: readonly Rejection[], fields: Readonly<Record<string, number>>): void {
+    const { log } = this.#options;
+    this.#failures++;
+    const problem = rejected.map(({ service, reason }) => `Service ${service}: ${reason}`).join('; ');
+    if (problem === this.#problem) log.debug('rules in force, but for what is still refused', fields);
+    else {
+      log.info('rules in force, but for what is refused', fields);
+      for (const { service, reason } of rejected) log.error(`Service ${service} is left out, trying again: ${reason}`);
+    }
+    this.#problem = problem;
   }
 }
 
@@ -138,6 +181,7 @@ class SyncMetrics {
   readonly #durations: Distribution;
   readonly #timestamp: Level;
   readonly #failures: Count | undefined;
+  readonly #repairs: Count;
 
   constructor(metrics: Metrics, mode: string) {
     const labels = ['ip_family'];
@@ -152,6 +196,10 @@ class SyncMetrics {
       help: 'When the rules were last brought into force, in seconds since 1970.',
       labels,
     });
+    this.#repairs = metrics.counter({
+      name: 'fairlead_rules_drift_repairs_total',
+      help: 'Times that the rules were brought back after somebody else had changed them.',
+    });
     this.#failures =
       mode === 'nftables'
         ? metrics.counter({
@@ -161,6 +209,10 @@ class SyncMetrics {
           })
         : undefined;
     for (const label of Object.values(FAMILY_LABELS)) this.#failures?.add(0, { ip_family: label });
+  }
+
+  repaired(): void {
+    this.#repairs.add();
   }
 
   record(outcome: SyncOutcome, seconds: number, now: number): void {

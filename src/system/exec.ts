@@ -25,16 +25,20 @@ export interface Exec {
 /** Distributions keep these tools in /usr/sbin, which is not on every user's PATH. */
 const SBIN = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
 
+/** Where tools are looked for. */
+export function toolPath(): string {
+  return [process.env['PATH'] ?? '', ...SBIN].join(':');
+}
+
 export const systemExec: Exec = {
   async run(file, args, options = {}) {
     // Loaded when the first tool is run: a role that runs none does not pay for it.
     const { execa } = await import('execa');
-    const path = [process.env['PATH'] ?? '', ...SBIN].join(':');
     const result = await execa(file, [...args], {
       reject: false,
       stripFinalNewline: false,
       maxBuffer: 1 << 30,
-      env: { PATH: path, LC_ALL: 'C' },
+      env: { PATH: toolPath(), LC_ALL: 'C' },
       ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
       ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),

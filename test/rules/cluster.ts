@@ -22,7 +22,7 @@ export interface ServiceSketch {
   readonly affinitySeconds?: number;
   readonly internal?: TrafficPolicy;
   readonly external?: TrafficPolicy;
-  /** `10.0.0.1:8080`, with `@node-b` behind it when it is not on node-a. */
+  /** `10.0.0.1:8080`, with `@node-b` behind it when it is not on node-a, and ` terminating` when it is, and serves. */
   readonly endpoints?: readonly string[];
 }
 
@@ -51,7 +51,10 @@ export const NODE: NodeIdentity = {
   podCIDRs: [],
 };
 
-export const CONFIG: RulesConfig = { ...defaultRulesConfig, clusterCIDRs: [cidr('10.0.0.0/8'), cidr('fd00:10::/64')] };
+export const CONFIG: RulesConfig = {
+  ...defaultRulesConfig,
+  detectLocal: { kind: 'cidrs', cidrs: [cidr('10.0.0.0/8'), cidr('fd00:10::/64')] },
+};
 
 function serviceRecord(sketch: ServiceSketch): ServiceRecord {
   const external = sketch.loadBalancerIPs ? 'LoadBalancer' : sketch.nodePort ? 'NodePort' : 'ClusterIP';
@@ -84,7 +87,8 @@ function serviceRecord(sketch: ServiceSketch): ServiceRecord {
 function slicesOf(sketch: ServiceSketch): readonly EndpointSliceRecord[] {
   const slices = new Map<string, EndpointSliceRecord>();
   for (const text of sketch.endpoints ?? []) {
-    const [place = '', nodeName = NODE.name] = text.split('@');
+    const [whole = '', state] = text.split(' ');
+    const [place = '', nodeName = NODE.name] = whole.split('@');
     const colon = place.lastIndexOf(':');
     const address = ip(place.slice(0, colon).replaceAll(/[[\]]/g, ''));
     const number = port(Number(place.slice(colon + 1)));
@@ -100,9 +104,9 @@ function slicesOf(sketch: ServiceSketch): readonly EndpointSliceRecord[] {
     };
     const endpoint = {
       ip: address,
-      ready: true,
+      ready: state === undefined,
       serving: true,
-      terminating: false,
+      terminating: state === 'terminating',
       nodeName,
       zone: undefined,
       hostname: undefined,

@@ -5,21 +5,23 @@
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
+import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
+import { systemFollow, type Follow } from '../../src/system/follow.ts';
 import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from './netns-agent-client.ts';
 
 const execFileAsync = promisify(execFile);
 
-/** Why namespaces cannot be used here, or undefined when they can. For `test.skipIf` and the line that says so. */
-export function netnsMissing(tool: 'nft' | 'iptables' = 'nft'): string | undefined {
+/** Why namespaces cannot be used here, or undefined when they can. `tools`: further programs that are needed. For `test.skipIf` and the line that says so. */
+export function netnsMissing(...tools: readonly string[]): string | undefined {
   if (process.getuid?.() !== 0) return 'not root: network namespaces need CAP_NET_ADMIN and CAP_SYS_ADMIN';
   const path = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
   const has = (tool: string): boolean => path.some((folder) => existsIn(folder, tool));
   if (!has('ip')) return 'no ip: apt-get install iproute2';
   if (!has('nft')) return 'no nft: apt-get install nftables';
-  if (tool === 'iptables' && !has('iptables')) return 'no iptables: apt-get install iptables';
-  return undefined;
+  const missing = tools.find((tool) => !has(tool));
+  return missing === undefined ? undefined : `no ${missing}: apt-get install ${missing}`;
 }
 
 /** The gateway that every pod has: an address of the node on the pod's own link. */
@@ -42,6 +44,7 @@ export class Host {
   readonly ips: readonly string[];
   /** Runs programs inside the namespace: give it to a backend, and its `nft` programs this host's kernel tables. */
   readonly exec: Exec;
+  readonly follow: Follow;
   readonly #agent: NetnsAgent;
 
   constructor(namespace: string, ips: readonly string[]) {
@@ -50,6 +53,7 @@ export class Host {
     this.exec = {
       run: (file, args, options) => systemExec.run('ip', ['netns', 'exec', namespace, file, ...args], options),
     };
+    this.follow = (file, args, handlers) => systemFollow('ip', ['netns', 'exec', namespace, file, ...args], handlers);
     this.#agent = new NetnsAgent(namespace);
   }
 
@@ -64,6 +68,11 @@ export class Host {
    */
   connect(options: ConnectOptions): Promise<Outcome> {
     return this.#agent.connect(options);
+  }
+
+  /** Opens a connection to each target every few milliseconds, until `stop`, which gives the counts. */
+  hammer(options: HammerOptions): Promise<{ stop(): Promise<HammerResult> }> {
+    return this.#agent.hammer(options);
   }
 
   /** Runs a program inside and returns its standard output. Rejects when it fails. */

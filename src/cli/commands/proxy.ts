@@ -6,27 +6,35 @@ import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
 import { rulesPlane } from '../planes.ts';
-import { listenAddress, nodeName, rulesMode } from '../settings.ts';
-import { chooseSource } from '../source-choice.ts';
+import { explainRoutes } from '../explain-routes.ts';
+import { clusterDomain, listenAddress, nodeName, rulesMode } from '../settings.ts';
+import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function proxy(args: Arguments): Promise<number> {
   keepHeapSmall();
   const context = createRunningContext(args);
+  const rules = rulesPlane(args, context, { mode: rulesMode(args, 'auto'), removeOnStop: false });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: ['services', 'endpointSlices', 'nodes'],
-    planes: [rulesPlane(args, context, { mode: rulesMode(args, 'auto'), removeOnStop: false })],
+    planes: [rules],
     endpoints: [
       {
         what: 'metrics and state',
         listen: listenAddress(args, 'metrics-bind-address', '127.0.0.1:10249'),
         flag: 'metrics-bind-address',
-        routes: ({ health, state }) => [
+        routes: ({ health, state, snapshot }) => [
           metricsRoutes(context.metrics),
           healthRoutes(health),
           jsonRoute('/state', state),
+          explainRoutes({
+            ...rules,
+            snapshot,
+            zone: clusterDomain(args),
+            readsIngresses: manifestDirs(args).length > 0,
+          }),
         ],
       },
       {

@@ -9,7 +9,7 @@ import type { Logger } from '../../observe/log.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
 import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
@@ -60,9 +60,8 @@ export class IptablesBackend implements RulesBackend {
   readonly #options: IptablesOptions;
   readonly #metrics: IptablesMetrics;
   readonly #drift: DriftWatch;
-  readonly #leftOut = new Map<ObjectKey, ResolvedService | undefined>();
+  readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
-  #leftOutAt = 0;
   #tool: IptablesTool | undefined;
   #planner: Planner | undefined;
   #restores = 0;
@@ -81,17 +80,13 @@ export class IptablesBackend implements RulesBackend {
 
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
     this.#syncs++;
-    for (const [key, service] of this.#leftOut) {
-      if (snapshot.services.get(key) !== service) this.#forgive(key);
-    }
+    this.#forgive(snapshot);
     for (;;) {
       const partial = this.#planner !== undefined;
       try {
         const counts = await this.#write(snapshot);
-        return {
-          kind: 'applied',
-          counts: this.#leftOut.size === 0 ? counts : { ...counts, leftOut: this.#leftOut.size },
-        };
+        if (this.#leftOut.size === 0) return { kind: 'applied', counts };
+        return { kind: 'applied', counts, rejected: [...this.#leftOut.values()].map(({ rejection }) => rejection) };
       } catch (error) {
         // What is in the kernel is not certain now: read it back and write the difference the next time.
         this.#planner = undefined;
@@ -106,20 +101,16 @@ export class IptablesBackend implements RulesBackend {
     }
   }
 
-  watch(call: (what: string) => void): void {
+  watch(onDrift: (what: string) => void): void {
     this.#drift.start(async () => {
       const syncs = this.#syncs;
       if (this.#planner === undefined || this.#tool === undefined) return;
       const missing = await this.#drift.check(this.#tool);
       // A sync that came meanwhile has its own view of things.
       if (syncs !== this.#syncs) return;
-      if (missing !== undefined) {
-        this.#planner = undefined;
-        call(missing);
-      } else if (this.#leftOut.size > 0 && this.#options.clock.monotonic() - this.#leftOutAt >= FORGIVE_AFTER_MS) {
-        for (const key of this.#leftOut.keys()) this.#forgive(key);
-        call('objects were left out');
-      }
+      if (missing === undefined) return;
+      this.#planner = undefined;
+      onDrift(`missing from iptables: ${missing}`);
     });
   }
 
@@ -243,7 +234,7 @@ export class IptablesBackend implements RulesBackend {
   }
 
   /** Whether there is somebody to go on without. */
-  #leaveOut({ service, undeletable, message: reason }: RestoreError, snapshot: Snapshot): boolean {
+  #leaveOut({ service, undeletable, families, message: reason }: RestoreError, snapshot: Snapshot): boolean {
     if (undeletable !== undefined) {
       if (this.#undeletable.has(undeletable)) return false;
       this.#undeletable.add(undeletable);
@@ -251,16 +242,22 @@ export class IptablesBackend implements RulesBackend {
       return true;
     }
     if (service === undefined || this.#leftOut.size >= MOST_LEFT_OUT) return false;
-    this.#leftOut.set(service, snapshot.services.get(service));
-    this.#leftOutAt = this.#options.clock.monotonic();
-    this.#options.log.error('a Service is left out, as its rules are refused', { service, reason });
+    this.#leftOut.set(service, {
+      resolved: snapshot.services.get(service),
+      at: this.#options.clock.monotonic(),
+      rejection: { service, families, reason },
+    });
     return true;
   }
 
-  /** The Service counts again; its rules are written with the whole. */
-  #forgive(key: ObjectKey): void {
-    this.#leftOut.delete(key);
-    this.#planner = undefined;
+  /** Services that changed since they were left out count again, and from time to time the others; the whole is then written. */
+  #forgive(snapshot: Snapshot): void {
+    const now = this.#options.clock.monotonic();
+    for (const [key, { resolved, at }] of this.#leftOut) {
+      if (snapshot.services.get(key) === resolved && now - at < FORGIVE_AFTER_MS) continue;
+      this.#leftOut.delete(key);
+      this.#planner = undefined;
+    }
   }
 
   async #dropsInvalid(): Promise<boolean> {
@@ -281,6 +278,14 @@ export class IptablesBackend implements RulesBackend {
       reason: set.stderr.trim(),
     });
   }
+}
+
+interface LeftOut {
+  /** As it was refused. */
+  readonly resolved: ResolvedService | undefined;
+  /** By the monotonic clock. */
+  readonly at: number;
+  readonly rejection: Rejection;
 }
 
 const NOBODY = { service: undefined, undeletable: undefined };

@@ -81,7 +81,9 @@ class Writer {
   }
 
   port(port: ResolvedPort): void {
-    const frontends = frontendsOf(port).filter((each) => this.#context.holds(frontendKey(each)));
+    // An address that is given twice is what it is given as last: a load balancer's, with its source ranges.
+    const places = new Map(frontendsOf(port).map((each) => [frontendKey(each), each]));
+    const frontends = [...places.values()].filter((each) => this.#context.holds(frontendKey(each)));
     const name = servicePortName(this.#service, port.name);
     const hash = servicePortHash(name, port.protocol);
     const place: Place = {

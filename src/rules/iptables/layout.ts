@@ -2,7 +2,7 @@
 
 import { cidrFamily, type Cidr, cidrContains, parseCidr } from '../../lib/cidr.ts';
 import { parseIp, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
-import type { RulesConfig } from '../config.ts';
+import { podRange, type RulesConfig } from '../config.ts';
 import { CANARY, KUBELET_FIREWALL, chainId, type ChainId, type ChainName, type Table } from './names.ts';
 import { rule } from './rule.ts';
 
@@ -196,10 +196,24 @@ export interface PodMatch {
   readonly notPod: { readonly source?: string; readonly input?: string };
 }
 
-/** How a packet of a Pod of the cluster is told; undefined where it cannot be. The first range of each family counts. */
-export function podMatch(config: RulesConfig, family: IpFamily): PodMatch | undefined {
-  const range = config.clusterCIDRs.find((each) => cidrFamily(each) === family);
-  return range === undefined ? undefined : { pod: { source: `-s ${range}` }, notPod: { source: `! -s ${range}` } };
+/** How a packet of a Pod is told; undefined where it cannot be. */
+export function podMatch({ detectLocal }: RulesConfig, family: IpFamily): PodMatch | undefined {
+  switch (detectLocal.kind) {
+    case 'none':
+      return undefined;
+    case 'cidrs': {
+      const range = podRange(detectLocal, family);
+      return range === undefined ? undefined : { pod: { source: `-s ${range}` }, notPod: { source: `! -s ${range}` } };
+    }
+    case 'bridge':
+      return podInput(detectLocal.interface);
+    case 'interface-prefix':
+      return podInput(`${detectLocal.prefix}+`);
+  }
+}
+
+function podInput(name: string): PodMatch {
+  return { pod: { input: `-i ${name}` }, notPod: { input: `! -i ${name}` } };
 }
 
 function hex(mark: number): string {

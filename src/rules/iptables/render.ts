@@ -1,6 +1,7 @@
 // Changes → input for `iptables-restore --noflush`. Pure. One text is one transaction for each of its tables.
 
 import type { IpFamily } from '../../lib/ip.ts';
+import { PersistentMap } from '../../lib/persistent-map.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import type { RulesConfig } from '../config.ts';
 import { jumps, loopbackGuard, type Jump, type MachineFacts } from './layout.ts';
@@ -73,6 +74,21 @@ export function renderIptables(snapshot: Snapshot, config: RulesConfig): string 
   return FAMILIES.map(
     (family) => `# iptables-restore, IPv${family}\n${renderFamily(snapshot, config, family, DEFAULT_FACTS)}`,
   ).join('');
+}
+
+/** The rules that are there because of the Services of the Snapshot, each with its table: what `explain` shows. */
+export function renderServiceRules(snapshot: Snapshot, config: RulesConfig): string {
+  const planner = new Planner(config, DEFAULT_FACTS);
+  const always = new Set<string>();
+  const linesOf = (changes: readonly ChainChange[]): readonly string[] =>
+    changes.flatMap(({ id, after }) => {
+      const { family, table } = partsOfChain(id);
+      const lines = (after ?? '').split('\n').filter((line) => line !== '');
+      return lines.map((line) => `${family === 4 ? 'iptables' : 'ip6tables'} -t ${table} ${line}`);
+    });
+  for (const line of linesOf(planner.advance({ ...snapshot, services: PersistentMap.empty() }))) always.add(line);
+  const added = linesOf(planner.advance(snapshot)).filter((line) => !always.has(line));
+  return added.map((line) => `${line}\n`).join('');
 }
 
 /** Of a machine that nobody changed. */

@@ -4,7 +4,7 @@ import { clusters } from '../../../test/rules/arbitrary.ts';
 import { CONFIG, NODE, cidr, clusterOf, ip, port } from '../../../test/rules/cluster.ts';
 import { hostPort, isLoopback, type Ip } from '../../lib/ip.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
-import { defaultRulesConfig, type NodePortAddresses, type RulesConfig } from '../config.ts';
+import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../config.ts';
 import { FrontendIndex, judge, type NodeView, type Packet } from '../packet.ts';
 import { emptyTables, restore, type FakeTables } from './fake.ts';
 import { renderIptables } from './render.ts';
@@ -29,7 +29,7 @@ function viewOf(config: RulesConfig): NodeView {
       }
     },
     nodeIps: NODE.ips,
-    clusterCIDRs: config.clusterCIDRs,
+    detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
   };
 }
@@ -86,6 +86,10 @@ const packets: fc.Arbitrary<Packet> = fc
       destination: fc.constant(ip(destination)),
       protocol: fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const),
       port: fc.constantFrom(80, 81, 30_001, 30_002, 30_003, 8080).map(port),
+      inputInterface: fc.constantFrom(
+        isLocal(ip(source)) ? undefined : 'cni0',
+        isLocal(ip(source)) ? undefined : 'eth0',
+      ),
     }),
   );
 
@@ -95,7 +99,12 @@ const nodePortAddresses: fc.Arbitrary<NodePortAddresses> = fc.constantFrom(
   { kind: 'cidrs', cidrs: [cidr('192.168.7.0/24'), cidr('127.0.0.0/8')] },
 );
 const configs = fc.record({
-  clusterCIDRs: fc.constantFrom(CONFIG.clusterCIDRs, []),
+  detectLocal: fc.constantFrom<DetectLocal>(
+    CONFIG.detectLocal,
+    { kind: 'none' },
+    { kind: 'bridge', interface: 'cni0' },
+    { kind: 'interface-prefix', prefix: 'cni' },
+  ),
   masqueradeAll: fc.boolean(),
   nodePortAddresses,
 });
@@ -103,21 +112,7 @@ const configs = fc.record({
 test('packets walked through the rendered chains fare as packet.ts says', () => {
   fc.assert(
     fc.property(clusters, configs, fc.array(packets, { minLength: 20, maxLength: 60 }), (sketches, settings, sent) => {
-      // Who has an address that two claim is another test's matter.
-      const claimed = new Set<string>();
-      const uncontested = sketches.map((each) => {
-        const free = (address: string): boolean => {
-          const key = `${address} ${each.protocol} ${each.port}`;
-          if (claimed.has(key)) return false;
-          claimed.add(key);
-          return true;
-        };
-        const externalIPs = each.externalIPs?.filter(free) ?? [];
-        return each.loadBalancerIPs
-          ? { ...each, externalIPs, loadBalancerIPs: each.loadBalancerIPs.filter(free) }
-          : { ...each, externalIPs };
-      });
-      const { snapshot } = clusterOf(uncontested);
+      const { snapshot } = clusterOf(sketches);
       const config = { ...defaultRulesConfig, ...settings };
       const tables = load(snapshot, config);
       for (const packet of sent)

@@ -138,3 +138,37 @@ test('cleanup removes both tables, says so, and has nothing to do on a machine w
   };
   expect(await backendOver(nothing).cleanup()).toEqual({ removed: [], problems: [] });
 });
+
+test('a Service that the kernel refuses is named and left out, the others are in force, and it is taken as soon as it can be', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(clusters, { minLength: 1, maxLength: 3 }),
+      fc.constantFrom(1, 5, 1000),
+      async (states, batchSize) => {
+        const nft = new FakeNft();
+        // The first Service of the random clusters has this address; what is deleted is always taken.
+        nft.refuses =
+          /^(add element ip fairlead services|add element ip fairlead refusals) \{\n(.*\n)*172\.30\.0\.1 \. /m;
+        const backend = backendOver(nft, batchSize);
+        let resolution: Resolution | undefined;
+        for (const state of states) {
+          resolution = clusterOf(state, resolution);
+          const outcome = await backend.sync(resolution.snapshot);
+          if (outcome.kind === 'failed') throw new Error(outcome.reason);
+          const held = plain(nft.ruleset);
+          const bad = (outcome.rejected ?? []).map(({ service }) => service);
+          const others = state.filter(({ name }) => !bad.includes(`default/${name}`));
+          expect(bad.length).toBe(state.length - others.length);
+          for (const { reason } of outcome.rejected ?? []) expect(reason).toContain('Invalid argument');
+          expect(await backendOver(nft).sync(clusterOf(others).snapshot)).toEqual({ kind: 'applied', counts: {} });
+          expect(plain(nft.ruleset)).toEqual(held);
+        }
+        nft.refuses = undefined;
+        if (!resolution) return;
+        expect(await backend.sync(resolution.snapshot)).not.toHaveProperty('rejected');
+        expect(await backendOver(nft).sync(resolution.snapshot)).toEqual({ kind: 'applied', counts: {} });
+      },
+    ),
+    { numRuns: 60 },
+  );
+});

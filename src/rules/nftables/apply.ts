@@ -2,10 +2,13 @@
 // tables on the way of a sync; at start and after a failure it reads back what is there and writes the difference.
 
 import type { IpFamily } from '../../lib/ip.ts';
+import type { ObjectKey } from '../../model/records.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import type { Logger } from '../../observe/log.ts';
+import { systemClock, type Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { Follow } from '../../system/follow.ts';
+import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import type { ElementId, ElementValue } from './contribution.ts';
 import {
@@ -31,23 +34,40 @@ import {
   renderTable,
   withBehind,
 } from './render.ts';
+import { TableWatch } from './watch.ts';
 
 export interface NftablesOptions {
   readonly config: RulesConfig;
   readonly exec: Exec;
   readonly log: Logger;
+  /** With it the tables are watched for changes of others. */
+  readonly follow?: Follow;
+  readonly clock?: Clock;
+  readonly random?: () => number;
   /** A transaction of a first load holds no more elements than this, so that memory stays bounded (a Service is never split). */
   readonly batchSize?: number;
 }
 
 const BATCH_SIZE = 50_000;
+/** The kernel tells of every element to whoever listens, which doubles the time of a large load. */
+const UNWATCHED_SIZE = 5000;
 const NFT_TIMEOUT_MS = 120_000;
 /** nft echoes the line that it refuses; that much of it goes to the log. */
 const MESSAGE_LENGTH = 600;
 
+/** With more Services refused than this it is not about them. */
+const MAX_REJECTED = 16;
+
 /** A transaction that nft refused. */
 class NftError extends Error {
   readonly code = 'nft-refused';
+  /** Whether something in the text may be at fault, and not the machine. */
+  readonly aboutText: boolean;
+
+  constructor(message: string, aboutText = false) {
+    super(message);
+    this.aboutText = aboutText;
+  }
 }
 
 /** What the kernel holds, as far as we wrote or read it. */
@@ -64,18 +84,52 @@ export class NftablesBackend implements RulesBackend {
   #transactions = 0;
   #elements = 0;
   #removesAtOnce = true;
+  #watch: TableWatch | undefined;
+  /** Somebody changed the tables: rules are written anew even if there are as many as there should be. */
+  #suspect = false;
+  /** Services that the kernel did not take. */
+  #rejected: ReadonlyMap<ObjectKey, Rejection> = new Map();
+  /** Those of them that this very sync has tried. */
+  readonly #fresh = new Set<ObjectKey>();
 
   constructor(options: NftablesOptions) {
     this.#options = options;
   }
 
+  watch(onDrift: (what: string) => void): void {
+    const { follow, exec, log, clock = systemClock, random = Math.random } = this.#options;
+    if (!follow) return;
+    this.#watch = new TableWatch({
+      follow,
+      exec,
+      clock,
+      random,
+      log,
+      onDrift: (what) => {
+        this.#suspect = true;
+        onDrift(what);
+      },
+    });
+  }
+
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    const suspect = this.#suspect;
+    this.#suspect = false;
+    if (suspect) this.#known = undefined;
     try {
-      const counts = this.#known ? await this.#change(this.#known, snapshot) : await this.#load(snapshot);
-      return { kind: 'applied', counts };
+      const counts =
+        (this.#known && (await this.#change(this.#known, snapshot))) ?? (await this.#load(snapshot, suspect));
+      if (this.#known) await this.#tryRejected(this.#known, snapshot);
+      this.#watch?.begin();
+      return {
+        kind: 'applied',
+        counts,
+        ...(this.#rejected.size > 0 ? { rejected: [...this.#rejected.values()] } : {}),
+      };
     } catch (error) {
       // What is in the kernel is not certain now: read it back and write the difference the next time.
       this.#known = undefined;
+      this.#suspect ||= suspect;
       if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       return { kind: 'failed', reason: error.message, families: FAMILIES };
     }
@@ -83,10 +137,12 @@ export class NftablesBackend implements RulesBackend {
 
   async cleanup(): Promise<CleanupOutcome> {
     this.#known = undefined;
+    await this.#watch?.pause();
     return removeTables(this.#options.exec);
   }
 
   async stop(): Promise<void> {
+    await this.#watch?.pause();
     this.#known = undefined;
   }
 
@@ -102,13 +158,53 @@ export class NftablesBackend implements RulesBackend {
     };
   }
 
-  async #change(known: Known, snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+  /** Undefined when the transaction was refused for something in it. */
+  async #change(known: Known, snapshot: Snapshot): Promise<Readonly<Record<string, number>> | undefined> {
     const changes = known.planner.advance(snapshot);
     if (changes.length === 0) return {};
-    return this.#write(known, [{ about: 'change', changes }], '', true);
+    try {
+      return await this.#write(known, [{ about: 'change', changes }], '', true);
+    } catch (error) {
+      if (!(error instanceof NftError) || !error.aboutText) throw error;
+      // One of many changes is at fault, or the tables are not what we thought: read back, and go Service by Service.
+      this.#known = undefined;
+      return undefined;
+    }
   }
 
-  async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+  /** Each rejected Service once more, alone; what is refused again changes nothing. */
+  async #tryRejected(known: Known, snapshot: Snapshot): Promise<void> {
+    for (const [key, rejection] of this.#rejected) {
+      if (this.#fresh.delete(key)) continue;
+      const others = new Map(this.#rejected);
+      others.delete(key);
+      known.planner.leaveOut(new Set(others.keys()));
+      const changes = known.planner.advance(snapshot);
+      try {
+        if (changes.length > 0) await this.#write(known, [{ about: key, changes }], '', true);
+        this.#rejected = others;
+      } catch (error) {
+        if (!(error instanceof NftError) || !error.aboutText) throw error;
+        known.planner.leaveOut(new Set(this.#rejected.keys()));
+        known.planner.advance(snapshot);
+        this.#rejected = new Map(this.#rejected).set(key, { ...rejection, reason: error.message });
+      }
+    }
+  }
+
+  /** Reads back and writes the difference. Services that are refused are left out, and what the others share with them is seen to once more. */
+  async #load(snapshot: Snapshot, suspect: boolean): Promise<Readonly<Record<string, number>>> {
+    this.#rejected = new Map();
+    this.#fresh.clear();
+    let counts = await this.#loadOnce(snapshot, suspect);
+    for (let before = 0; before < this.#rejected.size;) {
+      before = this.#rejected.size;
+      counts = sumOf(counts, await this.#loadOnce(snapshot, false));
+    }
+    return counts;
+  }
+
+  async #loadOnce(snapshot: Snapshot, suspect: boolean): Promise<Readonly<Record<string, number>>> {
     const { config } = this.#options;
     const elements = new Map<ElementId, ElementValue>();
     const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
@@ -116,7 +212,7 @@ export class NftablesBackend implements RulesBackend {
     let preamble = '';
     const chains: Record<IpFamily, Map<ChainName, number>> = { 4: new Map(), 6: new Map() };
     for (const family of FAMILIES) {
-      const { text, kept } = startingPoint(config, family, found[family]);
+      const { text, kept } = startingPoint(config, family, found[family], suspect);
       preamble += text;
       for (const name of kept) chains[family].set(name, 0);
       if (!found[family] || text.startsWith('delete table')) {
@@ -125,6 +221,7 @@ export class NftablesBackend implements RulesBackend {
     }
     for (const [id, value] of elements) count(chains, id, value, 1);
     const planner = new Planner(config, formerOrder(elements));
+    planner.leaveOut(new Set(this.#rejected.keys()));
     planner.advance(snapshot);
     const known: Known = { planner, chains };
     this.#elements = elements.size;
@@ -140,14 +237,14 @@ export class NftablesBackend implements RulesBackend {
     preamble: string,
   ): Promise<Readonly<Record<string, number>>> {
     const limit = this.#options.batchSize ?? BATCH_SIZE;
-    const total: Record<string, number> = {};
+    let total: Readonly<Record<string, number>> = {};
     let batch: ChangeGroup[] = [];
     let size = 0;
     let first = preamble;
     const flush = async (): Promise<void> => {
       if (first === '' && batch.length === 0) return;
-      const counts = await this.#write(known, batch, first, false);
-      for (const [name, value] of Object.entries(counts)) total[name] = (total[name] ?? 0) + value;
+      if (size > UNWATCHED_SIZE) await this.#watch?.pause();
+      total = sumOf(total, await this.#writeOrDivide(known, batch, first));
       first = '';
       batch = [];
       size = 0;
@@ -161,6 +258,36 @@ export class NftablesBackend implements RulesBackend {
     return total;
   }
 
+  /** One transaction; if it is refused, two of half the Services each, down to the one that is at fault. */
+  async #writeOrDivide(
+    known: Known,
+    groups: readonly ChangeGroup[],
+    preamble: string,
+  ): Promise<Readonly<Record<string, number>>> {
+    try {
+      return await this.#write(known, groups, preamble, false);
+    } catch (error) {
+      if (!(error instanceof NftError) || !error.aboutText || this.#rejected.size >= MAX_REJECTED) throw error;
+      if (preamble !== '') {
+        if (groups.length === 0) throw error;
+        const first = await this.#write(known, [], preamble, false);
+        return sumOf(first, await this.#writeOrDivide(known, groups, ''));
+      }
+      const [only, ...others] = groups;
+      if (only && others.length === 0) {
+        if (!known.planner.has(only.about)) throw error;
+        const families = FAMILIES.filter((family) => only.changes.some(({ id }) => id.startsWith(`${family}/`)));
+        const rejection = { service: only.about, families, reason: error.message };
+        this.#rejected = new Map(this.#rejected).set(only.about, rejection);
+        this.#fresh.add(only.about);
+        return {};
+      }
+      const half = Math.ceil(groups.length / 2);
+      const left = await this.#writeOrDivide(known, groups.slice(0, half), '');
+      return sumOf(left, await this.#writeOrDivide(known, groups.slice(half), ''));
+    }
+  }
+
   /** One transaction: chains that are needed first, then what goes, then what comes, then chains that nothing names any more. */
   async #write(
     known: Known,
@@ -169,30 +296,37 @@ export class NftablesBackend implements RulesBackend {
     last: boolean,
   ): Promise<Readonly<Record<string, number>>> {
     let chains = '';
-    let newChains = 0;
+    const made: (readonly [IpFamily, ChainName])[] = [];
     for (const family of FAMILIES) {
       const missing = [...chainsNeeded(groups, family)].filter((name) => !known.chains[family].has(name));
-      newChains += missing.length;
       chains += renderNewChains(family, missing);
-      for (const name of missing) known.chains[family].set(name, 0);
+      for (const name of missing) {
+        known.chains[family].set(name, 0);
+        made.push([family, name]);
+      }
     }
     let added = 0;
     let changed = 0;
     let removed = 0;
     for (const { changes } of groups) {
-      for (const { id, before, after } of changes) {
+      for (const { before, after } of changes) {
         if (before === undefined) added++;
         else if (after === undefined) removed++;
         else changed++;
-        if (before !== undefined) count(known.chains, id, before, -1);
-        if (after !== undefined) count(known.chains, id, after, 1);
       }
     }
+    countAll(known, groups, 1);
     const text = preamble + chains + renderChanges(groups);
-    if (last) await this.#runAndRemoveChains(known, text);
-    else await this.#run(text);
+    try {
+      if (last) await this.#runAndRemoveChains(known, text);
+      else await this.#run(text);
+    } catch (error) {
+      countAll(known, groups, -1);
+      for (const [family, name] of made) known.chains[family].delete(name);
+      throw error;
+    }
     this.#elements += added - removed;
-    return { added, changed, removed, chains: newChains };
+    return { added, changed, removed, chains: made.length };
   }
 
   /**
@@ -202,9 +336,8 @@ export class NftablesBackend implements RulesBackend {
   async #runAndRemoveChains(known: Known, text: string): Promise<void> {
     const unused = unusedChains(known);
     if (this.#removesAtOnce && unused.detach !== '') {
-      const result = await this.#nft(['-f', '-'], text + unused.detach + unused.remove);
+      const result = await this.#transaction(text + unused.detach + unused.remove);
       if (result.exitCode === 0) {
-        this.#transactions++;
         unused.forget();
         return;
       }
@@ -220,7 +353,7 @@ export class NftablesBackend implements RulesBackend {
     if (unused.detach === '') return;
     await this.#run(unused.detach);
     unused.forget();
-    const result = await this.#nft(['-f', '-'], unused.remove);
+    const result = await this.#transaction(unused.remove);
     // Empty and out of reach, they do no harm; the next start takes them away.
     if (result.exitCode !== 0) this.#options.log.debug('empty chains stay', { reason: message(result) });
   }
@@ -233,9 +366,16 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #run(text: string): Promise<void> {
-    const result = await this.#nft(['-f', '-'], text);
+    const result = await this.#transaction(text);
     if (result.exitCode !== 0) throw refused(result);
-    this.#transactions++;
+  }
+
+  async #transaction(text: string): Promise<ExecResult> {
+    this.#watch?.expect();
+    const result = await this.#nft(['-f', '-'], text);
+    this.#watch?.expected(result.exitCode === 0);
+    if (result.exitCode === 0) this.#transactions++;
+    return result;
   }
 
   #nft(args: readonly string[], input?: string): Promise<ExecResult> {
@@ -249,6 +389,7 @@ function startingPoint(
   config: RulesConfig,
   family: IpFamily,
   found: TableState | undefined,
+  suspect: boolean,
 ): { readonly text: string; readonly kept: readonly ChainName[] } {
   if (!found) return { text: renderTable(config, family), kept: [] };
   const { shape, name } = marker(config, family);
@@ -258,6 +399,7 @@ function startingPoint(
   }
   const kept = [...found.chains.keys()].filter(isOnDemand);
   const whole =
+    !suspect &&
     markers.length === 1 &&
     markers[0] === name &&
     fixedChains(config, family).every((chain) => found.chains.get(chain.name) === chain.rules.length) &&
@@ -276,6 +418,24 @@ function count(
   const family = chains[id.startsWith('4/') ? 4 : 6];
   const now = family.get(name);
   if (now !== undefined) family.set(name, now + by);
+}
+
+function countAll(known: Known, groups: readonly ChangeGroup[], by: 1 | -1): void {
+  for (const { changes } of groups) {
+    for (const { id, before, after } of changes) {
+      if (before !== undefined) count(known.chains, id, before, -by);
+      if (after !== undefined) count(known.chains, id, after, by);
+    }
+  }
+}
+
+function sumOf(
+  a: Readonly<Record<string, number>>,
+  b: Readonly<Record<string, number>>,
+): Readonly<Record<string, number>> {
+  const sum = { ...a };
+  for (const [name, value] of Object.entries(b)) sum[name] = (sum[name] ?? 0) + value;
+  return sum;
 }
 
 interface UnusedChains {
@@ -302,7 +462,9 @@ function unusedChains({ chains }: Known): UnusedChains {
 }
 
 function refused(result: ExecResult): NftError {
-  return new NftError(`nft refused a transaction: ${message(result)}`);
+  const aboutText =
+    result.exitCode > 0 && !/not permitted|Cannot allocate memory|No buffer space|resource busy/.test(result.stderr);
+  return new NftError(`nft refused a transaction: ${message(result)}`, aboutText);
 }
 
 /** Removes our tables with everything in them. A machine without nft, or without the right to use it, is no error here. */

@@ -1,7 +1,7 @@
 // What one Service puts into the sets and maps. Pure: the planner adds the contributions up, render writes them.
 
 import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
-import { cidrContains, cidrOfIp } from '../../lib/cidr.ts';
+import { cidrContains, cidrFamily, cidrOfIp, type Cidr } from '../../lib/cidr.ts';
 import type { ObjectKey, Protocol } from '../../model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService } from '../../model/snapshot.ts';
 import {
@@ -175,9 +175,7 @@ class Builder {
     const nodeAllowed = this.#context.nodeIps.some((ip) => ranges.some((range) => cidrContains(range, ip)));
     const allowed = ranges.filter((range) => range.includes(':') === (place.family === 6));
     for (const range of withoutNested(nodeAllowed ? [...allowed, cidrOfIp(address)] : allowed)) {
-      const bits = place.family === 4 ? '/32' : '/128';
-      const source = range.endsWith(bits) ? range.slice(0, -bits.length) : range;
-      this.#put(place.family, 'allowed-sources', `${place.text} . ${source}`, '');
+      this.#put(place.family, 'allowed-sources', `${place.text} . ${rangeText(range)}`, '');
     }
   }
 
@@ -216,6 +214,17 @@ export function reorder(before: readonly string[], wanted: readonly string[]): r
     if (endpoint !== undefined) result.push(endpoint);
   }
   return [...result, ...fresh.slice(next)];
+}
+
+/** As nft lists it: a range of one address without its length. */
+function rangeText(range: Cidr): string {
+  const bits = cidrFamily(range) === 4 ? '/32' : '/128';
+  return range.endsWith(bits) ? range.slice(0, -bits.length) : range;
+}
+
+/** The ranges of the cluster's Services: what goes to an address there that no Service has is dropped, instead of leaving the node. */
+export function serviceCidrElements(ranges: readonly Cidr[]): readonly ElementId[] {
+  return withoutNested(ranges).map((range) => `${cidrFamily(range)}/service-cidrs/${rangeText(range)}`);
 }
 
 /** The node's own addresses as elements: where NodePorts answer with `nodePortAddresses: primary`. */

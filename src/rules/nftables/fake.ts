@@ -262,6 +262,8 @@ export class FakeNft implements Exec {
   readonly transactions: string[] = [];
   /** Makes the next transactions fail with this message. */
   failure: string | undefined;
+  /** Refuses a transaction whose text matches, as a kernel that does not like something in it. */
+  refuses: RegExp | undefined;
 
   async run(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     if (file !== 'nft') return result(-1, '', '', true);
@@ -281,6 +283,7 @@ export class FakeNft implements Exec {
     const text = String(options.input);
     this.transactions.push(text);
     if (this.failure !== undefined) return result(1, '', `Error: ${this.failure}\n`);
+    if (this.refuses?.test(text)) return result(1, '', 'Error: Could not process rule: Invalid argument\n');
     try {
       this.ruleset = applyText(this.ruleset, text);
       return result(0);

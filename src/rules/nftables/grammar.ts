@@ -13,7 +13,8 @@ export type Field =
   | 'priority'
   | 'original-daddr'
   | 'original-saddr'
-  | 'original-dport';
+  | 'original-dport'
+  | 'iifname';
 
 export type Match =
   | { readonly kind: 'state-new' }
@@ -179,6 +180,7 @@ class RuleReader {
     if (this.#take('ct', 'original', this.#ip, 'daddr')) return 'original-daddr';
     if (this.#take('ct', 'original', this.#ip, 'saddr')) return 'original-saddr';
     if (this.#take('ct', 'original', 'proto-dst')) return 'original-dport';
+    if (this.#take('iifname')) return 'iifname';
     throw this.#unknown(this.#peek() ?? 'the end');
   }
 

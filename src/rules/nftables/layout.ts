@@ -5,7 +5,7 @@
 import { cidrContains, cidrFamily, cidrNth, prefixLength, type Cidr } from '../../lib/cidr.ts';
 import { fnv1a32 } from '../../lib/hash.ts';
 import type { IpFamily } from '../../lib/ip.ts';
-import type { RulesConfig } from '../config.ts';
+import { podRange, type RulesConfig } from '../config.ts';
 
 export const TABLE = 'fairlead';
 
@@ -122,6 +122,7 @@ export const CONTAINERS: readonly ContainerSpec[] = [
     kind: 'set',
     declaration: (ip) => `type ${keyType(ip, 'frontend')} . ${addressType(ip)}; flags interval`,
   },
+  { name: 'service-cidrs', kind: 'set', declaration: (ip) => `type ${addressType(ip)}; flags interval` },
   picks('picks', ''),
   picks('local-picks', 'local-'),
   picks('nodeport-picks', 'nodeport-'),
@@ -138,8 +139,25 @@ export interface ChainText {
   readonly rules: readonly string[];
 }
 
-function detector(config: RulesConfig, family: IpFamily): Cidr | undefined {
-  return config.clusterCIDRs.find((cidr) => cidrFamily(cidr) === family);
+/** The matches for packets that come from a local Pod, and for those that do not; undefined where nobody can tell. */
+function podMatch(
+  { detectLocal }: RulesConfig,
+  family: IpFamily,
+): { readonly is: string; readonly not: string } | undefined {
+  switch (detectLocal.kind) {
+    case 'none':
+      return undefined;
+    case 'cidrs': {
+      const range = podRange(detectLocal, family);
+      const source = `${nftFamily(family)} saddr`;
+      return range && { is: `${source} ${range}`, not: `${source} != ${range}` };
+    }
+    // The name, not the number: the interface may come and go. The node's own packets have none, and so are not a Pod's.
+    case 'bridge':
+      return { is: `iifname "${detectLocal.interface}"`, not: `iifname != "${detectLocal.interface}"` };
+    case 'interface-prefix':
+      return { is: `iifname "${detectLocal.prefix}*"`, not: `iifname != "${detectLocal.prefix}*"` };
+  }
 }
 
 /** The match for packets to an address on which NodePorts answer. */
@@ -172,21 +190,21 @@ export function fixedChains(config: RulesConfig, family: IpFamily): readonly Cha
   const frontend = packetKey(ip, 'frontend');
   const nodeport = packetKey(ip, 'nodeport');
   const nodeportMatch = nodePortMatch(config, family);
-  const pods = detector(config, family);
+  const pods = podMatch(config, family);
   const external = (prefix: '' | 'nodeport-', key: string): readonly ChainText[] => [
     { name: `${prefix}external`, rules: [setMark, pick(key, `${prefix}picks`)] },
     {
       // Policy Local: pods of the cluster and the node itself are never cut to the local endpoints (KEP-1669).
       name: `${prefix}external-local`,
       rules: [
-        ...(pods === undefined ? [] : [`${ip} saddr ${pods} ${pick(key, `${prefix}picks`)}`]),
+        ...(pods === undefined ? [] : [`${pods.is} ${pick(key, `${prefix}picks`)}`]),
         `fib saddr type local ${setMark}`,
         `fib saddr type local ${pick(key, `${prefix}picks`)}`,
         pick(key, `${prefix}local-picks`),
       ],
     },
   ];
-  const fromOutside = pods === undefined ? undefined : `${ip} daddr @cluster-ips ${ip} saddr != ${pods} ${setMark}`;
+  const fromOutside = pods === undefined ? undefined : `${ip} daddr @cluster-ips ${pods.not} ${setMark}`;
   const masqueradeClusterIp = config.masqueradeAll ? `${ip} daddr @cluster-ips ${setMark}` : fromOutside;
   return [
     // A reset ends a local client's connect at once; an ICMPv6 error finds its socket busy and is heeded a second later.
@@ -209,6 +227,9 @@ export function fixedChains(config: RulesConfig, family: IpFamily): readonly Cha
     },
     { name: 'check-refusal', rules: [`${frontend} vmap @refusals`] },
     { name: 'check-other-port', rules: [`${ip} daddr @cluster-ips goto refuse`] },
+    // An address of the node's own is its own, even inside a Service range.
+    { name: 'drop-unallocated', rules: ['fib daddr type local return', 'drop'] },
+    { name: 'check-unallocated', rules: [`${ip} daddr @service-cidrs goto drop-unallocated`] },
     { name: 'check-nodeport-refusal', rules: [`${nodeportMatch} ${nodeport} vmap @nodeport-refusals`] },
     { name: 'remember-choice', rules: rememberRules(ip) },
     ...baseChains(ip, mark),
@@ -260,7 +281,11 @@ function baseChains(ip: 'ip' | 'ip6', mark: string): readonly ChainText[] {
     hook: `type ${type} hook ${hook} priority ${priority}`,
     rules,
   });
-  const refuse = ['ct state new jump check-refusal', 'ct state new jump check-other-port'];
+  const refuse = [
+    'ct state new jump check-refusal',
+    'ct state new jump check-other-port',
+    'ct state new jump check-unallocated',
+  ];
   // Endpoints of the node's own network are reached through input, all others through postrouting.
   const remember = ['ct state new ct status dnat jump remember-choice'];
   return [

@@ -57,6 +57,7 @@ function readContainer(
 
 function keyText(key: unknown, priorityLast: boolean): string {
   if (typeof key === 'string') return address(key);
+  if (record(key)['prefix']) return partText(key);
   const parts = listOf(record(key)['concat']).map(partText);
   const last = parts.at(-1);
   if (priorityLast && last !== undefined) parts[parts.length - 1] = String(priorityNumber(last));

@@ -4,12 +4,14 @@
 
 import { isLoopback, type Ip } from '../../lib/ip.ts';
 import type { ObjectKey } from '../../model/records.ts';
+import type { Cidr } from '../../lib/cidr.ts';
 import type { ResolvedService, Snapshot } from '../../model/snapshot.ts';
 import type { RulesConfig } from '../config.ts';
 import {
   contributionOf,
   frontendsOfService,
   nodePortIpElements,
+  serviceCidrElements,
   type Contribution,
   type ElementId,
   type ElementValue,
@@ -39,6 +41,9 @@ export class Planner {
   readonly #former: FormerOrder;
   #snapshot: Snapshot | undefined;
   #nodeIps: readonly Ip[] = [];
+  #serviceCidrs: readonly Cidr[] = [];
+  #leftOut: ReadonlySet<ObjectKey> = new Set();
+  #leftOutBefore: ReadonlySet<ObjectKey> = new Set();
   readonly #contributions = new Map<ObjectKey, Contribution>();
   readonly #resolved = new Map<ObjectKey, ResolvedService>();
   /** Who claims a frontend; the first by name holds it. Nearly always one. */
@@ -55,13 +60,25 @@ export class Planner {
     return this.#contributions.size;
   }
 
+  /** Whether the Service contributes anything. */
+  has(service: ObjectKey): boolean {
+    return this.#contributions.has(service);
+  }
+
+  /** From the next `advance` on these Services are treated as if they were not there: another that claims their
+   * addresses has them meanwhile. What differs by that is in its answer. */
+  leaveOut(services: ReadonlySet<ObjectKey>): void {
+    this.#leftOut = services;
+  }
+
   /** Takes the Snapshot and returns what differs from the one before: for a change of one Service, O(that Service). */
   advance(snapshot: Snapshot): readonly ElementChange[] {
     const dirty = this.#takeOver(snapshot);
     const before = new Map<ElementId, ElementValue>();
     const after = new Map<ElementId, ElementValue>();
-    const oldNodeIps = this.#nodeIpElements();
+    const oldOfNobody = [...this.#nodeIpElements(), ...serviceCidrElements(this.#serviceCidrs)];
     this.#nodeIps = nodeIpsOf(snapshot);
+    this.#serviceCidrs = serviceCidrsOf(snapshot);
     const touched = new Map<ElementId, boolean>();
     const recount = (ids: Iterable<ElementId>, by: 1 | -1): void => {
       for (const id of ids) {
@@ -71,8 +88,9 @@ export class Planner {
         else this.#counts.set(id, count + by);
       }
     };
-    recount(oldNodeIps, -1);
+    recount(oldOfNobody, -1);
     recount(this.#nodeIpElements(), 1);
+    recount(serviceCidrElements(this.#serviceCidrs), 1);
     for (const key of dirty) {
       const old = this.#contributions.get(key);
       for (const [id, value] of old?.elements ?? []) before.set(id, value);
@@ -106,6 +124,9 @@ export class Planner {
       for (const [id, value] of elements) all.set(id, value);
       if (all.size > 0) yield { about: key, elements: all };
     }
+    // Last, so that a first load does not cut off what is still to come.
+    const ranges = new Map(serviceCidrElements(this.#serviceCidrs).map((id) => [id, '']));
+    if (ranges.size > 0) yield { about: 'ranges of the Services', elements: ranges };
   }
 
   /** What brings a table that holds `actual` to the plan, a Service at a time; what is in nobody's plan goes last. */
@@ -147,10 +168,23 @@ export class Planner {
     } else {
       for (const { key, after } of snapshot.services.differences(last.services)) update(key, after);
     }
+    for (const key of new Set([...this.#leftOutBefore, ...this.#leftOut])) {
+      if (this.#leftOutBefore.has(key) !== this.#leftOut.has(key)) this.#reconsider(key, dirty);
+    }
+    this.#leftOutBefore = this.#leftOut;
     // Source ranges ask whether the node is inside.
     const nodeMoved = String(nodeIpsOf(snapshot)) !== String(this.#nodeIps);
     if (nodeMoved && last !== undefined) for (const key of this.#resolved.keys()) dirty.add(key);
     return dirty;
+  }
+
+  /** The Service, and all that claim what it claims. */
+  #reconsider(key: ObjectKey, dirty: Set<ObjectKey>): void {
+    dirty.add(key);
+    for (const frontend of frontendsOfService(this.#resolved.get(key)).keys()) {
+      const claims = this.#claims.get(frontend);
+      if (typeof claims === 'object') for (const other of claims) dirty.add(other);
+    }
   }
 
   #claim(frontend: FrontendKey, key: ObjectKey, dirty: Set<ObjectKey>): void {
@@ -174,14 +208,14 @@ export class Planner {
   }
 
   #contribute(key: ObjectKey, previous: Slots | undefined): Contribution | undefined {
-    const service = this.#resolved.get(key);
+    const service = this.#leftOut.has(key) ? undefined : this.#resolved.get(key);
     if (!service) {
       this.#contributions.delete(key);
       return undefined;
     }
     const holds = (frontend: FrontendKey): boolean => {
       const claims = this.#claims.get(frontend);
-      return typeof claims === 'string' || claims?.[0] === key;
+      return typeof claims === 'string' || claims?.find((other) => !this.#leftOut.has(other)) === key;
     };
     const contribution = contributionOf(service, { nodeIps: this.#nodeIps, holds, previous, former: this.#former });
     this.#contributions.set(key, contribution);
@@ -191,6 +225,11 @@ export class Planner {
   #nodeIpElements(): readonly ElementId[] {
     return this.#config.nodePortAddresses.kind === 'primary' ? nodePortIpElements(this.#nodeIps) : [];
   }
+}
+
+/** The cluster's ServiceCIDRs; none where the Snapshot does not know them. */
+export function serviceCidrsOf(snapshot: Snapshot & { readonly serviceCIDRs?: readonly Cidr[] }): readonly Cidr[] {
+  return snapshot.serviceCIDRs ?? [];
 }
 
 function nodeIpsOf(snapshot: Snapshot): readonly Ip[] {

@@ -4,7 +4,7 @@ import { clusters } from '../../../test/rules/arbitrary.ts';
 import { CONFIG, NODE, cidr, clusterOf, ip, port } from '../../../test/rules/cluster.ts';
 import { hostPort, isLoopback, type Ip } from '../../lib/ip.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
-import type { NodePortAddresses, RulesConfig } from '../config.ts';
+import type { DetectLocal, NodePortAddresses, RulesConfig } from '../config.ts';
 import { FrontendIndex, judge, type NodeView, type Packet } from '../packet.ts';
 import type { FakeRuleset } from './fake.ts';
 import { NftTextError } from './grammar.ts';
@@ -12,6 +12,7 @@ import { renderNftables } from './render.ts';
 import { loadRuleset, trace } from './trace.ts';
 
 const LOCAL = [...NODE.ips.map(String), '192.168.7.7'];
+const SERVICE_CIDRS = [cidr('172.30.0.0/16'), cidr('172.30.0.0/24'), cidr('fd00:10:96::/112'), cidr('192.168.7.7/32')];
 const isLocal = (address: Ip): boolean => isLoopback(address) || LOCAL.includes(address);
 
 function viewOf(config: RulesConfig): NodeView {
@@ -29,8 +30,9 @@ function viewOf(config: RulesConfig): NodeView {
       }
     },
     nodeIps: NODE.ips,
-    clusterCIDRs: config.clusterCIDRs,
+    detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
+    unallocated: SERVICE_CIDRS,
   };
 }
 
@@ -77,6 +79,7 @@ const packets: fc.Arbitrary<Packet> = fc
       destination: fc.constant(ip(destination)),
       protocol: fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const),
       port: fc.constantFrom(80, 81, 30_001, 30_002, 30_003, 8080).map(port),
+      inputInterface: LOCAL.includes(source) ? fc.constant(undefined) : fc.constantFrom('cni0', 'cni1', 'eth0'),
     }),
   );
 
@@ -85,8 +88,14 @@ const nodePortAddresses: fc.Arbitrary<NodePortAddresses> = fc.constantFrom(
   { kind: 'all' },
   { kind: 'cidrs', cidrs: [cidr('192.168.7.0/24'), cidr('127.0.0.0/8')] },
 );
+const detectLocal: fc.Arbitrary<DetectLocal> = fc.constantFrom(
+  CONFIG.detectLocal,
+  { kind: 'none' },
+  { kind: 'bridge', interface: 'cni0' },
+  { kind: 'interface-prefix', prefix: 'cni' },
+);
 const configs = fc.record({
-  clusterCIDRs: fc.constantFrom(CONFIG.clusterCIDRs, []),
+  detectLocal,
   masqueradeAll: fc.boolean(),
   nodePortAddresses,
 });
@@ -94,21 +103,7 @@ const configs = fc.record({
 test('every packet fares in the rendered text as the rules say it should', () => {
   fc.assert(
     fc.property(clusters, configs, fc.array(packets, { minLength: 10, maxLength: 30 }), (services, settings, sent) => {
-      // Which of two Services has a contested address is the planner's own business, tested there.
-      const claimed = new Set<string>();
-      const uncontested = services.map((each) => {
-        const free = (address: string): boolean => {
-          const key = `${address} ${each.protocol} ${each.port}`;
-          if (claimed.has(key)) return false;
-          claimed.add(key);
-          return true;
-        };
-        const externalIPs = each.externalIPs?.filter(free) ?? [];
-        return each.loadBalancerIPs
-          ? { ...each, externalIPs, loadBalancerIPs: each.loadBalancerIPs.filter(free) }
-          : { ...each, externalIPs };
-      });
-      const { snapshot } = clusterOf(uncontested);
+      const snapshot = { ...clusterOf(services).snapshot, serviceCIDRs: SERVICE_CIDRS };
       const config = { ...CONFIG, ...settings };
       const ruleset = loadRuleset(renderNftables(snapshot, config));
       for (const packet of sent) expect(traced(ruleset, packet)).toEqual(expected(snapshot, packet, config));

@@ -12,6 +12,8 @@ export interface TracePacket {
   readonly destination: Ip;
   readonly protocol: Protocol;
   readonly port: number;
+  /** Undefined for the node's own packets. */
+  readonly inputInterface?: string | undefined;
 }
 
 export interface TraceWorld {
@@ -233,8 +235,8 @@ class Walker {
     const container = this.#table?.containers.get(set);
     if (!container?.interval) return container?.elements.has(key) ?? false;
     const cut = key.lastIndexOf(' . ');
-    const prefix = key.slice(0, cut + 3);
-    const value = key.slice(cut + 3);
+    const prefix = cut < 0 ? '' : key.slice(0, cut + 3);
+    const value = key.slice(prefix.length);
     return [...container.elements.keys()].some(
       (each) => each.startsWith(prefix) && matches(each.slice(prefix.length), value),
     );
@@ -261,6 +263,8 @@ class Walker {
         return this.#packet.destination;
       case 'original-dport':
         return String(this.#packet.port);
+      case 'iifname':
+        return `"${this.#packet.inputInterface ?? ''}"`;
     }
   }
 
@@ -270,8 +274,9 @@ class Walker {
   }
 }
 
-/** A value of a rule or an interval set against the packet's: a range holds the addresses inside it. */
+/** A value of a rule or an interval set against the packet's: a range holds the addresses inside it, `"veth*"` the names that begin so. */
 function matches(pattern: string, value: string): boolean {
+  if (pattern.endsWith('*"')) return value.startsWith(pattern.slice(0, -2));
   const range = parseCidr(pattern);
   const ip = parseIp(value);
   return range && ip ? cidrContains(range, ip) : pattern === value;

@@ -130,6 +130,12 @@ class UserspaceBackend implements RulesBackend {
       onCount: (count) => flows.set(count),
       onFailure: onFailure('UDP'),
     });
+    const { kind } = options.config.detectLocal;
+    if (kind === 'bridge' || kind === 'interface-prefix') {
+      log.warn(
+        'a relay does not see the interface that a client comes in on, so no client counts as a local Pod; give --cluster-cidr to tell Pods by address',
+      );
+    }
     const { tcpRelay, udpRelay } = { tcpRelay: this.#tcpRelay, udpRelay: this.#udpRelay };
     this.#bindings = new Bindings({ tcp, udp, clock, random, tcpRelay, udpRelay });
   }
@@ -192,7 +198,7 @@ class UserspaceBackend implements RulesBackend {
       isLocal: (ip) => isLoopback(ip) || local.has(ip),
       isNodePortAddress: (ip) => nodePortIps.includes(ip),
       nodeIps: ips,
-      clusterCIDRs: config.clusterCIDRs,
+      detectLocal: config.detectLocal,
       masqueradeAll: config.masqueradeAll,
     };
     return { own, nodePortIps, view, fingerprint };

@@ -40,7 +40,7 @@ export class Route {
   choose(client: Ip, tried: ReadonlySet<EndpointKey>, now: number): Choice {
     const destination = this.#destination;
     if (!destination) return REJECT;
-    const verdict = judgeFrontend(destination.frontend, client, destination.view);
+    const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
     if (verdict.kind === 'drop') return DROP;
     if (verdict.kind !== 'forward') return REJECT;
     const allowed = verdict.targets.map((target) => target.endpoint);
@@ -52,7 +52,7 @@ export class Route {
   allowed(client: Ip): ReadonlySet<EndpointKey> {
     const destination = this.#destination;
     if (!destination) return NONE;
-    const verdict = judgeFrontend(destination.frontend, client, destination.view);
+    const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
     if (verdict.kind !== 'forward') return NONE;
     return new Set(verdict.targets.map((target) => endpointKey(target.endpoint)));
   }

@@ -9,11 +9,11 @@ import { systemClock } from '../../../src/system/clock.ts';
 import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { NODE_IPS, POD_CIDRS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
 const CONFIG: RulesConfig = {
   ...defaultRulesConfig,
-  clusterCIDRs: POD_CIDRS,
+  detectLocal: DETECT_LOCAL,
   nodePortAddresses: { kind: 'all' },
 };
 export const IPTABLES_OPTIONS = { config: CONFIG, log: silentLogger, clock: systemClock };

@@ -17,7 +17,7 @@ import { IPTABLES_OPTIONS } from './iptables.ts';
 import { probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import type { State } from './state.ts';
-import { CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
+import { DETECT_LOCAL, CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
 
 /** Silence is told after this; an answer inside the machine takes well under a millisecond. */
 const TIMEOUT_MS = 400;
@@ -81,7 +81,7 @@ const start =
 
 const nftables: Kind = {
   backend: (exec) =>
-    new NftablesBackend({ config: { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS }, exec, log: silentLogger }),
+    new NftablesBackend({ config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL }, exec, log: silentLogger }),
   ofServices: async (node) => {
     const elements = (await node.run('nft', 'list', 'ruleset')).match(/elements = \{[^}]*\}/g) ?? [];
     // The node's own addresses stay, and what a client was given by affinity until it expires.

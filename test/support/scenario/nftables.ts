@@ -8,9 +8,9 @@ import { loadRuleset, trace, type TraceResult } from '../../../src/rules/nftable
 import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { NODE_IPS, POD_CIDRS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
-const CONFIG: RulesConfig = { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS };
+const CONFIG: RulesConfig = { ...defaultRulesConfig, detectLocal: DETECT_LOCAL };
 const WORLD = { localAddresses: NODE_IPS };
 
 const start: Start = async ({ file }) => {

@@ -17,14 +17,14 @@ import { expectedPacket } from './expect.ts';
 import { parseScenario } from './parse.ts';
 import { probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
-import { NODE_IPS, POD_CIDRS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
 const TIMEOUT_MS = 400;
 
 const start: Start = async (_scenario, states) => {
   const stopServers = await serveEndpoints(states.map(({ snapshot }) => snapshot));
   const backend = createUserspaceBackend({
-    config: { ...defaultRulesConfig, clusterCIDRs: POD_CIDRS },
+    config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL },
     log: silentLogger,
     metrics: createMetrics(),
     clock: systemClock,

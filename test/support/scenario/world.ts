@@ -2,12 +2,14 @@
 
 import { parseCidr, type Cidr } from '../../../src/lib/cidr.ts';
 import { parseIp, type Ip } from '../../../src/lib/ip.ts';
+import type { DetectLocal } from '../../../src/rules/config.ts';
 import type { NodeView } from '../../../src/rules/packet.ts';
 
 export const NODE_NAME = 'node-a';
 export const NODE_IPS: readonly Ip[] = [ip('192.168.0.2'), ip('2001:db8:1::2')];
 export const CLIENT_IPS: readonly Ip[] = [ip('203.0.113.2'), ip('2001:db8:2::2')];
 export const POD_CIDRS: readonly Cidr[] = [cidr('10.0.0.0/8'), cidr('fd00:10::/64')];
+export const DETECT_LOCAL: DetectLocal = { kind: 'cidrs', cidrs: POD_CIDRS };
 export const SERVICE_CIDRS: readonly Cidr[] = [cidr('172.30.0.0/16'), cidr('fd00:10:96::/112')];
 
 /** The Node object that stands unless the scenario brings its own. */
@@ -27,7 +29,7 @@ export const NODE_VIEW: NodeView = {
   isLocal: (address) => LOCAL.has(address),
   isNodePortAddress: (address) => NODE_IPS.includes(address),
   nodeIps: NODE_IPS,
-  clusterCIDRs: POD_CIDRS,
+  detectLocal: DETECT_LOCAL,
   masqueradeAll: false,
 };
 
