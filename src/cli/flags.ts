@@ -2,11 +2,28 @@
 
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
 
-export const COMMANDS = ['up', 'proxy', 'dns', 'ingress', 'render', 'state', 'cleanup', 'version', 'help'] as const;
+export const COMMANDS = [
+  'up',
+  'proxy',
+  'dns',
+  'ingress',
+  'render',
+  'state',
+  'explain',
+  'trace',
+  'completion',
+  'cleanup',
+  'version',
+  'help',
+] as const;
 export type Command = (typeof COMMANDS)[number];
 
-/** In the contract, not built yet: named, so that the refusal can say so. */
-export const COMMANDS_TO_COME = ['explain', 'trace', 'completion'] as const;
+/** Words that a command takes beside flags, as its usage line shows them; the others take none. */
+export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
+  explain: 'service NAMESPACE/NAME',
+  trace: 'SRC DST:PORT/PROTO',
+  completion: 'bash|zsh|fish',
+};
 
 export type FlagKind = 'text' | 'switch' | 'list';
 
@@ -23,8 +40,9 @@ export interface Flag {
 }
 
 const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
-const SOURCE: readonly Command[] = [...RUN, 'render', 'state'];
-const RULES: readonly Command[] = ['up', 'proxy', 'render'];
+const ASK: readonly Command[] = ['explain', 'trace'];
+const SOURCE: readonly Command[] = [...RUN, 'render', 'state', ...ASK];
+const RULES: readonly Command[] = ['up', 'proxy', 'render', 'trace'];
 
 export const FLAGS: readonly Flag[] = [
   {
@@ -62,9 +80,9 @@ export const FLAGS: readonly Flag[] = [
     aliases: ['proxy-mode'],
     kind: 'text',
     value: 'MODE',
-    help: 'auto, nftables or userspace (iptables and ipvs are not built yet)',
+    help: 'auto (nftables, else iptables), nftables, iptables or userspace (ipvs is not built yet)',
     commands: RULES,
-    fallback: 'up: userspace; proxy: auto',
+    fallback: 'up: userspace; proxy: auto; render, trace: nftables',
   },
   {
     name: 'cluster-cidr',
@@ -84,8 +102,8 @@ export const FLAGS: readonly Flag[] = [
     kind: 'list',
     value: 'CIDR',
     help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
-    commands: RULES,
-    fallback: 'primary',
+    commands: [...RULES, 'explain'],
+    fallback: 'primary; iptables: all',
   },
   {
     name: 'reset-tcp-to-deleted-endpoints',
@@ -115,7 +133,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAME',
     help: 'the DNS zone of the cluster',
-    commands: ['up', 'dns'],
+    commands: ['up', 'dns', 'explain'],
     fallback: 'cluster.local',
   },
   {
@@ -235,8 +253,17 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'IP:PORT',
     help: 'ask the process whose metrics address this is; without it and with --manifests, resolve the folder',
-    commands: ['state'],
+    commands: ['state', ...ASK],
     fallback: '127.0.0.1:10249',
+  },
+  {
+    name: 'output',
+    aliases: ['o'],
+    kind: 'text',
+    value: 'text|json',
+    help: 'for people or for programs',
+    commands: ASK,
+    fallback: 'text',
   },
   {
     name: 'v',

@@ -32,6 +32,7 @@ export interface HouseView {
   readonly state: () => unknown;
   /** Our own Node, as far as it has been read. */
   readonly node: () => NodeRecord | undefined;
+  readonly snapshot: () => Snapshot | undefined;
 }
 
 export interface HouseOptions {
@@ -166,6 +167,7 @@ class House {
       ...this.#planes.filter(({ ready }) => !ready).map(({ name }) => name),
     ];
     return {
+      snapshot: () => this.#pipeline.snapshot,
       health: { notReady, broken: () => undefined },
       node: () => this.#store.records.nodes.get(this.#options.nodeName),
       state: () =>

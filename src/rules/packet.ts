@@ -5,6 +5,7 @@ import { cidrContains, type Cidr } from '../lib/cidr.ts';
 import { ipFamily, isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
+import type { RulesMode } from './backend.ts';
 import type { Endpoint, Snapshot } from '../model/snapshot.ts';
 import { podRange, type DetectLocal } from './config.ts';
 import {
@@ -40,6 +41,11 @@ export interface NodeView {
   /** What counts as a local pod. */
   readonly detectLocal: DetectLocal;
   readonly masqueradeAll: boolean;
+  /**
+   * `iptables`: as that mode has it, which refuses no other port of a ClusterIP, asks for source ranges only where there are
+   * endpoints, and refuses NodePorts on every local address. Otherwise as the others have it.
+   */
+  readonly mode?: RulesMode;
   /** Where an address that no Service has is dropped (the cluster's ServiceCIDRs, by rules that know them). */
   readonly unallocated?: readonly Cidr[];
 }
@@ -80,9 +86,15 @@ export class FrontendIndex {
     }
   }
 
-  find({ destination, protocol, port }: Packet, view: NodeView): Frontend | undefined {
+  find(packet: Packet, view: NodeView): Frontend | undefined {
+    const { destination, protocol, port } = packet;
     const byAddress = this.#frontends.get(`${destination} ${protocol} ${port}`);
     if (byAddress || !view.isNodePortAddress(destination)) return byAddress;
+    return this.findNodePort(packet);
+  }
+
+  /** The NodePort, whatever address of the node it is asked at. */
+  findNodePort({ destination, protocol, port }: Packet): Frontend | undefined {
     return this.#frontends.get(`${ipFamily(destination)} ${protocol} ${port}`);
   }
 
@@ -99,11 +111,21 @@ function placeOf({ address, servicePort, protocol, port }: Frontend): string {
 export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Verdict {
   const frontend = index.find(packet, view);
   if (frontend) return judgeFrontend(frontend, packet, view);
+  if (view.mode === 'iptables' && view.isLocal(packet.destination)) {
+    const nodePort = index.findNodePort(packet);
+    const refused = nodePort && externalAction(nodePort.servicePort);
+    if (refused && refused.kind !== 'forward') return refused;
+  }
+  if (view.mode === 'iptables') return { kind: 'untouched' };
   // Another port of a ClusterIP that is in use: nobody else can answer there.
   if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
-  const unallocated = view.unallocated?.some((range) => cidrContains(range, packet.destination)) ?? false;
-  // The node's own addresses are its own, whatever range they are in.
-  return unallocated && !view.isLocal(packet.destination) ? { kind: 'drop' } : { kind: 'untouched' };
+  return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
+}
+
+/** Whether no Service has the address although it is one for Services. The node's own addresses are its own, whatever range they are in. */
+export function isUnallocated(destination: Ip, view: NodeView): boolean {
+  const inRange = view.unallocated?.some((range) => cidrContains(range, destination)) ?? false;
+  return inRange && !view.isLocal(destination);
 }
 
 /** The verdict for a connection from there to a known frontend. */
@@ -123,7 +145,7 @@ export function judgeFrontend(frontend: Frontend, from: PacketSource, view: Node
   return toVerdict(frontend, externalAction(servicePort), source, false);
 }
 
-function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
+export function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
   if (action.kind !== 'forward') return action;
   const targets = action.endpoints.map((endpoint) => ({
     endpoint,
@@ -133,7 +155,7 @@ function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: b
   return { kind: 'forward', frontend, targets };
 }
 
-function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
+export function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
   switch (detectLocal.kind) {
     case 'none':
       return false;
@@ -149,7 +171,7 @@ function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeVi
 }
 
 /** Only a detector can tell that a source is no pod; without one of the family nothing is masqueraded on that ground. */
-function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
+export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
   const { detectLocal } = view;
   if (detectLocal.kind === 'none') return false;
   if (detectLocal.kind === 'cidrs' && podRange(detectLocal, ipFamily(from.source)) === undefined) return false;
@@ -160,9 +182,10 @@ function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
  * `loadBalancerSourceRanges` hold for the load balancer addresses only. A node that is inside a range and dials an address bound on itself has that
  * address as its source, so that source is let through too.
  */
-function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
+export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
+  if (view.mode === 'iptables' && !frontend.servicePort.hasEndpoints) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));
   if (allowed(source)) return true;
   return source === frontend.address && view.nodeIps.some((ip) => !isLoopback(ip) && allowed(ip));

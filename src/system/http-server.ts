@@ -7,6 +7,7 @@ export interface HttpRequest {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
+  readonly query: URLSearchParams;
 }
 
 export interface HttpAnswer {
@@ -55,10 +56,10 @@ export function serveHttp(
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, handler: HttpHandler): Promise<void> {
-  const path = (request.url ?? '/').replace(/\?.*$/s, '');
+  const [path = '/', ...query] = (request.url ?? '/').split('?');
   let reply: HttpAnswer;
   try {
-    reply = await handler({ method: request.method ?? 'GET', path });
+    reply = await handler({ method: request.method ?? 'GET', path, query: new URLSearchParams(query.join('?')) });
   } catch (error) {
     reply = { status: 500, contentType: 'text/plain; charset=utf-8', body: `${String(error)}\n` };
   }

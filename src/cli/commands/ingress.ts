@@ -22,7 +22,7 @@ export function ingress(args: Arguments): Promise<number> {
         http: everywhere(port(args, 'http-port', 80)),
         https: everywhere(port(args, 'https-port', 443)),
         sslRedirect: true,
-        watchIngressWithoutClass: manifestDirs(args).length > 0,
+        lenientClass: manifestDirs(args).length > 0,
       }),
     ],
     endpoints: [

@@ -10,6 +10,7 @@ import { writeTextFile } from '../../system/write-file.ts';
 import type { Arguments } from '../args.ts';
 import { createContext, createRunningContext, type RunningContext } from '../context.ts';
 import { CommandError, EXIT_FAILURE, EXIT_STOPPED, messageOf } from '../errors.ts';
+import { explainRoutes } from '../explain-routes.ts';
 import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
@@ -20,8 +21,9 @@ import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
 import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
 import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
+import type { RulesStarter } from '../planes.ts';
 import type { LogSettings } from '../settings.ts';
-import { chooseSource } from '../source-choice.ts';
+import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { cleanup } from './cleanup.ts';
 import { version } from './version.ts';
 
@@ -88,7 +90,6 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   const mode = modeOf(configuration);
   const events = new EventRecorder({ ...context, controller: 'fairlead-proxy', nodeName });
   const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
-  const chosen = { mode: configuration.mode };
   const prepare = (now: KubeProxyConfiguration): Promise<void> =>
     prepareNode(now, mode === 'userspace', context, (note) =>
       events.record({
@@ -112,6 +113,27 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       complete: (next) => withFlagsBeside(next, args),
       onRestartNeeded: (fields) => end({ reason: `restart needed: ${fields.join(', ')}`, code: EXIT_FAILURE }),
     });
+  const rules = liveRulesPlane({
+    live,
+    origin,
+    own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
+    nodeName,
+    plane: {
+      ...context,
+      mode,
+      removeOnStop: false,
+      log: log.named('rules'),
+      health,
+      onHealthCheckFailure: ({ namespace, name }, note) =>
+        events.record({
+          regarding: { kind: 'Service', namespace, name },
+          type: 'Warning',
+          reason: 'FailedToStartServiceHealthcheck',
+          action: 'Listen',
+          note,
+        }),
+    },
+  });
   try {
     return await runHouse({
       context,
@@ -119,31 +141,8 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       identity: (records) => withBindAddress(nodeIdentity(records, nodeName), live.current),
       source: chooseSource(args, context, { nodeName, kubeconfig: configuration.clientConnection.kubeconfig }),
       kinds: ['services', 'endpointSlices', 'nodes', 'serviceCIDRs'],
-      planes: [
-        liveRulesPlane({
-          live,
-          origin,
-          own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
-          nodeName,
-          onStart: (plane) => (chosen.mode = plane.mode),
-          plane: {
-            ...context,
-            mode,
-            removeOnStop: false,
-            log: log.named('rules'),
-            health,
-            onHealthCheckFailure: ({ namespace, name }, note) =>
-              events.record({
-                regarding: { kind: 'Service', namespace, name },
-                type: 'Warning',
-                reason: 'FailedToStartServiceHealthcheck',
-                action: 'Listen',
-                note,
-              }),
-          },
-        }),
-      ],
-      endpoints: endpointsOf({ live, health, mode: () => chosen.mode, context }),
+      planes: [rules],
+      endpoints: endpointsOf({ live, health, rules, context, readsIngresses: manifestDirs(args).length > 0 }),
       onPlaneFailure: 'alone',
       patience: {
         kind: 'nodes',
@@ -204,11 +203,12 @@ function followChanges(
 interface EndpointsOptions {
   readonly live: LiveConfiguration;
   readonly health: ProxyHealth;
-  readonly mode: () => string;
+  readonly rules: RulesStarter;
   readonly context: RunningContext;
+  readonly readsIngresses: boolean;
 }
 
-function endpointsOf({ live, health, mode, context }: EndpointsOptions): readonly Endpoint[] {
+function endpointsOf({ live, health, rules, context, readsIngresses }: EndpointsOptions): readonly Endpoint[] {
   const { metricsBindAddress, healthzBindAddress, bindAddressHardFail: hardFail } = live.current;
   const metricsListen = listenOf(metricsBindAddress, 10_249);
   const healthListen = listenOf(healthzBindAddress, 10_256);
@@ -222,8 +222,10 @@ function endpointsOf({ live, health, mode, context }: EndpointsOptions): readonl
           routes: (house) => [
             metricsRoutes(context.metrics),
             healthRoutes(house.health),
-            proxyDebugRoutes(mode, live),
+            proxyDebugRoutes(() => rules.mode() ?? live.current.mode, live),
             jsonRoute('/state', house.state),
+            // The zone of kube-proxy's cluster is in no configuration of it; names are told under the usual one.
+            explainRoutes({ ...rules, snapshot: house.snapshot, zone: 'cluster.local', readsIngresses }),
           ],
         },
       ]

@@ -1,10 +1,11 @@
-// The rules plane under a configuration that may change: its RulesConfig is made anew with every Node and every edit of the file.
+// The rules plane under a configuration that may change: its settings are made anew with every Node and every edit of the file.
 
 import { deepEqual } from '../../lib/equal.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import type { RulesConfig } from '../../rules/config.ts';
-import type { RulesPlane, RulesPlaneOptions } from '../../rules/plane.ts';
-import type { PlaneStarter } from '../plane-keeper.ts';
+import type { RulesMode } from '../../rules/backend.ts';
+import { configFor, type RulesSettings } from '../../rules/config.ts';
+import type { RulesPlaneOptions } from '../../rules/plane.ts';
+import type { RulesStarter } from '../planes.ts';
 import type { LiveConfiguration } from './live.ts';
 import { rulesConfigOf, type Origin } from './settings.ts';
 
@@ -12,37 +13,31 @@ export interface LiveRulesOptions {
   readonly live: LiveConfiguration;
   readonly origin: Origin;
   /** What only flags of our own say. */
-  readonly own: Partial<RulesConfig>;
+  readonly own: Partial<RulesSettings>;
   readonly nodeName: string;
   readonly plane: Omit<RulesPlaneOptions, 'config'>;
-  /** Told the backend that was chosen. */
-  readonly onStart: (plane: RulesPlane) => void;
 }
 
-export function liveRulesPlane({
-  live,
-  origin,
-  own,
-  nodeName,
-  plane: options,
-  onStart,
-}: LiveRulesOptions): PlaneStarter {
+export function liveRulesPlane({ live, origin, own, nodeName, plane: options }: LiveRulesOptions): RulesStarter {
+  let node: NodeIdentity = { name: nodeName, ips: [], zone: undefined, podCIDRs: [] };
+  let mode: RulesMode | undefined;
+  const settingsNow = (): RulesSettings => ({ ...rulesConfigOf(live.current, origin, node), ...own });
   return {
     name: 'rules',
+    config: () => configFor(mode ?? 'nftables', settingsNow()),
+    mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../../rules/plane.ts');
-      let node: NodeIdentity = { name: nodeName, ips: [], zone: undefined, podCIDRs: [] };
-      const configNow = (): RulesConfig => ({ ...rulesConfigOf(live.current, origin, node), ...own });
-      let config = configNow();
+      let config = settingsNow();
       const plane = await startRulesPlane({ ...options, config });
+      ({ mode } = plane);
       const adjust = (): void => {
-        const next = configNow();
+        const next = settingsNow();
         if (deepEqual(next, config)) return;
         config = next;
         plane.configure(next);
       };
       live.onChange(adjust);
-      onStart(plane);
       return {
         name: 'rules',
         get ready() {

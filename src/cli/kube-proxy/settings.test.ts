@@ -34,7 +34,7 @@ describe('the rules that a configuration asks for', () => {
       masqueradeAll: false,
       masqueradeMark: 0x4000,
       minSyncPeriodMs: 1000,
-      nodePortAddresses: { kind: 'primary' },
+      nodePortAddresses: 'by-mode',
     });
   });
 
