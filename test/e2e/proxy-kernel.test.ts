@@ -6,10 +6,10 @@ import { Laptop } from '../support/laptop.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
 import { FairleadProcess, until } from '../support/process.ts';
 
-const missing = netnsMissing();
+const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: proxy --config in the kernel (${missing})\n`);
 
-describe.skipIf(missing)('proxy --config with nftables', () => {
+describe.skipIf(missing)('proxy --config', () => {
   let topology: Topology;
   let folder: Laptop;
   let settings: Laptop;
@@ -27,13 +27,13 @@ describe.skipIf(missing)('proxy --config with nftables', () => {
     settings.close();
   });
 
-  function configure(more: string): string {
+  function configure(more: string, mode = 'nftables'): string {
     const path = `${settings.dir}/config.conf`;
     writeFileSync(
       path,
       `apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
-mode: nftables
+mode: ${mode}
 hostnameOverride: node-a
 detectLocalMode: NodeCIDR
 oomScoreAdj: 0
@@ -85,5 +85,48 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
     running.kill();
     expect(await running.exited).toEqual({ code: 0, signal: null });
     await rulesContain('10.2.0.0/24');
+  });
+
+  test('in iptables mode the same', async () => {
+    node('10.1.0.0/24');
+    folder.write(
+      'service.yaml',
+      `apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 127.96.0.1, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: "", port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.9]}]
+`,
+    );
+    running = new FairleadProcess(['proxy', '--config', configure('', 'iptables'), '--manifests', folder.dir], {
+      namespace: topology.node.namespace,
+    });
+    await running.logged(({ message }) => message === 'rules in force');
+    const saved = async (text: string): Promise<void> => {
+      let last = '';
+      await until(
+        async () => {
+          last = await topology.node.run('iptables-save');
+          return last.includes(text) ? true : undefined;
+        },
+        10_000,
+        () => `no "${text}" in\n${last}`,
+      );
+    };
+    await saved('! -s 10.1.0.0/24 -d 127.96.0.1/32');
+    node('10.2.0.0/24');
+    await saved('! -s 10.2.0.0/24 -d 127.96.0.1/32');
+    configure('iptables: {masqueradeAll: true}\n', 'iptables');
+    await until(
+      async () => ((await topology.node.run('iptables-save')).includes('! -s 10.2.0.0/24') ? undefined : true),
+      10_000,
+      () => 'masqueradeAll does not count',
+    );
   });
 });
