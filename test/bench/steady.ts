@@ -83,20 +83,22 @@ const EVENTS: Readonly<Record<string, Event>> = {
     await pause(3000);
     return { at, note: `change in force after ${inForce} ms` };
   },
-  'nftables to iptables and back': async (world) => {
+  'another mode, and back': async (world) => {
+    const { mode } = world;
+    const other = mode === 'nftables' ? 'iptables' : 'nftables';
     const at = Date.now();
     await world.stop('SIGTERM');
     try {
-      await world.start('iptables');
+      await world.start(other);
     } catch (error) {
-      await world.start('nftables');
-      if (String(error).includes('not built yet')) return { at, note: 'iptables is not built: nftables started again' };
-      return { at, note: `no iptables here: nftables started again (${lastLine(error)})` };
+      await world.start(mode);
+      const why = String(error).includes('not built yet') ? 'is not built' : `cannot be had here (${lastLine(error)})`;
+      return { at, note: `${other} ${why}: ${mode} started again` };
     }
     await pause(500);
     await world.stop('SIGTERM');
-    await world.start('nftables');
-    return { at };
+    await world.start(mode);
+    return { at, note: `${other}, ${mode}` };
   },
   'nft flush ruleset': (world) => repaired(world, ['nft', 'flush', 'ruleset']),
   'iptables -F and -t nat -F': (world) => repaired(world, ['sh', '-c', 'iptables -F && iptables -t nat -F']),

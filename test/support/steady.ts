@@ -71,6 +71,11 @@ export class SteadyWorld {
     }
   }
 
+  /** The mode of the proxy that was started last. */
+  get mode(): string {
+    return this.#mode;
+  }
+
   /** The proxy that runs now. */
   get proxy(): FairleadProcess {
     const proxy = this.#processes.at(-1);
