@@ -4,7 +4,7 @@ import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
-export type RulesMode = 'nftables' | 'userspace';
+export type RulesMode = 'nftables' | 'iptables' | 'userspace';
 
 export interface Rejection {
   /** `namespace/name` of the Service. */
@@ -55,6 +55,11 @@ export interface RulesBackend {
   cleanup(): Promise<CleanupOutcome>;
   /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */
   stop(): Promise<void>;
+  /**
+   * Looks after the rules from now on, until `stop`: `call` is told what was found to be missing or in need of another
+   * try, and has to bring about one more `sync`, be it with the same Snapshot.
+   */
+  watch?(call: (what: string) => void): void;
   /** The backend's state as JSON, for `fairlead state`. */
   state(): unknown;
 }

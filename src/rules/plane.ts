@@ -8,14 +8,14 @@ import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
 import type { Follow } from '../system/follow.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
-import type { RulesConfig } from './config.ts';
+import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
-  readonly config: RulesConfig;
+  readonly config: RulesSettings;
   readonly exec: Exec;
   /** Without it changes that others make to the rules are not noticed. */
   readonly follow?: Follow;
@@ -35,13 +35,17 @@ export interface RulesPlane extends Plane {
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
   const mode = await chooseMode(options.mode, options.config, options.exec);
-  const backend = await createBackend(mode, options);
+  const ready = { ...options, config: configFor(mode, options.config) };
+  const backend = await createBackend(mode, ready);
   options.log.debug('backend chosen', { mode });
-  return planeOf(backend, options);
+  return planeOf(backend, ready);
 }
 
 /** A plane around a backend that is already there. */
-export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
+export function planeOf(
+  backend: RulesBackend,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): RulesPlane {
   const { config, clock, random, log, metrics } = options;
   // Relays choose for themselves; the kernel's choices are tracked flows.
   const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
@@ -89,11 +93,22 @@ async function stop(
 }
 
 /** A backend's code is loaded when it is chosen. */
-async function createBackend(mode: RulesMode, options: RulesPlaneOptions): Promise<RulesBackend> {
+async function createBackend(
+  mode: RulesMode,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): Promise<RulesBackend> {
+  const { exec, log } = options;
   switch (mode) {
     case 'nftables': {
       const { NftablesBackend } = await import('./nftables/apply.ts');
-      return new NftablesBackend(options);
+      const { removeOthersThanNftables, withTakeover } = await import('./takeover.ts');
+      return withTakeover(new NftablesBackend(options), () => removeOthersThanNftables(exec), log);
+    }
+    case 'iptables': {
+      const { IptablesBackend } = await import('./iptables/apply.ts');
+      const { removeOthersThanIptables, withTakeover } = await import('./takeover.ts');
+      const backend = new IptablesBackend(options);
+      return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse), log);
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');
