@@ -80,7 +80,7 @@ export const FLAGS: readonly Flag[] = [
     aliases: ['proxy-mode'],
     kind: 'text',
     value: 'MODE',
-    help: 'auto, nftables or userspace (iptables and ipvs are not built yet)',
+    help: 'auto (nftables, else iptables), nftables, iptables or userspace (ipvs is not built yet)',
     commands: RULES,
     fallback: 'up: userspace; proxy: auto; render, trace: nftables',
   },
@@ -103,7 +103,7 @@ export const FLAGS: readonly Flag[] = [
     value: 'CIDR',
     help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
     commands: [...RULES, 'explain'],
-    fallback: 'primary',
+    fallback: 'primary; iptables: all',
   },
   {
     name: 'reset-tcp-to-deleted-endpoints',

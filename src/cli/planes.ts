@@ -1,7 +1,7 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
 import type { RulesMode } from '../rules/backend.ts';
-import type { RulesConfig } from '../rules/config.ts';
+import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
@@ -23,15 +23,15 @@ export interface RulesStarter extends PlaneStarter {
 }
 
 export function rulesPlane(args: Arguments, context: RunningContext, choice: RulesChoice): RulesStarter {
-  const config = rulesConfig(args);
+  const settings = rulesConfig(args);
   let mode: RulesMode | undefined;
   return {
     name: 'rules',
-    config: () => config,
+    config: () => configFor(mode ?? 'nftables', settings),
     mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../rules/plane.ts');
-      const plane = await startRulesPlane({ ...context, ...choice, config, log: context.log.named('rules') });
+      const plane = await startRulesPlane({ ...context, ...choice, config: settings, log: context.log.named('rules') });
       ({ mode } = plane);
       return plane;
     },

@@ -16,6 +16,7 @@ type Render = (snapshot: Snapshot, config: RulesConfig) => string;
 /** A mode's code is loaded when it is asked for. */
 const RENDERERS: Readonly<Record<RulesMode, () => Promise<Render>>> = {
   nftables: async () => (await import('../rules/nftables/render.ts')).renderServiceElements,
+  iptables: async () => (await import('../rules/iptables/render.ts')).renderServiceRules,
   userspace: async () => (await import('../rules/userspace/render.ts')).renderUserspace,
 };
 

@@ -3,7 +3,7 @@
 import type { RulesModeSetting } from '../rules/mode.ts';
 
 /** Modes of kube-proxy that there is no backend for yet. */
-const TO_COME: readonly string[] = ['iptables', 'ipvs'];
+const TO_COME: readonly string[] = ['ipvs'];
 
 export type ParsedMode =
   | { readonly kind: 'mode'; readonly mode: RulesModeSetting }
@@ -11,6 +11,8 @@ export type ParsedMode =
   | { readonly kind: 'unknown' };
 
 export function parseRulesMode(word: string): ParsedMode {
-  if (word === 'auto' || word === 'nftables' || word === 'userspace') return { kind: 'mode', mode: word };
+  if (word === 'auto' || word === 'nftables' || word === 'iptables' || word === 'userspace') {
+    return { kind: 'mode', mode: word };
+  }
   return { kind: TO_COME.includes(word) ? 'to-come' : 'unknown' };
 }

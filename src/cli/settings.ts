@@ -2,7 +2,7 @@
 
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
 import { parsePort, type Port } from '../lib/port.ts';
-import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -56,12 +56,12 @@ export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesMod
   const parsed = parseRulesMode(mode);
   if (parsed.kind === 'mode') return parsed.mode;
   if (parsed.kind === 'to-come') {
-    throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, or --mode userspace`);
+    throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, iptables or userspace`);
   }
   throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);
 }
 
-export function rulesConfig(args: Arguments): RulesConfig {
+export function rulesConfig(args: Arguments): RulesSettings {
   return {
     ...defaultRulesConfig,
     detectLocal: detectLocal(args),
@@ -77,8 +77,8 @@ function detectLocal(args: Arguments): DetectLocal {
   return ranges.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs: ranges };
 }
 
-function nodePortAddresses(words: readonly string[] | undefined): NodePortAddresses {
-  if (!words || words.length === 0) return defaultRulesConfig.nodePortAddresses;
+function nodePortAddresses(words: readonly string[] | undefined): RulesSettings['nodePortAddresses'] {
+  if (!words || words.length === 0) return 'by-mode';
   for (const kind of ['primary', 'all'] as const) {
     if (!words.includes(kind)) continue;
     if (words.length === 1) return { kind };

@@ -5,7 +5,7 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { RulesConfig } from './config.ts';
 
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
-export type RulesMode = 'nftables' | 'userspace';
+export type RulesMode = 'nftables' | 'iptables' | 'userspace';
 
 /** What is ours in the kernel, by address family. */
 export interface Owned {

@@ -2,9 +2,10 @@
 
 import { cidrFamily, type Cidr } from '../lib/cidr.ts';
 import type { IpFamily } from '../lib/ip.ts';
+import type { RulesMode } from './backend.ts';
 
 /**
- * The addresses of this node on which NodePorts answer. Loopback addresses never do.
+ * The addresses of this node on which NodePorts answer. Loopback addresses do in iptables mode only, with `localhostNodePorts`.
  * `primary`: the node's own addresses, one of each family. `cidrs`: every local address inside a range; a family of
  * which no range is given answers on all of its local addresses, as with kube-proxy.
  */
@@ -32,6 +33,8 @@ export interface RulesConfig {
   /** The one bit of the packet mark that says "masquerade me" (`masqueradeBit` 14 is 0x4000). */
   readonly masqueradeMark: number;
   readonly nodePortAddresses: NodePortAddresses;
+  /** In iptables mode: NodePorts answer on 127.0.0.1 as well, where `nodePortAddresses` holds loopback (`iptables.localhostNodePorts`). */
+  readonly localhostNodePorts: boolean;
   /** End TCP connections to endpoints that no EndpointSlice names any more, instead of leaving them to run dry. */
   readonly resetTcpToDeletedEndpoints: boolean;
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
@@ -43,6 +46,7 @@ export const defaultRulesConfig: RulesConfig = {
   masqueradeAll: false,
   masqueradeMark: 0x4000,
   nodePortAddresses: { kind: 'primary' },
+  localhostNodePorts: true,
   resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
 };
@@ -50,4 +54,16 @@ export const defaultRulesConfig: RulesConfig = {
 /** The range of local Pods in the family; undefined without one, and where Pods are told by interface. */
 export function podRange(detectLocal: DetectLocal, family: IpFamily): Cidr | undefined {
   return detectLocal.kind === 'cidrs' ? detectLocal.cidrs.find((range) => cidrFamily(range) === family) : undefined;
+}
+
+/** A configuration that leaves to the mode what the user did not say. */
+export type RulesSettings = Omit<RulesConfig, 'nodePortAddresses'> & {
+  /** `by-mode`: every local address in iptables mode, the node's own in the others, as kube-proxy has it. */
+  readonly nodePortAddresses: NodePortAddresses | 'by-mode';
+};
+
+export function configFor(mode: RulesMode, settings: RulesSettings): RulesConfig {
+  const { nodePortAddresses } = settings;
+  if (nodePortAddresses !== 'by-mode') return { ...settings, nodePortAddresses };
+  return { ...settings, nodePortAddresses: { kind: mode === 'iptables' ? 'all' : 'primary' } };
 }

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { CONFIG } from '../../test/rules/cluster.ts';
 import type { Exec, ExecResult } from '../system/exec.ts';
+import { FakeIptables } from './iptables/fake.ts';
 import { chooseMode } from './mode.ts';
 
 const OK: ExecResult = { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false };
@@ -24,13 +25,28 @@ test('userspace asks the machine for nothing', async () => {
   expect(await chooseMode('userspace', CONFIG, none)).toBe('userspace');
 });
 
-test('a missing nft is said with the package that has it, and auto says what would be next', async () => {
+test('a missing tool is said with the package that has it, and auto goes on to iptables', async () => {
   const without = machine({ exitCode: -1, notFound: true });
   await expect(chooseMode('nftables', CONFIG, without)).rejects.toMatchObject({
     code: 'nft-missing',
     message: 'nft is not on this machine; install it: apt-get install nftables.',
   });
-  await expect(chooseMode('auto', CONFIG, without)).rejects.toThrow(/iptables, which is not built yet/);
+  await expect(chooseMode('iptables', CONFIG, without)).rejects.toMatchObject({
+    code: 'iptables-missing',
+    message: 'iptables is not on this machine; install it: apt-get install iptables.',
+  });
+  await expect(chooseMode('auto', CONFIG, without)).rejects.toThrow(
+    /apt-get install nftables.*apt-get install iptables/,
+  );
+  expect(await chooseMode('auto', CONFIG, new FakeIptables())).toBe('iptables');
+  expect(await chooseMode('iptables', CONFIG, new FakeIptables())).toBe('iptables');
+});
+
+test('an iptables that has no -w for restores is too old', async () => {
+  await expect(chooseMode('iptables', CONFIG, machine({ stdout: 'iptables v1.4.21\n' }))).rejects.toMatchObject({
+    code: 'iptables-too-old',
+    message: 'iptables is iptables v1.4.21; version 1.6.2 or newer is needed.',
+  });
 });
 
 test.for(['nftables v1.0.0 (Fearless Fosdick #2)', 'nftables v0.9.8 (E.D.S.)', ''])(
@@ -41,11 +57,14 @@ test.for(['nftables v1.0.0 (Fearless Fosdick #2)', 'nftables v0.9.8 (E.D.S.)', '
 );
 
 test('without the right the mend is root or the capability, in auto too', async () => {
-  const unprivileged = machine(NEW, {
-    exitCode: 1,
-    stderr: 'Error: Could not process rule: Operation not permitted\n',
-  });
-  for (const mode of ['auto', 'nftables'] as const) {
+  const unprivileged = machine(
+    { stdout: 'v1.8.9' },
+    {
+      exitCode: 1,
+      stderr: 'Error: Could not process rule: Operation not permitted\n',
+    },
+  );
+  for (const mode of ['auto', 'nftables', 'iptables'] as const) {
     await expect(chooseMode(mode, CONFIG, unprivileged)).rejects.toMatchObject({
       code: 'no-privilege',
       message: expect.stringContaining('run as root or with CAP_NET_ADMIN') as unknown,

@@ -2,7 +2,8 @@
 
 import type { Exec, ExecResult } from '../system/exec.ts';
 import type { RulesMode } from './backend.ts';
-import type { RulesConfig } from './config.ts';
+import { configFor, type RulesSettings } from './config.ts';
+import { findTool } from './iptables/tool.ts';
 import { RulesError } from './rules-error.ts';
 import { FAMILIES, TABLE } from './nftables/layout.ts';
 import { renderTable } from './nftables/render.ts';
@@ -15,21 +16,36 @@ const OLDEST: readonly [number, number, number] = [1, 0, 1];
 const CHECK_TIMEOUT_MS = 10_000;
 
 /**
- * The backend for the setting. `auto` is nftables where tool and kernel have it. Throws RulesError when the setting (or
+ * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables. Throws RulesError when the setting (or
  * `auto`) cannot be had on this machine.
  */
-export async function chooseMode(setting: RulesModeSetting, config: RulesConfig, exec: Exec): Promise<RulesMode> {
+export async function chooseMode(setting: RulesModeSetting, config: RulesSettings, exec: Exec): Promise<RulesMode> {
   if (setting === 'userspace') return 'userspace';
-  const problem = await nftablesProblem(config, exec);
-  if (problem === undefined) return 'nftables';
-  if (setting === 'nftables' || problem.code === 'no-privilege') throw problem;
-  const next =
-    'The next choice of --mode auto is iptables, which is not built yet; --mode userspace works without the kernel.';
-  throw new RulesError(problem.code, `${problem.message} ${next}`);
+  const nftables = setting === 'iptables' ? undefined : await nftablesProblem(config, exec);
+  if (setting !== 'iptables') {
+    if (nftables === undefined) return 'nftables';
+    if (setting === 'nftables' || nftables.code === 'no-privilege') throw nftables;
+  }
+  const iptables = await iptablesProblem(config, exec);
+  if (iptables === undefined) return 'iptables';
+  if (nftables === undefined) throw iptables;
+  const last = 'With --mode userspace it works without either.';
+  throw new RulesError(nftables.code, `${nftables.message} Nor is iptables there for it: ${iptables.message} ${last}`);
+}
+
+/** Why iptables cannot be used, or undefined. */
+async function iptablesProblem(config: RulesSettings, exec: Exec): Promise<RulesError | undefined> {
+  try {
+    await findTool(exec, configFor('iptables', config));
+    return undefined;
+  } catch (error) {
+    if (error instanceof RulesError) return error;
+    throw error;
+  }
 }
 
 /** Why nftables cannot be used, or undefined: the tool, its version, the right to use it, and everything our tables need. */
-export async function nftablesProblem(config: RulesConfig, exec: Exec): Promise<RulesError | undefined> {
+export async function nftablesProblem(config: RulesSettings, exec: Exec): Promise<RulesError | undefined> {
   const version = await exec.run('nft', ['--version'], { timeoutMs: CHECK_TIMEOUT_MS });
   if (version.notFound) {
     return new RulesError('nft-missing', 'nft is not on this machine; install it: apt-get install nftables.');
@@ -41,9 +57,9 @@ export async function nftablesProblem(config: RulesConfig, exec: Exec): Promise<
     return new RulesError('nft-too-old', `nft is ${have}; version ${OLDEST.join('.')} or newer is needed.`);
   }
   // The tables as they would be made, under another name, checked and not committed.
-  const text = FAMILIES.map((family) => renderTable(config, family).replace(` ${TABLE} {`, ` ${TABLE}-check {`)).join(
-    '',
-  );
+  const text = FAMILIES.map((family) =>
+    renderTable(configFor('nftables', config), family).replace(` ${TABLE} {`, ` ${TABLE}-check {`),
+  ).join('');
   const check = await exec.run('nft', ['-c', '-f', '-'], { input: text, timeoutMs: CHECK_TIMEOUT_MS });
   return check.exitCode === 0 ? undefined : checkProblem(check);
 }

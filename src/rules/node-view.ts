@@ -4,6 +4,7 @@ import { isLoopback, type Ip } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import { answersOnLoopback } from './iptables/layout.ts';
 import { serviceCidrsOf } from './nftables/plan.ts';
 import type { NodeView } from './packet.ts';
 import { nodePortAddresses } from './userspace/plan.ts';
@@ -13,15 +14,17 @@ export function nodeViewOf(snapshot: Snapshot, config: RulesConfig, own: readonl
   const { node } = snapshot;
   const local = new Set([...node.ips, ...own]);
   const isLocal = (ip: Ip): boolean => isLoopback(ip) || local.has(ip);
-  // Relays answer on loopback too; the kernel modes never do.
-  const answersOnLoopback = mode === 'userspace';
+  // Relays answer on loopback too, iptables on that of IPv4 when told to; nftables never does.
+  const onLoopback = (ip: Ip): boolean =>
+    mode === 'userspace' || (mode === 'iptables' && !ip.includes(':') && answersOnLoopback(config));
   return {
     isLocal,
     isNodePortAddress: (ip) =>
       isLocal(ip) &&
-      (isLoopback(ip) ? answersOnLoopback : true) &&
+      (isLoopback(ip) ? onLoopback(ip) : true) &&
       nodePortAddresses(config.nodePortAddresses, node.ips, [ip]).includes(ip),
     nodeIps: node.ips,
+    mode,
     detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
     unallocated: mode === 'nftables' ? serviceCidrsOf(snapshot) : [],

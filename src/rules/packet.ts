@@ -5,6 +5,7 @@ import { cidrContains, type Cidr } from '../lib/cidr.ts';
 import { ipFamily, isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
+import type { RulesMode } from './backend.ts';
 import type { Endpoint, Snapshot } from '../model/snapshot.ts';
 import { podRange, type DetectLocal } from './config.ts';
 import {
@@ -40,6 +41,11 @@ export interface NodeView {
   /** What counts as a local pod. */
   readonly detectLocal: DetectLocal;
   readonly masqueradeAll: boolean;
+  /**
+   * `iptables`: as that mode has it, which refuses no other port of a ClusterIP, asks for source ranges only where there are
+   * endpoints, and refuses NodePorts on every local address. Otherwise as the others have it.
+   */
+  readonly mode?: RulesMode;
   /** Where an address that no Service has is dropped (the cluster's ServiceCIDRs, by rules that know them). */
   readonly unallocated?: readonly Cidr[];
 }
@@ -80,10 +86,21 @@ export class FrontendIndex {
     }
   }
 
-  find({ destination, protocol, port }: Packet, view: NodeView): Frontend | undefined {
+  find(packet: Packet, view: NodeView): Frontend | undefined {
+    const { destination, protocol, port } = packet;
     const byAddress = this.#frontends.get(`${destination} ${protocol} ${port}`);
     if (byAddress || !view.isNodePortAddress(destination)) return byAddress;
+    return this.findNodePort(packet);
+  }
+
+  /** The NodePort, whatever address of the node it is asked at. */
+  findNodePort({ destination, protocol, port }: Packet): Frontend | undefined {
     return this.#frontends.get(`${ipFamily(destination)} ${protocol} ${port}`);
+  }
+
+  /** Who has the place of this frontend, among those that claim it. */
+  holderOf(frontend: Frontend): Frontend | undefined {
+    return this.#frontends.get(placeOf(frontend));
   }
 
   isClusterIP(ip: Ip): boolean {
@@ -99,6 +116,12 @@ function placeOf({ address, servicePort, protocol, port }: Frontend): string {
 export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Verdict {
   const frontend = index.find(packet, view);
   if (frontend) return judgeFrontend(frontend, packet, view);
+  if (view.mode === 'iptables' && view.isLocal(packet.destination)) {
+    const nodePort = index.findNodePort(packet);
+    const refused = nodePort && externalAction(nodePort.servicePort);
+    if (refused && refused.kind !== 'forward') return refused;
+  }
+  if (view.mode === 'iptables') return { kind: 'untouched' };
   // Another port of a ClusterIP that is in use: nobody else can answer there.
   if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
   return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
@@ -167,6 +190,7 @@ export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
 export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
+  if (view.mode === 'iptables' && !frontend.servicePort.hasEndpoints) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));
   if (allowed(source)) return true;
   return source === frontend.address && view.nodeIps.some((ip) => !isLoopback(ip) && allowed(ip));

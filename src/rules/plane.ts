@@ -9,7 +9,7 @@ import type { Exec } from '../system/exec.ts';
 import type { Follow } from '../system/follow.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
-import type { RulesConfig } from './config.ts';
+import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
 import { HealthCheckServers } from './health-check/servers.ts';
@@ -20,7 +20,7 @@ import { SyncLoop, type SyncObserver } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
-  readonly config: RulesConfig;
+  readonly config: RulesSettings;
   readonly exec: Exec;
   /** Without it changes that others make to the rules are not noticed. */
   readonly follow?: Follow;
@@ -40,19 +40,23 @@ export interface RulesPlane extends Plane {
   readonly name: 'rules';
   readonly mode: RulesMode;
   /** Works by another configuration from now on, with one more sync. */
-  configure(config: RulesConfig): void;
+  configure(settings: RulesSettings): void;
 }
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
   const mode = await chooseMode(options.mode, options.config, options.exec);
-  const backend = await createBackend(mode, options);
+  const ready = { ...options, config: configFor(mode, options.config) };
+  const backend = await createBackend(mode, ready);
   options.log.debug('backend chosen', { mode });
-  return planeOf(backend, options);
+  return planeOf(backend, ready);
 }
 
 /** A plane around a backend that is already there. */
-export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
+export function planeOf(
+  backend: RulesBackend,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): RulesPlane {
   const { config, clock, random, log, metrics } = options;
   const checks = healthCheckServers(options);
   // Relays choose for themselves; the kernel's choices are tracked flows.
@@ -72,7 +76,8 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
     name: 'rules',
     mode: backend.mode,
     update: (snapshot: Snapshot) => loop.update(snapshot),
-    configure: (next) => {
+    configure: (settings) => {
+      const next = configFor(backend.mode, settings);
       loop.configure(next);
       checks?.configure(next.nodePortAddresses);
       flows?.configure(next);
@@ -91,7 +96,9 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
   };
 }
 
-function healthCheckServers(options: RulesPlaneOptions): HealthCheckServers | undefined {
+function healthCheckServers(
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): HealthCheckServers | undefined {
   const { health, clock, log, config, onHealthCheckFailure } = options;
   if (!health) return undefined;
   return new HealthCheckServers({
@@ -139,11 +146,22 @@ async function stop({ loop, flows, checks, backend }: Parts, { removeOnStop, log
 }
 
 /** A backend's code is loaded when it is chosen. */
-async function createBackend(mode: RulesMode, options: RulesPlaneOptions): Promise<RulesBackend> {
+async function createBackend(
+  mode: RulesMode,
+  options: RulesPlaneOptions & { readonly config: RulesConfig },
+): Promise<RulesBackend> {
+  const { exec, log } = options;
   switch (mode) {
     case 'nftables': {
       const { NftablesBackend } = await import('./nftables/apply.ts');
-      return new NftablesBackend(options);
+      const { removeOthersThanNftables, withTakeover } = await import('./takeover.ts');
+      return withTakeover(new NftablesBackend(options), () => removeOthersThanNftables(exec), log);
+    }
+    case 'iptables': {
+      const { IptablesBackend } = await import('./iptables/apply.ts');
+      const { removeOthersThanIptables, withTakeover } = await import('./takeover.ts');
+      const backend = new IptablesBackend(options);
+      return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse), log);
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');

@@ -1,4 +1,11 @@
-export type RulesErrorCode = 'nft-missing' | 'nft-too-old' | 'no-privilege' | 'nft-unsupported';
+export type RulesErrorCode =
+  | 'nft-missing'
+  | 'nft-too-old'
+  | 'nft-unsupported'
+  | 'iptables-missing'
+  | 'iptables-too-old'
+  | 'iptables-unsupported'
+  | 'no-privilege';
 
 /** No rules can be programmed here. The message says what, where and the mend. */
 export class RulesError extends Error {

@@ -70,6 +70,7 @@ if (task === 'render') {
   const fail = (message: string): void => {
     throw new Error(message);
   };
+  for (const [file = '', ...args] of RAW[mode]?.prepare ?? []) await systemExec.run(file, args);
   // The plane as `proxy` starts it; its log says when the rules are in force.
   const log: Logger = {
     debug: (message) => message === 'rules unchanged' && synced?.(),

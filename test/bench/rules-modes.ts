@@ -9,6 +9,8 @@ export interface RawTool {
   readonly name: string;
   /** The words that load the file. */
   readonly words: (file: string) => readonly string[];
+  /** What the machine must have before, each a command: what kubelet leaves where it uses the legacy tool. */
+  readonly prepare?: readonly (readonly string[])[];
   readonly render: (snapshot: Snapshot, config: RulesConfig) => Promise<string>;
 }
 
@@ -18,6 +20,16 @@ export const RAW: Readonly<Partial<Record<RulesMode, RawTool>>> = {
     words: (file) => ['nft', '-f', file],
     render: async (snapshot, config) =>
       (await import('../../src/rules/nftables/render.ts')).renderNftables(snapshot, config),
+  },
+  // The tool over nf_tables does not load 50,000 endpoints in minutes.
+  iptables: {
+    name: 'iptables-legacy-restore',
+    words: (file) => ['iptables-legacy-restore', '--noflush', file],
+    prepare: [['iptables-legacy', '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']],
+    render: async (snapshot, config) => {
+      const text = (await import('../../src/rules/iptables/render.ts')).renderIptables(snapshot, config);
+      return text.slice(0, text.indexOf('# iptables-restore, IPv6'));
+    },
   },
 };
 

@@ -1,5 +1,6 @@
 // `fairlead explain service NS/NAME`: why its traffic goes where it goes, of a folder or of a running process.
 
+import { configFor } from '../../rules/config.ts';
 import type { Arguments } from '../args.ts';
 import { asksFolder, askProcess } from '../ask.ts';
 import { createContext } from '../context.ts';
@@ -17,7 +18,7 @@ export async function explain(args: Arguments): Promise<number> {
     context.out(await askProcess(args, `/explain/service?${query.toString()}`));
     return EXIT_STOPPED;
   }
-  const config = rulesConfig(args);
+  const config = configFor('nftables', rulesConfig(args));
   const zone = clusterDomain(args);
   const snapshot = await loadSnapshot(args, context);
   const explanation = await explainService(key, { snapshot, config, zone, readsIngresses: true });

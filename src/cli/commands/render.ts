@@ -3,6 +3,8 @@
 import { nodeIdentity } from '../../model/node.ts';
 import { resolve } from '../../model/resolve.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
+import type { RulesMode } from '../../rules/backend.ts';
+import { configFor, type RulesConfig } from '../../rules/config.ts';
 import { formatMessage } from '../../source/manifests/document.ts';
 import { loadManifests } from '../../source/manifests/load.ts';
 import { Store } from '../../source/store.ts';
@@ -15,16 +17,28 @@ import { manifestDirs, manifestOptions } from '../source-choice.ts';
 export async function render(args: Arguments): Promise<number> {
   const context = createContext(args);
   const mode = rulesMode(args, 'nftables');
-  const config = rulesConfig(args);
+  const used = mode === 'auto' ? 'nftables' : mode;
+  const config = configFor(used, rulesConfig(args));
   const snapshot = await loadSnapshot(args, context);
-  if (mode === 'userspace') {
-    const { renderUserspace } = await import('../../rules/userspace/render.ts');
-    context.out(renderUserspace(snapshot, config));
-  } else {
-    const { renderNftables } = await import('../../rules/nftables/render.ts');
-    context.out(renderNftables(snapshot, config));
-  }
+  context.out(await renderRules(used, snapshot, config));
   return EXIT_STOPPED;
+}
+
+async function renderRules(mode: RulesMode, snapshot: Snapshot, config: RulesConfig): Promise<string> {
+  switch (mode) {
+    case 'userspace': {
+      const { renderUserspace } = await import('../../rules/userspace/render.ts');
+      return renderUserspace(snapshot, config);
+    }
+    case 'iptables': {
+      const { renderIptables } = await import('../../rules/iptables/render.ts');
+      return renderIptables(snapshot, config);
+    }
+    case 'nftables': {
+      const { renderNftables } = await import('../../rules/nftables/render.ts');
+      return renderNftables(snapshot, config);
+    }
+  }
 }
 
 /** The Snapshot of the folders that the flags name. What is wrong in them goes to the log; the rest counts. */

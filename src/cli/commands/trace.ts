@@ -1,5 +1,6 @@
 // `fairlead trace SRC DST:PORT/PROTO`: what happens to this packet, step by step, of a folder or of a running process.
 
+import { configFor } from '../../rules/config.ts';
 import type { Arguments } from '../args.ts';
 import { asksFolder, askProcess } from '../ask.ts';
 import { createContext } from '../context.ts';
@@ -22,7 +23,7 @@ export async function trace(args: Arguments): Promise<number> {
   }
   const setting = rulesMode(args, 'nftables');
   const mode = setting === 'auto' ? 'nftables' : setting;
-  const config = rulesConfig(args);
+  const config = configFor(mode, rulesConfig(args));
   const result = tracePacket(from, to, { snapshot: await loadSnapshot(args, context), config, mode, own: [] });
   context.out(format === 'json' ? `${JSON.stringify(result, null, 2)}\n` : traceText(result));
   return EXIT_STOPPED;

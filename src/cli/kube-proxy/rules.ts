@@ -2,7 +2,7 @@
 
 import { deepEqual } from '../../lib/equal.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import type { RulesConfig } from '../../rules/config.ts';
+import { configFor, type RulesConfig, type RulesSettings } from '../../rules/config.ts';
 import type { RulesMode } from '../../rules/backend.ts';
 import type { RulesPlaneOptions } from '../../rules/plane.ts';
 import type { RulesStarter } from '../planes.ts';
@@ -20,12 +20,12 @@ export interface LiveRulesOptions {
 
 export function liveRulesPlane({ live, origin, own, nodeName, plane: options }: LiveRulesOptions): RulesStarter {
   let node: NodeIdentity = { name: nodeName, ips: [], zone: undefined, podCIDRs: [] };
-  const configNow = (): RulesConfig => ({ ...rulesConfigOf(live.current, origin, node), ...own });
+  const configNow = (): RulesSettings => ({ ...rulesConfigOf(live.current, origin, node), ...own });
   let config = configNow();
   let mode: RulesMode | undefined;
   return {
     name: 'rules',
-    config: () => config,
+    config: () => configFor(mode ?? 'nftables', config),
     mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../../rules/plane.ts');

@@ -3,7 +3,7 @@
 import { parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { ipFamily, isUnspecified, parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../../rules/config.ts';
 import type { RulesModeSetting } from '../../rules/mode.ts';
 import { UsageError } from '../errors.ts';
 import { parseListen, type ListenAddress } from '../listen-address.ts';
@@ -15,7 +15,8 @@ export type Origin = 'file' | 'flags';
 
 export function modeOf({ mode }: KubeProxyConfiguration): RulesModeSetting {
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
-  if (parsed.kind !== 'mode') throw new UsageError(`mode ${mode} is not built yet; there is nftables, and userspace`);
+  if (parsed.kind !== 'mode')
+    throw new UsageError(`mode ${mode} is not built yet; there are nftables, iptables and userspace`);
   return parsed.mode;
 }
 
@@ -27,7 +28,11 @@ export function activeSection(
   return mode === '' || mode === 'iptables' ? iptables : nftables;
 }
 
-export function rulesConfigOf(configuration: KubeProxyConfiguration, origin: Origin, node: NodeIdentity): RulesConfig {
+export function rulesConfigOf(
+  configuration: KubeProxyConfiguration,
+  origin: Origin,
+  node: NodeIdentity,
+): RulesSettings {
   const section = activeSection(configuration);
   return {
     ...defaultRulesConfig,
@@ -35,6 +40,7 @@ export function rulesConfigOf(configuration: KubeProxyConfiguration, origin: Ori
     masqueradeAll: section.masqueradeAll,
     masqueradeMark: 2 ** section.masqueradeBit,
     nodePortAddresses: nodePortAddressesOf(configuration, origin),
+    localhostNodePorts: configuration.iptables.localhostNodePorts,
     minSyncPeriodMs: section.minSyncPeriod,
   };
 }
@@ -58,11 +64,13 @@ function ofCidrs(cidrs: readonly Cidr[]): DetectLocal {
   return cidrs.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs };
 }
 
-function nodePortAddressesOf({ nodePortAddresses, mode }: KubeProxyConfiguration, origin: Origin): NodePortAddresses {
+function nodePortAddressesOf(
+  { nodePortAddresses, mode }: KubeProxyConfiguration,
+  origin: Origin,
+): RulesSettings['nodePortAddresses'] {
   const words = nodePortAddresses ?? [];
   if (words.length === 0) {
-    const everywhere = mode === 'iptables' || mode === 'ipvs' || (mode === '' && origin === 'file');
-    return { kind: everywhere ? 'all' : 'primary' };
+    return mode === '' && origin === 'file' ? { kind: 'all' } : 'by-mode';
   }
   if (words.includes('primary')) return { kind: 'primary' };
   if (words.includes('all')) return { kind: 'all' };

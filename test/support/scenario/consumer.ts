@@ -1,12 +1,15 @@
 // One way to hold a scenario against a part of the program.
 
 import type { Snapshot } from '../../../src/model/snapshot.ts';
+import type { RulesMode } from '../../../src/rules/backend.ts';
 import type { Row, Scenario, TableKind } from './parse.ts';
 import type { State } from './state.ts';
 
 export interface Consumer {
   readonly name: string;
   readonly reads: readonly TableKind[];
+  /** The mode of the rules that it holds against; undefined when it is none of them. */
+  readonly mode?: RulesMode;
   /** Why it cannot run here; undefined when it can. */
   readonly missing: () => string | undefined;
   readonly run: (scenario: Scenario) => Promise<ScenarioResult>;

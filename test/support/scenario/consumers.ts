@@ -4,7 +4,8 @@ import type { Consumer } from './consumer.ts';
 import { dnsConsumer } from './dns.ts';
 import { httpConsumer } from './http.ts';
 import { intentConsumer } from './intent.ts';
-import { kernelConsumer } from './kernel.ts';
+import { iptablesConsumer } from './iptables.ts';
+import { kernelConsumer, kernelIptablesConsumer } from './kernel.ts';
 import { modelConsumer } from './model.ts';
 import { nftablesConsumer } from './nftables.ts';
 import { userspaceConsumer } from './userspace.ts';
@@ -13,11 +14,13 @@ export const CONSUMERS: readonly Consumer[] = [
   modelConsumer,
   intentConsumer,
   nftablesConsumer,
+  iptablesConsumer,
   userspaceConsumer,
   kernelConsumer,
+  kernelIptablesConsumer,
   dnsConsumer,
   httpConsumer,
 ];
 
 /** Backends that the design names and that are not built yet. */
-export const CONSUMERS_TO_COME: readonly string[] = ['iptables', 'ipvs'];
+export const CONSUMERS_TO_COME: readonly string[] = ['ipvs'];

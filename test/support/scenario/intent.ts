@@ -3,15 +3,17 @@ import { FrontendIndex, judge, type Verdict } from '../../../src/rules/packet.ts
 import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { endpointText, expectedPacket, type ExpectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { NODE_VIEW } from './world.ts';
+import { IPTABLES_VIEW, NODE_VIEW } from './world.ts';
 
-const start: Start = async ({ file }) => {
+const start: Start = async ({ file, only }) => {
+  // What the modes do differently is judged as the one that has it.
+  const view = only?.includes('nftables') === false && only.includes('iptables') ? IPTABLES_VIEW : NODE_VIEW;
   let index: FrontendIndex | undefined;
   return {
     update: async ({ snapshot }) => void (index = new FrontendIndex(snapshot)),
     check: async (_kind, row) => {
       const expected = expectedPacket(file, row);
-      return index && compareVerdict(expected, judge(expected.packet, index, NODE_VIEW));
+      return index && compareVerdict(expected, judge(expected.packet, index, view));
     },
     nothingRemains: async (empty: Snapshot) =>
       [...empty.services.values()].some(({ ports }) => ports.length > 0) ? 'frontends remain' : undefined,

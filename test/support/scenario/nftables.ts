@@ -45,6 +45,7 @@ const start: Start = async ({ file }) => {
  */
 export const nftablesConsumer: Consumer = {
   name: 'nftables',
+  mode: 'nftables',
   reads: ['packets'],
   missing: () => undefined,
   run: (scenario) => walk(scenario, nftablesConsumer, start),

@@ -1,6 +1,7 @@
 // A scenario file: markdown with a fixed set of headings, so that it reads as documentation and runs as a test.
 
 import { isMap, parseAllDocuments } from 'yaml';
+import type { RulesMode } from '../../../src/rules/backend.ts';
 
 export const TABLES = {
   services: ['port', 'internal', 'external', 'left out'],
@@ -44,6 +45,8 @@ export interface ObjectName {
 export interface Scenario {
   readonly file: string;
   readonly title: string;
+  /** The modes of the rules that have this behaviour; undefined when all have. */
+  readonly only: readonly RulesMode[] | undefined;
   readonly steps: readonly Step[];
   readonly nothingRemains: boolean;
 }
@@ -67,6 +70,7 @@ export function parseScenario(file: string, text: string): Scenario {
   const sections = split(file, text);
   const [title, ...rest] = sections;
   if (!title?.heading.startsWith('# ')) throw new ScenarioError(file, 1, 'a scenario begins with "# title"');
+  const only = onlyOf(file, title);
   const steps: { apply: YamlBlock | undefined; remove: ObjectName[]; tables: Table[] }[] = [];
   let nothingRemains = false;
   for (const section of rest) {
@@ -96,7 +100,24 @@ export function parseScenario(file: string, text: string): Scenario {
   if (!nothingRemains && steps.every(({ tables }) => tables.length === 0)) {
     throw new ScenarioError(file, 1, 'a scenario says what must be true: a "## Then" table');
   }
-  return { file, title: title.heading.slice(2).trim(), steps, nothingRemains };
+  return { file, title: title.heading.slice(2).trim(), only, steps, nothingRemains };
+}
+
+const MODES: readonly RulesMode[] = ['nftables', 'iptables', 'userspace'];
+
+/** A line `Only: nftables, userspace` under the title: for what the modes do differently. */
+function onlyOf(file: string, title: Section): readonly RulesMode[] | undefined {
+  const found = title.body.find(({ text }) => /^only:/i.test(text));
+  if (!found) return undefined;
+  return found.text
+    .slice('only:'.length)
+    .split(',')
+    .map((word) => {
+      const mode = MODES.find((each) => each === word.trim());
+      if (!mode)
+        throw new ScenarioError(file, found.line, `"${word.trim()}" is no mode; there are: ${MODES.join(', ')}`);
+      return mode;
+    });
 }
 
 function split(file: string, text: string): readonly Section[] {

@@ -6,6 +6,7 @@ import { statesOf } from './state.ts';
 
 /** Whether the scenario says anything that the consumer reads. */
 export function concerns(scenario: Scenario, consumer: Consumer): boolean {
+  if (scenario.only && consumer.mode && !scenario.only.includes(consumer.mode)) return false;
   return scenario.steps.some(({ tables }) => tables.some(({ kind }) => consumer.reads.includes(kind)));
 }
 

@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { intentConsumer } from './intent.ts';
+import { iptablesConsumer } from './iptables.ts';
+import { kernelIptablesConsumer } from './kernel.ts';
 import { modelConsumer } from './model.ts';
+import { nftablesConsumer } from './nftables.ts';
 import { parseScenario } from './parse.ts';
 import { probeRow } from './probe.ts';
+import { concerns } from './run.ts';
 import { expectedPacket } from './expect.ts';
 
 const FILE = fileURLToPath(new URL('../../scenarios/node-port.md', import.meta.url));
@@ -59,12 +63,22 @@ describe('a scenario that does not hold fails', () => {
   });
 });
 
+test('a scenario of one mode concerns the consumers of that mode, and those of none', () => {
+  const only = scenario(TEXT.replace('\n## Given', '\nOnly: iptables, userspace\n\n## Given'));
+  expect(only.only).toEqual(['iptables', 'userspace']);
+  const names = [modelConsumer, intentConsumer, nftablesConsumer, iptablesConsumer, kernelIptablesConsumer]
+    .filter((consumer) => concerns(only, consumer))
+    .map(({ name }) => name);
+  expect(names).toEqual(['model', 'intent', 'iptables', 'kernel-iptables']);
+});
+
 describe('a mistake in the file is an error with its line', () => {
   test.each([
     ['an unknown heading', TEXT.replace('## Then services', '## Then'), /unknown heading "## Then"/],
     ['an unknown table', TEXT.replace('## Then services', '## Then pods'), /unknown table "pods"/],
     ['an unknown column', TEXT.replace('| verdict |', '| outcome |'), /unknown column "outcome"/],
     ['too many cells', TEXT.replace('| yes |', '| yes | no |'), /5 cells for 4 columns/],
+    ['a mode that there is not', TEXT.replace('\n## Given', '\nOnly: ebpf\n\n## Given'), /"ebpf" is no mode/],
     ['no title', TEXT.replace('# A NodePort', 'A NodePort'), /text before the title/],
     ['nothing that must be true', TEXT.replace(/## Then[\s\S]*/, ''), /says what must be true/],
   ])('%s', (_what, text, message) => {

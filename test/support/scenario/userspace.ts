@@ -13,6 +13,7 @@ const INSIDE = fileURLToPath(new URL('./userspace-inside.ts', import.meta.url));
  */
 export const userspaceConsumer: Consumer = {
   name: 'userspace',
+  mode: 'userspace',
   reads: ['packets'],
   missing: netnsMissing,
   run: async (scenario) => {

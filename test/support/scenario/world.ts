@@ -33,6 +33,13 @@ export const NODE_VIEW: NodeView = {
   masqueradeAll: false,
 };
 
+/** The same in iptables mode: NodePorts answer on every address of the node, 127.0.0.1 among them. */
+export const IPTABLES_VIEW: NodeView = {
+  ...NODE_VIEW,
+  mode: 'iptables',
+  isNodePortAddress: (address) => LOCAL.has(address) && address !== '::1',
+};
+
 /** `from` of a packet row: an address, `node`, `client`, or those with `6` behind them. */
 export function sourceOf(text: string): Ip | undefined {
   switch (text) {

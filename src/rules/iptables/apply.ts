@@ -1,0 +1,314 @@
+// The iptables backend: a plan into the kernel, one `iptables-restore` a family. It keeps in memory what it wrote and never
+// lists tables on the way of a sync; at start, after a failure and when rules were found missing it reads back what is
+// there and writes the difference.
+
+import type { IpFamily } from '../../lib/ip.ts';
+import type { ObjectKey } from '../../model/records.ts';
+import type { ResolvedService, Snapshot } from '../../model/snapshot.ts';
+import type { Logger } from '../../observe/log.ts';
+import type { Metrics } from '../../observe/metrics.ts';
+import type { Clock } from '../../system/clock.ts';
+import type { Exec, ExecResult } from '../../system/exec.ts';
+import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { RulesConfig } from '../config.ts';
+import { RulesError } from '../rules-error.ts';
+import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
+import { DriftWatch } from './drift.ts';
+import { IptablesMetrics } from './metrics.ts';
+import { KUBELET_FIREWALL, type ChainId } from './names.ts';
+import { hasKubeletFirewall, linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
+import { Planner, type ChainChange } from './plan.ts';
+import { removeChains } from './remove.ts';
+import { chainAtLine, renderRestore, type Restore } from './render.ts';
+import { findTool, programOf, type IptablesTool, type Variant } from './tool.ts';
+
+export interface IptablesOptions {
+  readonly config: RulesConfig;
+  readonly exec: Exec;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+const RESTORE_TIMEOUT_MS = 300_000;
+/** Of what the tool says, that much goes to the log. */
+const MESSAGE_LENGTH = 600;
+/** So many objects are left out one after the other before the sync is given up. */
+const MOST_LEFT_OUT = 20;
+/** A Service that was left out is tried again after this, or when it changes. */
+const FORGIVE_AFTER_MS = 30_000;
+
+/** A text that the tool did not take. */
+class RestoreError extends Error {
+  readonly code = 'restore-refused';
+  readonly families: readonly IpFamily[];
+  /** Whose rule it was, when that can be told. */
+  readonly service: ObjectKey | undefined;
+  /** The chain that could not be deleted. */
+  readonly undeletable: ChainId | undefined;
+
+  constructor(message: string, family: IpFamily, blame: Pick<RestoreError, 'service' | 'undeletable'>) {
+    super(message);
+    this.families = [family];
+    this.service = blame.service;
+    this.undeletable = blame.undeletable;
+  }
+}
+
+export class IptablesBackend implements RulesBackend {
+  readonly mode = 'iptables';
+  readonly #options: IptablesOptions;
+  readonly #metrics: IptablesMetrics;
+  readonly #drift: DriftWatch;
+  #config: RulesConfig;
+  readonly #leftOut = new Map<ObjectKey, LeftOut>();
+  readonly #undeletable = new Set<ChainId>();
+  #tool: IptablesTool | undefined;
+  #planner: Planner | undefined;
+  #restores = 0;
+  #syncs = 0;
+
+  constructor(options: IptablesOptions) {
+    this.#options = options;
+    this.#config = options.config;
+    this.#metrics = new IptablesMetrics(options.metrics);
+    this.#drift = new DriftWatch(options);
+  }
+
+  /** The programs in use, by the name that both kinds have beside `iptables`. */
+  get variantInUse(): Variant {
+    return this.#tool?.legacy === true ? '-legacy' : '-nft';
+  }
+
+  async sync(snapshot: Snapshot): Promise<SyncOutcome> {
+    this.#syncs++;
+    this.#forgive(snapshot);
+    for (;;) {
+      const partial = this.#planner !== undefined;
+      try {
+        const counts = await this.#write(snapshot);
+        if (this.#leftOut.size === 0) return { kind: 'applied', counts };
+        return { kind: 'applied', counts, rejected: [...this.#leftOut.values()].map(({ rejection }) => rejection) };
+      } catch (error) {
+        // What is in the kernel is not certain now: read it back and write the difference the next time.
+        this.#planner = undefined;
+        if (error instanceof RulesError) return { kind: 'failed', reason: error.message, families: [4, 6] };
+        if (!(error instanceof RestoreError)) throw error;
+        for (const family of error.families) this.#metrics.failed(family, partial);
+        // Others may have taken chains away that a part of the rules leads to; only the whole shows whose fault it is.
+        if (!partial && !this.#leaveOut(error, snapshot)) {
+          return { kind: 'failed', reason: error.message, families: error.families };
+        }
+      }
+    }
+  }
+
+  /** The rules are read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#drift.configure(config);
+    this.#planner = undefined;
+  }
+
+  watch(onDrift: (what: string) => void): void {
+    this.#drift.start(async () => {
+      const syncs = this.#syncs;
+      if (this.#planner === undefined || this.#tool === undefined) return;
+      const missing = await this.#drift.check(this.#tool);
+      // A sync that came meanwhile has its own view of things.
+      if (syncs !== this.#syncs) return;
+      if (missing === undefined) return;
+      this.#planner = undefined;
+      onDrift(`missing from iptables: ${missing}`);
+    });
+  }
+
+  async cleanup(): Promise<CleanupOutcome> {
+    this.#planner = undefined;
+    return removeChains(this.#options.exec, { which: 'iptables' });
+  }
+
+  async stop(): Promise<void> {
+    await this.#drift.stop();
+    this.#planner = undefined;
+  }
+
+  state(): unknown {
+    return {
+      tool: this.#tool && { ...this.#tool, program: programOf(4, this.#tool.variant, '-restore') },
+      services: this.#planner?.services ?? 0,
+      rules: this.#metrics.totals(),
+      restores: this.#restores,
+      leftOut: [...this.#leftOut.keys()],
+    };
+  }
+
+  async #write(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+    const planner = this.#planner;
+    if (!planner) return this.#load(snapshot);
+    const { families } = await this.#findTool();
+    const changes = planner.advance(snapshot);
+    for (const family of families) {
+      const own = changes.filter(({ id }) => id.startsWith(`${family}/`));
+      await this.#restore(family, { changes: own, jumps: [], guard: undefined }, planner);
+    }
+    this.#metrics.changed(changes);
+    return countsOf(changes);
+  }
+
+  async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
+    const config = this.#config;
+    const { families } = await this.#findTool();
+    const planner = new Planner(config, { dropInvalid: await this.#dropsInvalid() }, new Set(this.#leftOut.keys()));
+    const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
+    const written: ChainChange[] = [];
+    let jumpsWritten = 0;
+    for (const family of families) {
+      const restore = this.#difference(family, all, await this.#readBack(family));
+      await this.#restore(family, restore, planner);
+      written.push(...restore.changes);
+      jumpsWritten += restore.jumps.length + (restore.guard ? 1 : 0);
+    }
+    await this.#routeLoopback();
+    this.#planner = planner;
+    this.#metrics.loaded(all, written);
+    const counts = countsOf(written);
+    return jumpsWritten === 0 ? counts : { ...counts, jumps: jumpsWritten };
+  }
+
+  #difference(family: IpFamily, all: readonly ChainChange[], saved: SavedState): Restore {
+    const config = this.#config;
+    const wanted = new Set<ChainId>();
+    const changes: ChainChange[] = [];
+    for (const { id, after } of all) {
+      if (after === undefined || !id.startsWith(`${family}/`)) continue;
+      wanted.add(id);
+      const before = saved.chains.get(id);
+      const name = id.slice(id.lastIndexOf('/') + 1);
+      if (before === undefined || !sameRules(name, before, after)) changes.push({ id, before, after });
+    }
+    for (const [id, before] of saved.chains) {
+      if (!wanted.has(id) && !this.#undeletable.has(id)) changes.push({ id, before, after: undefined });
+    }
+    const line = loopbackGuard(config, family);
+    const guardLines = linesOf(saved, family, 'filter', KUBELET_FIREWALL);
+    const guarded = line === undefined || guardLines.some((each) => sameRule(KUBELET_FIREWALL, each, line.trimEnd()));
+    return {
+      changes,
+      jumps: jumps(config, family).filter(
+        ({ table, from, text }) =>
+          !linesOf(saved, family, table, from).some((each) => sameRule(from, each, `-A ${from} ${text}`)),
+      ),
+      guard: guarded ? undefined : { line, newChain: !hasKubeletFirewall(saved, family) },
+    };
+  }
+
+  async #findTool(): Promise<IptablesTool> {
+    if (this.#tool) return this.#tool;
+    const { exec, log } = this.#options;
+    const tool = (this.#tool = await findTool(exec, this.#config));
+    log.info('iptables chosen', {
+      program: programOf(4, tool.variant, ''),
+      version: tool.version,
+      legacy: tool.legacy,
+    });
+    if (!tool.families.includes(6)) log.info('IPv6 rules are left out: ip6tables cannot be used here');
+    return tool;
+  }
+
+  async #readBack(family: IpFamily): Promise<SavedState> {
+    const program = programOf(family, (await this.#findTool()).variant, '-save');
+    const saved = await this.#options.exec.run(program, [], { timeoutMs: RESTORE_TIMEOUT_MS });
+    if (saved.exitCode !== 0) throw new RestoreError(`${program} failed: ${message(saved)}`, family, NOBODY);
+    return parseSave(saved.stdout, family);
+  }
+
+  async #restore(family: IpFamily, restore: Restore, planner: Planner): Promise<void> {
+    const input = renderRestore(restore);
+    if (input === '') return;
+    const program = programOf(family, (await this.#findTool()).variant, '-restore');
+    const done = await this.#options.exec.run(program, ['-w', '5', '--noflush', '--counters'], {
+      input,
+      timeoutMs: RESTORE_TIMEOUT_MS,
+    });
+    this.#restores++;
+    if (done.exitCode === 0) return;
+    const line = Number(/line:? ([0-9]+)/i.exec(done.stderr)?.[1]);
+    const at = Number.isNaN(line) ? undefined : chainAtLine(restore, line);
+    const goes = at && restore.changes.some(({ id, after }) => id === at.id && after === undefined);
+    throw new RestoreError(`${program} refused the rules: ${message(done)}`, family, {
+      service: at && !goes ? planner.ownerOf(at.id, at.line) : undefined,
+      undeletable: goes ? at.id : undefined,
+    });
+  }
+
+  /** Whether there is somebody to go on without. */
+  #leaveOut({ service, undeletable, families, message: reason }: RestoreError, snapshot: Snapshot): boolean {
+    if (undeletable !== undefined) {
+      if (this.#undeletable.has(undeletable)) return false;
+      this.#undeletable.add(undeletable);
+      this.#options.log.warn('a chain of no Service stays, as somebody else leads to it', { chain: undeletable });
+      return true;
+    }
+    if (service === undefined || this.#leftOut.size >= MOST_LEFT_OUT) return false;
+    this.#leftOut.set(service, {
+      resolved: snapshot.services.get(service),
+      at: this.#options.clock.monotonic(),
+      rejection: { service, families, reason },
+    });
+    return true;
+  }
+
+  /** Services that changed since they were left out count again, and from time to time the others; the whole is then written. */
+  #forgive(snapshot: Snapshot): void {
+    const now = this.#options.clock.monotonic();
+    for (const [key, { resolved, at }] of this.#leftOut) {
+      if (snapshot.services.get(key) === resolved && now - at < FORGIVE_AFTER_MS) continue;
+      this.#leftOut.delete(key);
+      this.#planner = undefined;
+    }
+  }
+
+  async #dropsInvalid(): Promise<boolean> {
+    const liberal = await this.#options.exec.run('cat', ['/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal']);
+    return liberal.stdout.trim() !== '1';
+  }
+
+  /** After the rule that guards loopback is in force. */
+  async #routeLoopback(): Promise<void> {
+    const { exec, log } = this.#options;
+    if (!answersOnLoopback(this.#config)) return;
+    const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
+    if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
+    const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);
+    if (set.exitCode === 0) return;
+    log.warn('NodePorts do not answer on 127.0.0.1: set the sysctl, or use --iptables-localhost-nodeports=false', {
+      sysctl: 'net.ipv4.conf.all.route_localnet=1',
+      reason: set.stderr.trim(),
+    });
+  }
+}
+
+interface LeftOut {
+  /** As it was refused. */
+  readonly resolved: ResolvedService | undefined;
+  /** By the monotonic clock. */
+  readonly at: number;
+  readonly rejection: Rejection;
+}
+
+const NOBODY = { service: undefined, undeletable: undefined };
+
+function countsOf(changes: readonly ChainChange[]): Readonly<Record<string, number>> {
+  if (changes.length === 0) return {};
+  const removed = changes.filter(({ after }) => after === undefined).length;
+  const added = changes.filter(({ before }) => before === undefined).length;
+  return { added, changed: changes.length - added - removed, removed };
+}
+
+function message(result: ExecResult): string {
+  if (result.notFound) return 'it is not on this machine (apt-get install iptables)';
+  if (result.timedOut) return `it did not end within ${RESTORE_TIMEOUT_MS / 1000} s`;
+  const text = result.stderr.trim().replaceAll(/\s*\n\s*/g, ' | ');
+  return text === '' ? `it ended with code ${result.exitCode}` : text.slice(0, MESSAGE_LENGTH);
+}

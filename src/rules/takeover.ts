@@ -1,0 +1,111 @@
+// What another mode, or kube-proxy in any mode, left in the kernel goes once our rules are in force, and not before: until
+// then it serves.
+
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Exec, ExecResult } from '../system/exec.ts';
+import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
+import { removeChains } from './iptables/remove.ts';
+import type { Variant } from './iptables/tool.ts';
+import { removeTables } from './nftables/apply.ts';
+
+/** kube-proxy's table in nftables mode. */
+const KUBE_PROXY_TABLE = 'kube-proxy';
+/** The link that holds the Service addresses in kube-proxy's IPVS mode. */
+const IPVS_LINK = 'kube-ipvs0';
+const TIMEOUT_MS = 60_000;
+const MOST_TRIES = 3;
+
+/** The backend, with the others' rules removed after its first sync; what cannot be removed is tried again after the next. */
+export function withTakeover(
+  backend: RulesBackend,
+  removeOthers: () => Promise<CleanupOutcome>,
+  log: Logger,
+): RulesBackend {
+  let left = MOST_TRIES;
+  return {
+    mode: backend.mode,
+    sync: async (snapshot: Snapshot): Promise<SyncOutcome> => {
+      const outcome = await backend.sync(snapshot);
+      if (outcome.kind !== 'applied' || left === 0) return outcome;
+      const { removed, problems } = await removeOthers();
+      left = problems.length === 0 ? 0 : left - 1;
+      for (const problem of problems) log.warn(`rules of another mode stay: ${problem}`);
+      if (removed.length > 0) log.info('rules of another mode removed', { what: removed.join(', ') });
+      return outcome;
+    },
+    cleanup: () => backend.cleanup(),
+    stop: () => backend.stop(),
+    state: () => backend.state(),
+    configure: (config) => backend.configure(config),
+    ...(backend.watch ? { watch: backend.watch.bind(backend) } : {}),
+    ...(backend.owned ? { owned: backend.owned.bind(backend) } : {}),
+  };
+}
+
+/** For nftables mode: the chains of either iptables, IPVS, and kube-proxy's tables. */
+export async function removeOthersThanNftables(exec: Exec): Promise<CleanupOutcome> {
+  return all([await removeChains(exec, { which: 'all' }), await removeKubeProxyTables(exec), await removeIpvs(exec)]);
+}
+
+/** For iptables mode: our tables and kube-proxy's, IPVS, and the chains of the iptables that is not in use. */
+export async function removeOthersThanIptables(exec: Exec, inUse: Variant): Promise<CleanupOutcome> {
+  return all([
+    await removeTables(exec),
+    await removeKubeProxyTables(exec),
+    await removeChains(exec, { which: 'all', except: inUse }),
+    await removeChains(exec, { which: 'ipvs' }),
+    await removeIpvs(exec),
+  ]);
+}
+
+function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {
+  return {
+    removed: outcomes.flatMap(({ removed }) => removed),
+    problems: outcomes.flatMap(({ problems }) => problems),
+  };
+}
+
+async function removeKubeProxyTables(exec: Exec): Promise<CleanupOutcome> {
+  const removed: string[] = [];
+  const problems: string[] = [];
+  for (const ip of ['ip', 'ip6']) {
+    const result = await run(exec, 'nft', ['delete', 'table', ip, KUBE_PROXY_TABLE]);
+    const name = `nftables table ${ip} ${KUBE_PROXY_TABLE}`;
+    if (result.exitCode === 0) removed.push(name);
+    else if (!isAbsent(result)) problems.push(`${name}: ${result.stderr.trim()}`);
+  }
+  return { removed, problems };
+}
+
+/**
+ * What kube-proxy's IPVS mode leaves: only where its link is, as other virtual servers are not ours to touch. Its sets go
+ * after the chains that ask them.
+ */
+async function removeIpvs(exec: Exec): Promise<CleanupOutcome> {
+  const removed: string[] = [];
+  const problems: string[] = [];
+  const link = await run(exec, 'ip', ['link', 'show', IPVS_LINK]);
+  if (link.exitCode === 0) {
+    const servers = await run(exec, 'ipvsadm', ['--clear']);
+    if (servers.exitCode === 0) removed.push('IPVS virtual servers');
+    const gone = await run(exec, 'ip', ['link', 'delete', IPVS_LINK]);
+    if (gone.exitCode === 0) removed.push(`link ${IPVS_LINK}`);
+    else problems.push(`link ${IPVS_LINK}: ${gone.stderr.trim()}`);
+  }
+  const sets = await run(exec, 'ipset', ['list', '-name']);
+  for (const name of sets.stdout.split('\n').filter((each) => each.startsWith('KUBE-'))) {
+    const result = await run(exec, 'ipset', ['destroy', name]);
+    if (result.exitCode === 0) removed.push(`ipset ${name}`);
+    else problems.push(`ipset ${name}: ${result.stderr.trim()}`);
+  }
+  return { removed, problems };
+}
+
+function run(exec: Exec, file: string, args: readonly string[]): Promise<ExecResult> {
+  return exec.run(file, args, { timeoutMs: TIMEOUT_MS });
+}
+
+function isAbsent(result: ExecResult): boolean {
+  return result.notFound || /No such file or directory/.test(result.stderr);
+}

@@ -1,0 +1,285 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { silentLogger } from '../../src/observe/log.ts';
+import { createMetrics } from '../../src/observe/metrics.ts';
+import { cleanupRules } from '../../src/rules/cleanup.ts';
+import type { RulesConfig } from '../../src/rules/config.ts';
+import { IptablesBackend } from '../../src/rules/iptables/apply.ts';
+import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { Topology, netnsMissing, type Host } from '../support/netns.ts';
+import { CONFIG, clusterOf, type ServiceSketch } from './cluster.ts';
+
+const missing = netnsMissing('iptables');
+if (missing) process.stderr.write(`left out: iptables in the kernel (${missing})\n`);
+
+const IPS = { a: ['10.0.0.1', 'fd00:10::1'], b: ['10.0.0.2', 'fd00:10::2'] } as const;
+const SERVICE: ServiceSketch = {
+  name: 'web',
+  clusterIPs: ['172.30.0.1', 'fd00:10:96::1'],
+  nodePort: 30080,
+  endpoints: ['10.0.0.1:8080', '10.0.0.2:8080', '[fd00:10::1]:8080', '[fd00:10::2]:8080'],
+};
+const ALL: RulesConfig = { ...CONFIG, nodePortAddresses: { kind: 'all' } };
+
+// The two kinds of tools keep their rules apart; what kubelet leaves in one of them tells which is in use.
+describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the kernel', (variant) => {
+  let topology: Topology;
+  let pods: Record<'a' | 'b', Host>;
+  const planes: RulesPlane[] = [];
+
+  beforeAll(async () => {
+    topology = await Topology.create();
+    const { node } = topology;
+    pods = { a: await topology.addPod('a', IPS.a), b: await topology.addPod('b', IPS.b) };
+    for (const name of ['a', 'b'] as const) {
+      for (const address of IPS[name]) await pods[name].serve({ protocol: 'TCP', address, port: 8080, name });
+    }
+    await node.run(`iptables-${variant}`, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT');
+    await node.run(`iptables-${variant}`, '-t', 'filter', '-A', 'INPUT', '-s', '192.0.2.99', '-j', 'DROP');
+  });
+  afterAll(() => topology?.close());
+  afterEach(async () => {
+    for (const plane of planes.splice(0)) await plane.stop();
+    const { problems } = await cleanupRules(topology.node);
+    const left = (await kubeLines()).join('\n');
+    if (problems.length > 0 || left !== ':KUBE-IPTABLES-HINT - [0:0]') {
+      throw new Error(`the cleanup left ${left} ${problems.join('\n')}`);
+    }
+    const saved = await topology.node.run(`iptables-${variant}-save`);
+    if (!saved.includes('-A INPUT -s 192.0.2.99/32 -j DROP')) throw new Error("somebody else's rule is gone");
+    const tables = await topology.node.run('nft', 'list', 'tables');
+    if (tables.includes('fairlead')) throw new Error(`the cleanup left ${tables}`);
+  });
+
+  async function kubeLines(): Promise<readonly string[]> {
+    let text = '';
+    for (const kind of ['nft', 'legacy']) {
+      for (const ip of ['iptables', 'ip6tables']) text += await topology.node.run(`${ip}-${kind}-save`);
+    }
+    // kubelet's chain stays, with the rule that kubelet would write too.
+    return text.split('\n').filter((line) => line.includes('KUBE-') && !line.includes('KUBE-FIREWALL'));
+  }
+
+  function backend(config = ALL): IptablesBackend {
+    const { exec } = topology.node;
+    return new IptablesBackend({ config, exec, log: silentLogger, clock: systemClock, metrics: createMetrics() });
+  }
+
+  async function plane(mode: 'iptables' | 'nftables'): Promise<RulesPlane> {
+    const started = await startRulesPlane({
+      mode,
+      config: ALL,
+      exec: topology.node.exec,
+      clock: systemClock,
+      random: Math.random,
+      log: silentLogger,
+      metrics: createMetrics(),
+      removeOnStop: false,
+    });
+    planes.push(started);
+    started.update(clusterOf([SERVICE]).snapshot);
+    await until(async () => started.ready);
+    return started;
+  }
+
+  async function until(check: () => Promise<boolean>, withinMs = 10_000): Promise<number> {
+    const start = performance.now();
+    while (performance.now() - start < withinMs) {
+      if (await check()) return performance.now() - start;
+      await systemClock.sleep(20);
+    }
+    throw new Error(`not within ${withinMs} ms`);
+  }
+
+  async function answers(address = '172.30.0.1', port = 80): Promise<boolean> {
+    const outcome = await topology.client.connect({ protocol: 'TCP', address, port, timeoutMs: 300 });
+    return outcome.kind === 'answered';
+  }
+
+  test('the programs are told by the chain that kubelet makes', async () => {
+    const one = backend();
+    await one.sync(clusterOf([SERVICE]).snapshot);
+    expect(one.state()).toMatchObject({
+      tool: { variant: `-${variant}`, legacy: variant === 'legacy', families: [4, 6] },
+    });
+    await one.stop();
+  });
+
+  test('connections spread over the endpoints, on the ClusterIP and on a NodePort', async () => {
+    await backend().sync(clusterOf([SERVICE]).snapshot);
+    for (const [address, port] of [
+      ['172.30.0.1', 80],
+      ['fd00:10:96::1', 80],
+      ['192.168.0.2', 30080],
+    ] as const) {
+      const seen = new Set<string>();
+      for (let i = 0; i < 30; i++) {
+        const outcome = await topology.client.connect({ protocol: 'TCP', address, port });
+        expect(outcome.kind).toBe('answered');
+        if (outcome.kind === 'answered') seen.add(outcome.by);
+      }
+      expect([...seen].sort()).toEqual(['a', 'b']);
+    }
+  });
+
+  test('with affinity a client keeps its endpoint until the time is over or the endpoint goes', async () => {
+    const one = backend();
+    const sticky = { ...SERVICE, affinitySeconds: 2 };
+    const first = clusterOf([sticky]);
+    await one.sync(first.snapshot);
+    const tally = async (times: number, from = topology.client): Promise<ReadonlySet<string>> => {
+      const seen = new Set<string>();
+      for (let i = 0; i < times; i++) {
+        const outcome = await from.connect({ protocol: 'TCP', address: '172.30.0.1', port: 80 });
+        seen.add(outcome.kind === 'answered' ? outcome.by : outcome.kind);
+      }
+      return seen;
+    };
+    const [kept = ''] = [...(await tally(15))];
+    expect([...(await tally(10))]).toEqual([kept]);
+    const rest = kept === 'a' ? '10.0.0.2:8080' : '10.0.0.1:8080';
+    await one.sync(clusterOf([{ ...sticky, endpoints: [rest] }], first).snapshot);
+    const [other = ''] = [...(await tally(5))];
+    expect(other).not.toBe(kept);
+    // Time over: sooner or later the other one is drawn.
+    await one.sync(clusterOf([sticky]).snapshot);
+    await until(async () => {
+      await systemClock.sleep(2_100);
+      return (await tally(1)).has(kept);
+    }, 60_000);
+  }, 90_000);
+
+  test('a pod that reaches itself through its Service is masqueraded', async () => {
+    await backend().sync(clusterOf([{ ...SERVICE, endpoints: ['10.0.0.1:8080', '[fd00:10::1]:8080'] }]).snapshot);
+    for (const address of ['172.30.0.1', 'fd00:10:96::1']) {
+      const outcome = await pods.a.connect({ protocol: 'TCP', address, port: 80 });
+      expect(outcome).toMatchObject({ kind: 'answered', by: 'a' });
+      expect(IPS.a).not.toContain(outcome.kind === 'answered' ? outcome.peerSeen : '');
+    }
+  });
+
+  test('a restart over the same state writes nothing, over another the difference', async () => {
+    const services: ServiceSketch[] = [
+      {
+        ...SERVICE,
+        affinitySeconds: 60,
+        loadBalancerIPs: ['198.51.100.7'],
+        sourceRanges: ['10.0.0.0/8', '192.168.0.0/16'],
+      },
+      { ...SERVICE, name: 'local', clusterIPs: ['172.30.0.2'], nodePort: 30081, external: 'Local', internal: 'Local' },
+      { ...SERVICE, name: 'none', clusterIPs: ['172.30.0.3', 'fd00:10:96::3'], nodePort: 30082, endpoints: [] },
+      { ...SERVICE, name: 'udp', clusterIPs: ['172.30.0.4'], nodePort: 30083, protocol: 'UDP' },
+      { ...SERVICE, name: 'sctp', clusterIPs: ['172.30.0.5'], nodePort: 30084, protocol: 'SCTP' },
+    ];
+    for (const nodePortAddresses of [{ kind: 'all' }, { kind: 'primary' }] as const) {
+      const config: RulesConfig = { ...ALL, nodePortAddresses, masqueradeAll: nodePortAddresses.kind === 'primary' };
+      expect(await backend(config).sync(clusterOf(services).snapshot)).toMatchObject({ kind: 'applied' });
+      expect(await backend(config).sync(clusterOf(services).snapshot)).toEqual({ kind: 'applied', counts: {} });
+    }
+    const fewer = clusterOf(services.slice(1));
+    const outcome = await backend().sync(fewer.snapshot);
+    expect(outcome).toMatchObject({ kind: 'applied' });
+    expect(await backend().sync(fewer.snapshot)).toEqual({ kind: 'applied', counts: {} });
+  });
+
+  test('rules of kube-proxy are taken over as they are', async () => {
+    const { node } = topology;
+    await backend().sync(clusterOf([SERVICE]).snapshot);
+    // As kube-proxy writes them: other words for the same.
+    const hash =
+      (await node.run(`iptables-${variant}`, '-t', 'nat', '-S', 'KUBE-SERVICES')).match(/KUBE-SVC-\S+/)?.[0] ?? '';
+    const tool = [`iptables-${variant}`, '-t', 'nat'] as const;
+    await node.run(...tool, '-F', 'KUBE-MARK-MASQ');
+    await node.run(...tool, '-A', 'KUBE-MARK-MASQ', '-j', 'MARK', '--or-mark', '0x4000');
+    const web = [
+      '-m',
+      'comment',
+      '--comment',
+      'default/web:p cluster IP',
+      '-m',
+      'tcp',
+      '-p',
+      'tcp',
+      '-d',
+      '172.30.0.1',
+    ];
+    await node.run(...tool, '-D', 'KUBE-SERVICES', '1');
+    await node.run(...tool, '-I', 'KUBE-SERVICES', ...web, '--dport', '80', '-j', hash);
+    expect(await backend().sync(clusterOf([SERVICE]).snapshot)).toEqual({ kind: 'applied', counts: {} });
+  });
+
+  test.for([
+    { what: '-F', flushes: ['-F'] },
+    { what: '-F and -X', flushes: ['-F', '-X'] },
+  ])('after iptables $what the rules are back within 5 s', { timeout: 20_000 }, async ({ flushes }) => {
+    await plane('iptables');
+    expect(await answers()).toBe(true);
+    const { node } = topology;
+    for (const table of ['nat', 'filter']) {
+      // kubelet's chain in mangle is not part of it.
+      for (const flush of flushes) await node.run(`iptables-${variant}`, '-t', table, flush);
+    }
+    await node.run(`iptables-${variant}`, '-t', 'filter', '-A', 'INPUT', '-s', '192.0.2.99', '-j', 'DROP');
+    expect(await answers()).toBe(false);
+    expect(await until(() => answers())).toBeLessThan(5_500);
+    expect(await backend().sync(clusterOf([SERVICE]).snapshot)).toEqual({ kind: 'applied', counts: {} });
+  });
+
+  test('no connection fails while the mode changes, either way, and the other mode leaves nothing', async () => {
+    const stop = new AbortController();
+    let failed = 0;
+    let made = 0;
+    await plane('iptables');
+    const dialling = (async () => {
+      while (!stop.signal.aborted) {
+        for (const [address, port] of [
+          ['172.30.0.1', 80],
+          ['192.168.0.2', 30080],
+        ] as const) {
+          made++;
+          if (!(await answers(address, port))) failed++;
+        }
+        await systemClock.sleep(5);
+      }
+    })();
+    for (const mode of ['nftables', 'iptables', 'nftables'] as const) {
+      await planes.pop()?.stop();
+      await plane(mode);
+      await until(async () => {
+        const ours = await topology.node.run('nft', 'list', 'tables');
+        const chains = (await kubeLines()).length > 1;
+        return mode === 'nftables' ? !chains : chains && !ours.includes('fairlead');
+      });
+    }
+    stop.abort();
+    await dialling;
+    expect(failed).toBe(0);
+    expect(made).toBeGreaterThan(20);
+  }, 40_000);
+
+  test("kube-proxy's table and its IPVS sets go once our rules are in force", async () => {
+    const { node } = topology;
+    await node.run('nft', 'add', 'table', 'ip', 'kube-proxy');
+    await node.run('ipset', 'create', 'KUBE-CLUSTER-IP', 'hash:ip,port');
+    const tool = [`iptables-${variant}`, '-t', 'filter'] as const;
+    await node.run(...tool, '-N', 'KUBE-IPVS-FILTER');
+    await node.run(
+      ...tool,
+      '-A',
+      'KUBE-IPVS-FILTER',
+      '-m',
+      'set',
+      '--match-set',
+      'KUBE-CLUSTER-IP',
+      'dst,dst',
+      '-j',
+      'RETURN',
+    );
+    await node.run(...tool, '-A', 'INPUT', '-j', 'KUBE-IPVS-FILTER');
+    await plane('iptables');
+    await until(async () => (await node.run('ipset', 'list', '-name')) === '');
+    expect(await node.run('nft', 'list', 'tables')).not.toContain('kube-proxy');
+    expect((await kubeLines()).join('\n')).not.toContain('IPVS');
+    expect(await answers()).toBe(true);
+  });
+});
