@@ -30,9 +30,9 @@ export interface Endpoint {
 export interface HouseView {
   readonly health: Health;
   readonly state: () => unknown;
+  readonly snapshot: () => Snapshot | undefined;
   /** Our own Node, as far as it has been read. */
   readonly node: () => NodeRecord | undefined;
-  readonly snapshot: () => Snapshot | undefined;
 }
 
 export interface HouseOptions {

@@ -34,12 +34,12 @@ export function withTakeover(
       if (removed.length > 0) log.info('rules of another mode removed', { what: removed.join(', ') });
       return outcome;
     },
-    configure: (config) => backend.configure(config),
-    ...(backend.owned ? { owned: backend.owned.bind(backend) } : {}),
     cleanup: () => backend.cleanup(),
     stop: () => backend.stop(),
     state: () => backend.state(),
-    watch: (call) => backend.watch?.(call),
+    configure: (config) => backend.configure(config),
+    ...(backend.watch ? { watch: backend.watch.bind(backend) } : {}),
+    ...(backend.owned ? { owned: backend.owned.bind(backend) } : {}),
   };
 }
 

@@ -8,9 +8,9 @@ import { systemFiles } from '../../system/files.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import { writeTextFile } from '../../system/write-file.ts';
 import type { Arguments } from '../args.ts';
+import { explainRoutes } from '../explain-routes.ts';
 import { createContext, createRunningContext, type RunningContext } from '../context.ts';
 import { CommandError, EXIT_FAILURE, EXIT_STOPPED, messageOf } from '../errors.ts';
-import { explainRoutes } from '../explain-routes.ts';
 import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
@@ -19,9 +19,9 @@ import { setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
+import type { RulesStarter } from '../planes.ts';
 import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
 import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
-import type { RulesStarter } from '../planes.ts';
 import type { LogSettings } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { cleanup } from './cleanup.ts';
@@ -208,6 +208,9 @@ interface EndpointsOptions {
   readonly readsIngresses: boolean;
 }
 
+/** kube-proxy is not told the cluster's domain; this is the one that clusters have. */
+const ZONE = 'cluster.local';
+
 function endpointsOf({ live, health, rules, context, readsIngresses }: EndpointsOptions): readonly Endpoint[] {
   const { metricsBindAddress, healthzBindAddress, bindAddressHardFail: hardFail } = live.current;
   const metricsListen = listenOf(metricsBindAddress, 10_249);
@@ -224,8 +227,7 @@ function endpointsOf({ live, health, rules, context, readsIngresses }: Endpoints
             healthRoutes(house.health),
             proxyDebugRoutes(() => rules.mode() ?? live.current.mode, live),
             jsonRoute('/state', house.state),
-            // The zone of kube-proxy's cluster is in no configuration of it; names are told under the usual one.
-            explainRoutes({ ...rules, snapshot: house.snapshot, zone: 'cluster.local', readsIngresses }),
+            explainRoutes({ ...rules, snapshot: house.snapshot, zone: ZONE, readsIngresses }),
           ],
         },
       ]

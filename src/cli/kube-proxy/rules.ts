@@ -1,9 +1,9 @@
-// The rules plane under a configuration that may change: its settings are made anew with every Node and every edit of the file.
+// The rules plane under a configuration that may change: its RulesConfig is made anew with every Node and every edit of the file.
 
 import { deepEqual } from '../../lib/equal.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
+import { configFor, type RulesConfig, type RulesSettings } from '../../rules/config.ts';
 import type { RulesMode } from '../../rules/backend.ts';
-import { configFor, type RulesSettings } from '../../rules/config.ts';
 import type { RulesPlaneOptions } from '../../rules/plane.ts';
 import type { RulesStarter } from '../planes.ts';
 import type { LiveConfiguration } from './live.ts';
@@ -13,26 +13,26 @@ export interface LiveRulesOptions {
   readonly live: LiveConfiguration;
   readonly origin: Origin;
   /** What only flags of our own say. */
-  readonly own: Partial<RulesSettings>;
+  readonly own: Partial<RulesConfig>;
   readonly nodeName: string;
   readonly plane: Omit<RulesPlaneOptions, 'config'>;
 }
 
 export function liveRulesPlane({ live, origin, own, nodeName, plane: options }: LiveRulesOptions): RulesStarter {
   let node: NodeIdentity = { name: nodeName, ips: [], zone: undefined, podCIDRs: [] };
+  const configNow = (): RulesSettings => ({ ...rulesConfigOf(live.current, origin, node), ...own });
+  let config = configNow();
   let mode: RulesMode | undefined;
-  const settingsNow = (): RulesSettings => ({ ...rulesConfigOf(live.current, origin, node), ...own });
   return {
     name: 'rules',
-    config: () => configFor(mode ?? 'nftables', settingsNow()),
+    config: () => configFor(mode ?? 'nftables', config),
     mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../../rules/plane.ts');
-      let config = settingsNow();
       const plane = await startRulesPlane({ ...options, config });
       ({ mode } = plane);
       const adjust = (): void => {
-        const next = settingsNow();
+        const next = configNow();
         if (deepEqual(next, config)) return;
         config = next;
         plane.configure(next);

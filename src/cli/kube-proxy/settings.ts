@@ -16,7 +16,7 @@ export type Origin = 'file' | 'flags';
 export function modeOf({ mode }: KubeProxyConfiguration): RulesModeSetting {
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
   if (parsed.kind !== 'mode')
-    throw new UsageError(`mode ${mode} is not built yet; there is nftables, iptables and userspace`);
+    throw new UsageError(`mode ${mode} is not built yet; there are nftables, iptables and userspace`);
   return parsed.mode;
 }
 
@@ -70,7 +70,6 @@ function nodePortAddressesOf(
 ): RulesSettings['nodePortAddresses'] {
   const words = nodePortAddresses ?? [];
   if (words.length === 0) {
-    // As they were under kube-proxy, whatever the mode that is chosen here.
     return mode === '' && origin === 'file' ? { kind: 'all' } : 'by-mode';
   }
   if (words.includes('primary')) return { kind: 'primary' };

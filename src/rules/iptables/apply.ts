@@ -58,9 +58,9 @@ class RestoreError extends Error {
 export class IptablesBackend implements RulesBackend {
   readonly mode = 'iptables';
   readonly #options: IptablesOptions;
-  #config: RulesConfig;
   readonly #metrics: IptablesMetrics;
   readonly #drift: DriftWatch;
+  #config: RulesConfig;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
   #tool: IptablesTool | undefined;
@@ -103,6 +103,13 @@ export class IptablesBackend implements RulesBackend {
     }
   }
 
+  /** The rules are read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#drift.configure(config);
+    this.#planner = undefined;
+  }
+
   watch(onDrift: (what: string) => void): void {
     this.#drift.start(async () => {
       const syncs = this.#syncs;
@@ -114,12 +121,6 @@ export class IptablesBackend implements RulesBackend {
       this.#planner = undefined;
       onDrift(`missing from iptables: ${missing}`);
     });
-  }
-
-  /** The chains are read back then, and what differs is written, as after a restart. */
-  configure(config: RulesConfig): void {
-    this.#config = config;
-    this.#planner = undefined;
   }
 
   async cleanup(): Promise<CleanupOutcome> {
@@ -205,8 +206,7 @@ export class IptablesBackend implements RulesBackend {
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
     const { exec, log } = this.#options;
-    const config = this.#config;
-    const tool = (this.#tool = await findTool(exec, config));
+    const tool = (this.#tool = await findTool(exec, this.#config));
     log.info('iptables chosen', {
       program: programOf(4, tool.variant, ''),
       version: tool.version,
@@ -277,8 +277,7 @@ export class IptablesBackend implements RulesBackend {
   /** After the rule that guards loopback is in force. */
   async #routeLoopback(): Promise<void> {
     const { exec, log } = this.#options;
-    const config = this.#config;
-    if (!answersOnLoopback(config)) return;
+    if (!answersOnLoopback(this.#config)) return;
     const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
     if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
     const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);
