@@ -37,7 +37,9 @@ export function withTakeover(
     cleanup: () => backend.cleanup(),
     stop: () => backend.stop(),
     state: () => backend.state(),
-    watch: (call) => backend.watch?.(call),
+    configure: (config) => backend.configure(config),
+    ...(backend.watch ? { watch: backend.watch.bind(backend) } : {}),
+    ...(backend.owned ? { owned: backend.owned.bind(backend) } : {}),
   };
 }
 

@@ -60,6 +60,7 @@ export class IptablesBackend implements RulesBackend {
   readonly #options: IptablesOptions;
   readonly #metrics: IptablesMetrics;
   readonly #drift: DriftWatch;
+  #config: RulesConfig;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
   #tool: IptablesTool | undefined;
@@ -69,6 +70,7 @@ export class IptablesBackend implements RulesBackend {
 
   constructor(options: IptablesOptions) {
     this.#options = options;
+    this.#config = options.config;
     this.#metrics = new IptablesMetrics(options.metrics);
     this.#drift = new DriftWatch(options);
   }
@@ -99,6 +101,13 @@ export class IptablesBackend implements RulesBackend {
         }
       }
     }
+  }
+
+  /** The rules are read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#drift.configure(config);
+    this.#planner = undefined;
   }
 
   watch(onDrift: (what: string) => void): void {
@@ -148,7 +157,7 @@ export class IptablesBackend implements RulesBackend {
   }
 
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
-    const { config } = this.#options;
+    const config = this.#config;
     const { families } = await this.#findTool();
     const planner = new Planner(config, { dropInvalid: await this.#dropsInvalid() }, new Set(this.#leftOut.keys()));
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
@@ -168,7 +177,7 @@ export class IptablesBackend implements RulesBackend {
   }
 
   #difference(family: IpFamily, all: readonly ChainChange[], saved: SavedState): Restore {
-    const { config } = this.#options;
+    const config = this.#config;
     const wanted = new Set<ChainId>();
     const changes: ChainChange[] = [];
     for (const { id, after } of all) {
@@ -196,8 +205,8 @@ export class IptablesBackend implements RulesBackend {
 
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
-    const { exec, config, log } = this.#options;
-    const tool = (this.#tool = await findTool(exec, config));
+    const { exec, log } = this.#options;
+    const tool = (this.#tool = await findTool(exec, this.#config));
     log.info('iptables chosen', {
       program: programOf(4, tool.variant, ''),
       version: tool.version,
@@ -267,8 +276,8 @@ export class IptablesBackend implements RulesBackend {
 
   /** After the rule that guards loopback is in force. */
   async #routeLoopback(): Promise<void> {
-    const { config, exec, log } = this.#options;
-    if (!answersOnLoopback(config)) return;
+    const { exec, log } = this.#options;
+    if (!answersOnLoopback(this.#config)) return;
     const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
     if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
     const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);

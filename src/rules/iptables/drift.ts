@@ -23,12 +23,18 @@ export interface DriftOptions {
 
 export class DriftWatch {
   readonly #options: DriftOptions;
+  #config: RulesConfig;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #stopped = false;
 
   constructor(options: DriftOptions) {
     this.#options = options;
+    this.#config = options.config;
+  }
+
+  configure(config: RulesConfig): void {
+    this.#config = config;
   }
 
   /** Calls `look` from time to time until `stop`. */
@@ -48,7 +54,7 @@ export class DriftWatch {
       const program = programOf(family, variant, '-restore');
       // Over nf_tables `--test` would not look; there is nothing to commit in either.
       const args = ['-w', '5', '--noflush', ...(legacy ? ['--test'] : [])];
-      const input = checkText(this.#options.config, family);
+      const input = checkText(this.#config, family);
       const result = await this.#options.exec.run(program, args, { input, timeoutMs: TIMEOUT_MS });
       if (result.exitCode === 1 || result.exitCode === 2) {
         const line = Number(/line:? ([0-9]+)/i.exec(result.stderr)?.[1]);
