@@ -75,6 +75,20 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
       expect(result.answeredBy['d']).toBeGreaterThan(0);
     });
 
+    test('the proxy is restarted in another mode, and back', async () => {
+      const other = mode === 'nftables' ? 'iptables' : 'nftables';
+      const result = await world.hammered(async () => {
+        await world.stop('SIGTERM');
+        await world.start(other);
+        await world.change([{ pod: 'b' }, { pod: 'c' }]);
+        await world.stop('SIGTERM');
+        await world.start(mode);
+        await world.change([{ pod: 'c' }]);
+      });
+      expectNoFailure(result);
+      expect(result.answeredBy['c']).toBeGreaterThan(0);
+    });
+
     test('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
       const result = await world.hammered(async () => {
         const start = performance.now();
