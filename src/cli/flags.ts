@@ -1,5 +1,7 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
+import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
+
 export const COMMANDS = [
   'up',
   'proxy',
@@ -279,10 +281,10 @@ export const FLAGS: readonly Flag[] = [
     commands: [...SOURCE, 'cleanup'],
     fallback: 'text',
   },
+  ...KUBE_PROXY_FLAGS,
 ];
 
 /** Flags of the programs that this one replaces, not built yet: refused by name. */
 export const FLAGS_TO_COME: ReadonlyMap<string, string> = new Map([
-  ['config', 'KubeProxyConfiguration files are not built yet; give flags'],
   ['conf', 'Corefiles are not built yet; give --cluster-domain, --upstream and --dns-bind-address'],
 ]);

@@ -7,7 +7,8 @@ import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
-import { clusterDomain, rulesConfig, upstreams, type ListenAddress } from './settings.ts';
+import type { ListenAddress } from './listen-address.ts';
+import { clusterDomain, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
   readonly mode: RulesModeSetting;

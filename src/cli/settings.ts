@@ -1,19 +1,14 @@
 // Flag values → typed settings, with every mistake named before anything is started.
 
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
 import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
+import { parseRulesMode } from './rules-mode.ts';
 import { UsageError } from './errors.ts';
-
-/** Where to listen. Port 0 lets the kernel choose. */
-export interface ListenAddress {
-  readonly address: Ip;
-  readonly port: number;
-}
+import { parseListen, type ListenAddress } from './listen-address.ts';
 
 export interface LogSettings {
   readonly format: 'text' | 'json';
@@ -58,8 +53,9 @@ export function nodePortRange(args: Arguments): { readonly from: Port; readonly 
 
 export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesModeSetting {
   const mode = args.text('mode') ?? fallback;
-  if (mode === 'auto' || mode === 'nftables' || mode === 'iptables' || mode === 'userspace') return mode;
-  if (mode === 'ipvs') {
+  const parsed = parseRulesMode(mode);
+  if (parsed.kind === 'mode') return parsed.mode;
+  if (parsed.kind === 'to-come') {
     throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, iptables or userspace`);
   }
   throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);
@@ -92,11 +88,11 @@ function nodePortAddresses(words: readonly string[] | undefined): RulesSettings[
 }
 
 export function listenAddress(args: Arguments, flag: string, fallback: string): ListenAddress {
-  return parseListen(flag, args.text(flag) ?? fallback);
+  return toListen(flag, args.text(flag) ?? fallback);
 }
 
 export function listenAddresses(args: Arguments, flag: string, fallback: readonly string[]): readonly ListenAddress[] {
-  return (args.list(flag) ?? fallback).map((word) => parseListen(flag, word));
+  return (args.list(flag) ?? fallback).map((word) => toListen(flag, word));
 }
 
 export function port(args: Arguments, flag: string, fallback: number): number {
@@ -128,14 +124,10 @@ export function clusterDomain(args: Arguments): string {
   return name;
 }
 
-function parseListen(flag: string, text: string): ListenAddress {
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})$/.exec(text);
-  const address = match && parseIp(match[1] ?? (match[2] === '' ? '0.0.0.0' : (match[2] ?? '')));
-  const number = match && Number(match[3]);
-  if (!address || number === null || number > 65535) {
-    throw new UsageError(`flag --${flag} is IP:PORT, such as 127.0.0.1:8080 or [::1]:8080, not "${text}"`);
-  }
-  return { address, port: number };
+function toListen(flag: string, text: string): ListenAddress {
+  const listen = parseListen(text);
+  if (listen) return listen;
+  throw new UsageError(`flag --${flag} is IP:PORT, such as 127.0.0.1:8080 or [::1]:8080, not "${text}"`);
 }
 
 function cidrs(flag: string, words: readonly string[], oneOfEachFamily: boolean): readonly Cidr[] {

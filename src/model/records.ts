@@ -84,6 +84,8 @@ export interface EndpointSliceRecord {
   readonly family: IpFamily;
   readonly ports: readonly SlicePort[];
   readonly endpoints: readonly SliceEndpoint[];
+  /** Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when the Pod or Service changed that made the controller write, in milliseconds since 1970. */
+  readonly lastChangeTriggerTime?: number | undefined;
 }
 
 export interface NodeRecord {
@@ -95,6 +97,13 @@ export interface NodeRecord {
   readonly podCIDRs: readonly Cidr[];
   /** Being deleted, or tainted `ToBeDeletedByClusterAutoscaler` (KEP-3836). */
   readonly leaving: boolean;
+}
+
+/** A range from which the cluster takes ClusterIPs. */
+export interface ServiceCidrRecord {
+  readonly name: string;
+  /** One, or one of each family. */
+  readonly cidrs: readonly Cidr[];
 }
 
 export interface NamespaceRecord {
@@ -180,4 +189,5 @@ export interface Records {
   readonly ingressClasses: PersistentMap<IngressClassRecord>;
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
+  readonly serviceCIDRs: PersistentMap<ServiceCidrRecord>;
 }

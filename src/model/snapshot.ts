@@ -7,6 +7,7 @@ import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { Port } from '../lib/port.ts';
 import type {
   ConfigMapRecord,
+  EndpointSliceRecord,
   IngressClassRecord,
   IngressRecord,
   LoadBalancerIp,
@@ -136,6 +137,8 @@ export interface ResolvedService {
   readonly carried: Carried;
   /** One for each port and family. Empty for an ExternalName. Ports of an ignored Service still name their endpoints (Ingress reads them). */
   readonly ports: readonly ResolvedPort[];
+  /** The slices themselves, in order of name. */
+  readonly slices: readonly EndpointSliceRecord[];
   /** Every endpoint of every slice, in slice order, ready or not: what DNS answers from. */
   readonly members: readonly SliceMember[];
 }
@@ -151,4 +154,6 @@ export interface Snapshot {
   readonly ingressClasses: PersistentMap<IngressClassRecord>;
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
+  /** The ranges of the cluster's ServiceCIDR objects, each once, sorted. Empty where the server has none, or we may not read them. */
+  readonly serviceCIDRs: readonly Cidr[];
 }

@@ -2,9 +2,16 @@
 
 import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
+import type { RulesConfig } from './config.ts';
 
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
 export type RulesMode = 'nftables' | 'iptables' | 'userspace';
+
+/** What is ours in the kernel, by address family. */
+export interface Owned {
+  readonly elements: Readonly<Record<IpFamily, number>>;
+  readonly rules: Readonly<Record<IpFamily, number>>;
+}
 
 export interface Rejection {
   /** `namespace/name` of the Service. */
@@ -20,6 +27,8 @@ export type SyncOutcome =
       readonly kind: 'applied';
       /** What was written, for the log line: elements, rules, listeners… `{}` when nothing had to be. */
       readonly counts: Readonly<Record<string, number>>;
+      /** Whether everything was written or compared, and not only what had changed; left out where there is no such difference. */
+      readonly full?: boolean;
       /** Services that the kernel does not take, while all others are in force. They are tried again with the next sync. */
       readonly rejected?: readonly Rejection[];
     }
@@ -46,6 +55,8 @@ export interface RulesBackend {
    * can be expected of a machine.
    */
   sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /** Works by another configuration from the next `sync` on, which then brings all of it into force. Never called during one. */
+  configure(config: RulesConfig): void;
   /**
    * Calls `onDrift` with a phrase for the log when what is in force here may no longer be what was applied, because somebody else
    * changed it. The next `sync` then brings it back. Called once, before the first sync; a backend without this cannot drift.
@@ -55,11 +66,8 @@ export interface RulesBackend {
   cleanup(): Promise<CleanupOutcome>;
   /** Lets go of timers, sockets and children, and leaves what is in the kernel as it is. Called once, last. */
   stop(): Promise<void>;
-  /**
-   * Looks after the rules from now on, until `stop`: `call` is told what was found to be missing or in need of another
-   * try, and has to bring about one more `sync`, be it with the same Snapshot.
-   */
-  watch?(call: (what: string) => void): void;
+  /** How much of the kernel is ours now; a backend that puts nothing there has none. */
+  owned?(): Owned;
   /** The backend's state as JSON, for `fairlead state`. */
   state(): unknown;
 }

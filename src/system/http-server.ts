@@ -35,15 +35,20 @@ export class HttpListenError extends Error {
   }
 }
 
-/** Listens and answers; rejects with HttpListenError. The promise resolves when the socket is open. */
-export function serveHttp(address: string, port: number, handler: HttpHandler): Promise<HttpServer> {
+/** Listens and answers; rejects with HttpListenError. `ipv6Only`: `::` leaves IPv4 alone. The promise resolves when the socket is open. */
+export function serveHttp(
+  address: string,
+  port: number,
+  handler: HttpHandler,
+  options: { readonly ipv6Only?: boolean } = {},
+): Promise<HttpServer> {
   const server = createServer((request, response) => void answer(request, response, handler));
   server.requestTimeout = 10_000;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(new HttpListenError(error.code ?? 'EUNKNOWN', error.message, error));
     });
-    server.listen(port, address, () => {
+    server.listen({ port, host: address, ipv6Only: options.ipv6Only ?? false }, () => {
       const bound = server.address() as AddressInfo;
       resolve({ address: bound.address, port: bound.port, close: () => closeServer(server) });
     });

@@ -54,6 +54,7 @@ export function buildSnapshot(facts: ClusterFacts): Snapshot {
     ingressClasses: PersistentMap.empty(),
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
+    serviceCIDRs: [],
   };
 }
 
@@ -80,6 +81,7 @@ export function buildService(facts: ServiceFacts): ResolvedService {
     },
     carried: headless ? { kind: 'ignored', reason: 'headless' } : { kind: 'carried' },
     ports: [],
+    slices: [],
     members: (facts.slices ?? []).flatMap((slice) => slice.endpoints.map((endpoint) => member(slice, endpoint))),
   };
 }

@@ -229,7 +229,7 @@ describe('fairlead proxy over an API server', () => {
     expect(await running.exited).toEqual({ code: 0, signal: null });
   });
 
-  test('it reads no more than the role of kube-proxy may: services, slices and its own node', async () => {
+  test('it reads no more than the role of kube-proxy may: services, slices, ServiceCIDRs and its own node', async () => {
     const web = laptop.address();
     server.apply(service(web), slice(await pod('a')));
     proxy();
@@ -239,6 +239,8 @@ describe('fairlead proxy over an API server', () => {
       '/api/v1/nodes',
       '/api/v1/services',
       '/apis/discovery.k8s.io/v1/endpointslices',
+      '/apis/events.k8s.io/v1/namespaces/default/events',
+      '/apis/networking.k8s.io/v1/servicecidrs',
     ]);
   });
 

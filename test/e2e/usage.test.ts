@@ -28,7 +28,11 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
     ['a shell that we do not know', ['completion', 'tcsh'], /bash\|zsh\|fish/],
     ['an unknown flag', ['up', '--manifest', CAFE], /did you mean --manifests\?/],
     ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /Corefiles are not built yet/],
-    ['a mode that is not built yet', ['proxy', '--mode', 'ipvs', '--manifests', CAFE], /--mode ipvs is not built yet/],
+    [
+      'a mode that is not built yet',
+      ['proxy', '--mode', 'ipvs', '--manifests', CAFE],
+      /flag --mode: ipvs is not built yet/,
+    ],
     [
       'a folder that is missing',
       [

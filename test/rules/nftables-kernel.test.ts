@@ -212,7 +212,7 @@ describe.skipIf(missing)('nftables in the kernel', () => {
       expect(await dial(from, '192.168.0.2', 9, brief)).toEqual({ kind: 'refused' });
     }
     const restarted = new NftablesBackend({ config: CONFIG, exec: topology.node.exec, log: silentLogger });
-    expect(await restarted.sync(ranges(serviceCIDRs))).toEqual({ kind: 'applied', counts: {} });
+    expect(await restarted.sync(ranges(serviceCIDRs))).toEqual({ kind: 'applied', counts: {}, full: true });
     expect(await restarted.sync(ranges([cidr('172.31.0.0/16')]))).toMatchObject({ counts: { added: 1, removed: 3 } });
     expect(await restarted.sync(ranges([]))).toMatchObject({ counts: { removed: 1 } });
   });
@@ -247,12 +247,12 @@ describe.skipIf(missing)('nftables in the kernel', () => {
     await apply(...services);
     await dial(topology.client, '172.30.0.1', 80);
     const restarted = new NftablesBackend({ config: CONFIG, exec: topology.node.exec, log: silentLogger });
-    expect(await restarted.sync(clusterOf(services).snapshot)).toEqual({ kind: 'applied', counts: {} });
+    expect(await restarted.sync(clusterOf(services).snapshot)).toEqual({ kind: 'applied', counts: {}, full: true });
     const fewer = [services[0] ?? SERVICE, { ...SERVICE, name: 'other', clusterIPs: ['172.30.0.2'] }];
     const again = new NftablesBackend({ config: CONFIG, exec: topology.node.exec, log: silentLogger });
     const outcome = await again.sync(clusterOf(fewer).snapshot);
     expect(outcome).toMatchObject({ kind: 'applied', counts: { added: 0 } });
-    expect(await again.sync(clusterOf(fewer).snapshot)).toEqual({ kind: 'applied', counts: {} });
+    expect(await again.sync(clusterOf(fewer).snapshot)).toEqual({ kind: 'applied', counts: {}, full: false });
   });
 
   test('a flushed chain and an older layout are mended at start', async () => {
@@ -291,7 +291,7 @@ describe.skipIf(missing)('nftables in the kernel', () => {
     const small = new NftablesBackend({ config: CONFIG, exec: topology.node.exec, log: silentLogger, batchSize: 4 });
     const services = [SERVICE, { ...SERVICE, name: 'other', clusterIPs: ['172.30.0.2'], affinitySeconds: 10 }];
     await small.sync(clusterOf(services).snapshot);
-    expect(await backend.sync(clusterOf(services).snapshot)).toEqual({ kind: 'applied', counts: {} });
+    expect(await backend.sync(clusterOf(services).snapshot)).toEqual({ kind: 'applied', counts: {}, full: true });
   });
 
   test('nft takes what render prints', async () => {

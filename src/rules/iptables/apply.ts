@@ -9,13 +9,13 @@ import type { Logger } from '../../observe/log.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { CleanupOutcome, Owned, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
 import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
-import { KUBELET_FIREWALL, type ChainId } from './names.ts';
+import { KUBELET_FIREWALL, TABLES, type ChainId } from './names.ts';
 import { hasKubeletFirewall, linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
 import { Planner, type ChainChange } from './plan.ts';
 import { removeChains } from './remove.ts';
@@ -62,6 +62,7 @@ export class IptablesBackend implements RulesBackend {
   readonly #drift: DriftWatch;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
+  #config: RulesConfig;
   #tool: IptablesTool | undefined;
   #planner: Planner | undefined;
   #restores = 0;
@@ -69,6 +70,7 @@ export class IptablesBackend implements RulesBackend {
 
   constructor(options: IptablesOptions) {
     this.#options = options;
+    this.#config = options.config;
     this.#metrics = new IptablesMetrics(options.metrics);
     this.#drift = new DriftWatch(options);
   }
@@ -105,13 +107,25 @@ export class IptablesBackend implements RulesBackend {
     this.#drift.start(async () => {
       const syncs = this.#syncs;
       if (this.#planner === undefined || this.#tool === undefined) return;
-      const missing = await this.#drift.check(this.#tool);
+      const missing = await this.#drift.check(this.#tool, this.#config);
       // A sync that came meanwhile has its own view of things.
       if (syncs !== this.#syncs) return;
       if (missing === undefined) return;
       this.#planner = undefined;
       onDrift(`missing from iptables: ${missing}`);
     });
+  }
+
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#planner = undefined;
+  }
+
+  owned(): Owned {
+    const totals = this.#metrics.totals();
+    const of = (family: IpFamily): number =>
+      TABLES.reduce((sum, table) => sum + (totals[`${family}/${table}`] ?? 0), 0);
+    return { elements: { 4: 0, 6: 0 }, rules: { 4: of(4), 6: of(6) } };
   }
 
   async cleanup(): Promise<CleanupOutcome> {
@@ -148,7 +162,7 @@ export class IptablesBackend implements RulesBackend {
   }
 
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
-    const { config } = this.#options;
+    const config = this.#config;
     const { families } = await this.#findTool();
     const planner = new Planner(config, { dropInvalid: await this.#dropsInvalid() }, new Set(this.#leftOut.keys()));
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
@@ -168,7 +182,7 @@ export class IptablesBackend implements RulesBackend {
   }
 
   #difference(family: IpFamily, all: readonly ChainChange[], saved: SavedState): Restore {
-    const { config } = this.#options;
+    const config = this.#config;
     const wanted = new Set<ChainId>();
     const changes: ChainChange[] = [];
     for (const { id, after } of all) {
@@ -196,8 +210,8 @@ export class IptablesBackend implements RulesBackend {
 
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
-    const { exec, config, log } = this.#options;
-    const tool = (this.#tool = await findTool(exec, config));
+    const { exec, log } = this.#options;
+    const tool = (this.#tool = await findTool(exec, this.#config));
     log.info('iptables chosen', {
       program: programOf(4, tool.variant, ''),
       version: tool.version,
@@ -267,8 +281,8 @@ export class IptablesBackend implements RulesBackend {
 
   /** After the rule that guards loopback is in force. */
   async #routeLoopback(): Promise<void> {
-    const { config, exec, log } = this.#options;
-    if (!answersOnLoopback(config)) return;
+    const { exec, log } = this.#options;
+    if (!answersOnLoopback(this.#config)) return;
     const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
     if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
     const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);

@@ -16,7 +16,6 @@ const SHARE = 20;
 const TIMEOUT_MS = 30_000;
 
 export interface DriftOptions {
-  readonly config: RulesConfig;
   readonly exec: Exec;
   readonly clock: Clock;
 }
@@ -43,12 +42,12 @@ export class DriftWatch {
   }
 
   /** What is missing, for the log; undefined when all is there. */
-  async check({ families, variant, legacy }: IptablesTool): Promise<string | undefined> {
+  async check({ families, variant, legacy }: IptablesTool, config: RulesConfig): Promise<string | undefined> {
     for (const family of families) {
       const program = programOf(family, variant, '-restore');
       // Over nf_tables `--test` would not look; there is nothing to commit in either.
       const args = ['-w', '5', '--noflush', ...(legacy ? ['--test'] : [])];
-      const input = checkText(this.#options.config, family);
+      const input = checkText(config, family);
       const result = await this.#options.exec.run(program, args, { input, timeoutMs: TIMEOUT_MS });
       if (result.exitCode === 1 || result.exitCode === 2) {
         const line = Number(/line:? ([0-9]+)/i.exec(result.stderr)?.[1]);

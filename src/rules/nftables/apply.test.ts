@@ -34,7 +34,11 @@ test('syncs upon syncs leave the tables as one sync over them wants them', async
         expect(outcome).toMatchObject({ kind: 'applied' });
         const held = plain(nft.ruleset);
         const written = nft.transactions.length;
-        expect(await backendOver(nft).sync(clusterOf(state).snapshot)).toEqual({ kind: 'applied', counts: {} });
+        expect(await backendOver(nft).sync(clusterOf(state).snapshot)).toEqual({
+          kind: 'applied',
+          counts: {},
+          full: true,
+        });
         expect(nft.transactions.length).toBe(written);
         expect(plain(nft.ruleset)).toEqual(held);
       }
@@ -49,7 +53,11 @@ test('a restart over the table of another cluster writes the difference, in batc
       const nft = new FakeNft();
       await backendOver(nft).sync(clusterOf(before).snapshot);
       expect(await backendOver(nft, batchSize).sync(clusterOf(after).snapshot)).toMatchObject({ kind: 'applied' });
-      expect(await backendOver(nft).sync(clusterOf(after).snapshot)).toEqual({ kind: 'applied', counts: {} });
+      expect(await backendOver(nft).sync(clusterOf(after).snapshot)).toEqual({
+        kind: 'applied',
+        counts: {},
+        full: true,
+      });
     }),
     { numRuns: 100 },
   );
@@ -71,6 +79,7 @@ test('a change of one Service is one transaction with its elements only', async 
   expect(await backend.sync(more.snapshot)).toEqual({
     kind: 'applied',
     counts: { added: 1, changed: 1, removed: 0, chains: 0 },
+    full: false,
   });
   expect(nft.transactions[loaded]).toBe(
     [
@@ -120,7 +129,7 @@ test('a refused transaction is reported with the message, and the next sync lose
   });
   nft.failure = undefined;
   expect(await backend.sync(second.snapshot)).toMatchObject({ kind: 'applied', counts: { changed: 2, removed: 2 } });
-  expect(await backendOver(nft).sync(second.snapshot)).toEqual({ kind: 'applied', counts: {} });
+  expect(await backendOver(nft).sync(second.snapshot)).toEqual({ kind: 'applied', counts: {}, full: true });
 });
 
 test('cleanup removes both tables, says so, and has nothing to do on a machine without nft', async () => {
@@ -160,13 +169,17 @@ test('a Service that the kernel refuses is named and left out, the others are in
           const others = state.filter(({ name }) => !bad.includes(`default/${name}`));
           expect(bad.length).toBe(state.length - others.length);
           for (const { reason } of outcome.rejected ?? []) expect(reason).toContain('Invalid argument');
-          expect(await backendOver(nft).sync(clusterOf(others).snapshot)).toEqual({ kind: 'applied', counts: {} });
+          expect(await backendOver(nft).sync(clusterOf(others).snapshot)).toEqual({
+            kind: 'applied',
+            counts: {},
+            full: true,
+          });
           expect(plain(nft.ruleset)).toEqual(held);
         }
         nft.refuses = undefined;
         if (!resolution) return;
         expect(await backend.sync(resolution.snapshot)).not.toHaveProperty('rejected');
-        expect(await backendOver(nft).sync(resolution.snapshot)).toEqual({ kind: 'applied', counts: {} });
+        expect(await backendOver(nft).sync(resolution.snapshot)).toEqual({ kind: 'applied', counts: {}, full: true });
       },
     ),
     { numRuns: 60 },

@@ -8,8 +8,10 @@ import type { Logger } from '../../observe/log.ts';
 import { systemClock, type Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { Follow } from '../../system/follow.ts';
-import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { Count, Metrics } from '../../observe/metrics.ts';
+import type { CleanupOutcome, Owned, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
+import { FAMILY_LABELS } from '../sync-metrics.ts';
 import type { ElementId, ElementValue } from './contribution.ts';
 import {
   FAMILIES,
@@ -43,6 +45,7 @@ export interface NftablesOptions {
   /** With it the tables are watched for changes of others. */
   readonly follow?: Follow;
   readonly clock?: Clock;
+  readonly metrics?: Metrics;
   readonly random?: () => number;
   /** A transaction of a first load holds no more elements than this, so that memory stays bounded (a Service is never split). */
   readonly batchSize?: number;
@@ -80,9 +83,11 @@ interface Known {
 export class NftablesBackend implements RulesBackend {
   readonly mode = 'nftables';
   readonly #options: NftablesOptions;
+  #config: RulesConfig;
   #known: Known | undefined;
   #transactions = 0;
-  #elements = 0;
+  #elements: Record<IpFamily, number> = { 4: 0, 6: 0 };
+  readonly #cleanupFailures: Count | undefined;
   #removesAtOnce = true;
   #watch: TableWatch | undefined;
   /** Somebody changed the tables: rules are written anew even if there are as many as there should be. */
@@ -94,6 +99,13 @@ export class NftablesBackend implements RulesBackend {
 
   constructor(options: NftablesOptions) {
     this.#options = options;
+    this.#config = options.config;
+    this.#cleanupFailures = options.metrics?.counter({
+      name: 'kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total',
+      help: 'Times that chains which nothing needs any more could not be deleted.',
+      labels: ['ip_family'],
+    });
+    for (const label of Object.values(FAMILY_LABELS)) this.#cleanupFailures?.add(0, { ip_family: label });
   }
 
   watch(onDrift: (what: string) => void): void {
@@ -117,13 +129,14 @@ export class NftablesBackend implements RulesBackend {
     this.#suspect = false;
     if (suspect) this.#known = undefined;
     try {
-      const counts =
-        (this.#known && (await this.#change(this.#known, snapshot))) ?? (await this.#load(snapshot, suspect));
+      const changed = this.#known && (await this.#change(this.#known, snapshot));
+      const counts = changed ?? (await this.#load(snapshot, suspect));
       if (this.#known) await this.#tryRejected(this.#known, snapshot);
       this.#watch?.begin();
       return {
         kind: 'applied',
         counts,
+        full: changed === undefined,
         ...(this.#rejected.size > 0 ? { rejected: [...this.#rejected.values()] } : {}),
       };
     } catch (error) {
@@ -133,6 +146,12 @@ export class NftablesBackend implements RulesBackend {
       if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       return { kind: 'failed', reason: error.message, families: FAMILIES };
     }
+  }
+
+  /** The table is read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#known = undefined;
   }
 
   async cleanup(): Promise<CleanupOutcome> {
@@ -146,11 +165,22 @@ export class NftablesBackend implements RulesBackend {
     this.#known = undefined;
   }
 
+  owned(): Owned {
+    const rules = { 4: 0, 6: 0 };
+    for (const family of FAMILIES) {
+      for (const chain of fixedChains(this.#options.config, family)) rules[family] += chain.rules.length;
+      for (const name of this.#known?.chains[family].keys() ?? []) {
+        rules[family] += chainOnDemand(family, name).rules.length;
+      }
+    }
+    return { elements: { ...this.#elements }, rules };
+  }
+
   state(): unknown {
     return {
       table: TABLE,
       services: this.#known?.planner.services ?? 0,
-      elements: this.#elements,
+      elements: this.#elements[4] + this.#elements[6],
       chains: FAMILIES.flatMap((family) =>
         [...(this.#known?.chains[family].keys() ?? [])].map((name) => `${nftFamily(family)} ${name}`),
       ),
@@ -205,7 +235,7 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #loadOnce(snapshot: Snapshot, suspect: boolean): Promise<Readonly<Record<string, number>>> {
-    const { config } = this.#options;
+    const config = this.#config;
     const elements = new Map<ElementId, ElementValue>();
     const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
     for (const family of FAMILIES) found[family] = await this.#readBack(family, elements);
@@ -224,7 +254,8 @@ export class NftablesBackend implements RulesBackend {
     planner.leaveOut(new Set(this.#rejected.keys()));
     planner.advance(snapshot);
     const known: Known = { planner, chains };
-    this.#elements = elements.size;
+    this.#elements = { 4: 0, 6: 0 };
+    for (const id of elements.keys()) this.#elements[familyOf(id)]++;
     const total = await this.#writeInBatches(known, planner.changesFrom(elements), preamble);
     await this.#removeUnusedChains(known);
     this.#known = known;
@@ -305,14 +336,19 @@ export class NftablesBackend implements RulesBackend {
         made.push([family, name]);
       }
     }
+    const grown = { 4: 0, 6: 0 };
     let added = 0;
     let changed = 0;
     let removed = 0;
     for (const { changes } of groups) {
-      for (const { before, after } of changes) {
-        if (before === undefined) added++;
-        else if (after === undefined) removed++;
-        else changed++;
+      for (const { id, before, after } of changes) {
+        if (before === undefined) {
+          added++;
+          grown[familyOf(id)]++;
+        } else if (after === undefined) {
+          removed++;
+          grown[familyOf(id)]--;
+        } else changed++;
       }
     }
     countAll(known, groups, 1);
@@ -325,7 +361,7 @@ export class NftablesBackend implements RulesBackend {
       for (const [family, name] of made) known.chains[family].delete(name);
       throw error;
     }
-    this.#elements += added - removed;
+    for (const family of FAMILIES) this.#elements[family] += grown[family];
     return { added, changed, removed, chains: made.length };
   }
 
@@ -355,7 +391,9 @@ export class NftablesBackend implements RulesBackend {
     unused.forget();
     const result = await this.#transaction(unused.remove);
     // Empty and out of reach, they do no harm; the next start takes them away.
-    if (result.exitCode !== 0) this.#options.log.debug('empty chains stay', { reason: message(result) });
+    if (result.exitCode === 0) return;
+    this.#options.log.debug('empty chains stay', { reason: message(result) });
+    for (const label of Object.values(FAMILY_LABELS)) this.#cleanupFailures?.add(1, { ip_family: label });
   }
 
   async #readBack(family: IpFamily, elements: Map<ElementId, ElementValue>): Promise<TableState | undefined> {
@@ -418,6 +456,10 @@ function count(
   const family = chains[id.startsWith('4/') ? 4 : 6];
   const now = family.get(name);
   if (now !== undefined) family.set(name, now + by);
+}
+
+function familyOf(id: ElementId): IpFamily {
+  return id.startsWith('4/') ? 4 : 6;
 }
 
 function countAll(known: Known, groups: readonly ChangeGroup[], by: 1 | -1): void {

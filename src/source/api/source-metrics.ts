@@ -7,6 +7,8 @@ export interface SourceMetrics {
   readonly watches: Count;
   /** Labels `kind`, `type`. */
   readonly events: Count;
+  /** Label `kind`. */
+  readonly leftOut: Count;
 }
 
 export function createSourceMetrics(metrics: Metrics): SourceMetrics {
@@ -25,6 +27,11 @@ export function createSourceMetrics(metrics: Metrics): SourceMetrics {
       name: 'fairlead_source_events_total',
       help: 'Events that watches of a kind brought.',
       labels: ['kind', 'type'],
+    }),
+    leftOut: metrics.counter({
+      name: 'fairlead_source_unparsable_total',
+      help: 'Addresses, ranges, ports and other fields of objects that could not be read and were left out.',
+      labels: ['kind'],
     }),
   };
 }

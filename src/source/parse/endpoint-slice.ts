@@ -1,6 +1,6 @@
 import { ipFamily, type IpFamily } from '../../lib/ip.ts';
 import type { EndpointSliceRecord, SliceEndpoint, SlicePort } from '../../model/records.ts';
-import { readLabels, readMetadata } from './metadata.ts';
+import { readAnnotation, readLabels, readMetadata } from './metadata.ts';
 import { parseWith, type Field, type Parsed, type ParseMode } from './reader.ts';
 import { PROTOCOLS } from './service.ts';
 
@@ -31,9 +31,17 @@ export function parseEndpointSlice(value: unknown, mode: ParseMode): Parsed<Endp
           .get('endpoints')
           .items()
           .flatMap((endpoint) => readEndpoint(endpoint, family) ?? []),
+        lastChangeTriggerTime: readTriggerTime(root),
       },
     };
   });
+}
+
+/** A time that cannot be read counts as none: it is only measured with. */
+function readTriggerTime(root: Field): number | undefined {
+  const text = readAnnotation(root, 'endpoints.kubernetes.io/last-change-trigger-time');
+  const at = text === undefined ? Number.NaN : Date.parse(text);
+  return Number.isNaN(at) ? undefined : at;
 }
 
 /** A port without a number means every port, which is nothing to connect to, and is left out without a word. */

@@ -16,6 +16,17 @@ function recordOf<T>(parsed: Parsed<T>): T {
 
 const labels = { 'kubernetes.io/service-name': 'web' };
 
+test('an EndpointSlice keeps when its change was triggered, if that can be read', () => {
+  const at = (time: string): number | undefined => {
+    const annotations = { 'endpoints.kubernetes.io/last-change-trigger-time': time };
+    return recordOf(
+      parseEndpointSlice({ metadata: { name: 'a', labels, annotations }, addressType: 'IPv4' }, 'trusted'),
+    )?.lastChangeTriggerTime;
+  };
+  expect(at('2026-01-02T03:04:05.678Z')).toBe(Date.UTC(2026, 0, 2, 3, 4, 5, 678));
+  expect(at('yesterday')).toBeUndefined();
+});
+
 test('an EndpointSlice keeps its first address, and conditions that are absent have their defaults', () => {
   const slice = recordOf(
     parseEndpointSlice(
