@@ -19,6 +19,7 @@ import {
   type AddressExplanation,
   type TrafficExplanation,
 } from '../rules/explain.ts';
+import { FrontendIndex } from '../rules/packet.ts';
 import { CommandError } from './errors.ts';
 import { programmedFor, type Programmed } from './programmed.ts';
 
@@ -63,6 +64,7 @@ export async function explainService(key: string, input: ExplainInput): Promise<
   const service = snapshot.services.get(key);
   if (!service) throw unknownService(key, snapshot);
   const { record, carried } = service;
+  const index = new FrontendIndex(snapshot);
   const rules = carried.kind === 'carried';
   return {
     service: key,
@@ -70,7 +72,7 @@ export async function explainService(key: string, input: ExplainInput): Promise<
     node: snapshot.node.name,
     zone: snapshot.node.zone,
     carried: explainCarried(carried, record.proxyName),
-    ports: service.ports.map((port) => portOf(service, port, snapshot, rules)),
+    ports: service.ports.map((port) => portOf(service, port, { snapshot, index, rules })),
     dns: dnsNamesOf(service, zone),
     ingress: readsIngresses ? ingressRoutesTo(snapshot, service) : undefined,
     programs: rules ? await programmedFor(service, snapshot, config, input.modes) : [],
@@ -90,15 +92,14 @@ export function unknownService(key: string, snapshot: Snapshot): CommandError {
 function portOf(
   service: ResolvedService,
   port: ResolvedPort,
-  snapshot: Snapshot,
-  rules: boolean,
+  { snapshot, index, rules }: { readonly snapshot: Snapshot; readonly index: FrontendIndex; readonly rules: boolean },
 ): ServicePortExplanation {
   return {
     name: port.name,
     port: port.port,
     protocol: port.protocol,
     family: `IPv${port.family}`,
-    addresses: rules ? explainAddresses(port) : [],
+    addresses: rules ? explainAddresses(port, index) : [],
     traffic: rules ? explainTraffic(port) : [],
     affinitySeconds: port.affinityTimeoutSeconds,
     healthCheckNodePort: rules && port.externalTrafficPolicy === 'Local' ? port.healthCheckNodePort : undefined,

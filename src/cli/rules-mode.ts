@@ -11,7 +11,8 @@ export type ParsedMode =
   | { readonly kind: 'unknown' };
 
 export function parseRulesMode(word: string): ParsedMode {
-  if (word === 'auto' || word === 'nftables' || word === 'iptables' || word === 'userspace')
+  if (word === 'auto' || word === 'nftables' || word === 'iptables' || word === 'userspace') {
     return { kind: 'mode', mode: word };
+  }
   return { kind: TO_COME.includes(word) ? 'to-come' : 'unknown' };
 }

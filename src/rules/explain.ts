@@ -12,6 +12,7 @@ import {
   type Frontend,
   type FrontendKind,
 } from './intent.ts';
+import type { FrontendIndex } from './packet.ts';
 
 export interface AddressExplanation {
   readonly kind: FrontendKind | 'loadBalancerIP without rules';
@@ -28,11 +29,12 @@ export interface TrafficExplanation {
   readonly why: string;
 }
 
-export function explainAddresses(port: ResolvedPort): readonly AddressExplanation[] {
+/** With the Snapshot's index, an address that another Service has by an earlier name is told as such. */
+export function explainAddresses(port: ResolvedPort, index: FrontendIndex): readonly AddressExplanation[] {
   const carried = frontendsOf(port).map((frontend) => ({
     kind: frontend.kind,
     address: hostPort(frontend.address ?? 'NODE', frontend.port),
-    note: noteOf(frontend),
+    note: takenBy(frontend, index) ?? noteOf(frontend),
   }));
   const proxied = port.loadBalancerIPs
     .filter(({ vip }) => !vip)
@@ -42,6 +44,12 @@ export function explainAddresses(port: ResolvedPort): readonly AddressExplanatio
       note: 'traffic to it leaves the node and comes back by the load balancer (ipMode Proxy)',
     }));
   return [...carried, ...proxied];
+}
+
+function takenBy(frontend: Frontend, index: FrontendIndex): string | undefined {
+  const holder = index.holderOf(frontend)?.servicePort.key;
+  if (holder === undefined || holder === frontend.servicePort.key) return undefined;
+  return `${holder} claims it too and has it, as the first by name; nothing that goes there comes here`;
 }
 
 function noteOf({ kind, servicePort }: Frontend): string | undefined {

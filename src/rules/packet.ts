@@ -98,6 +98,11 @@ export class FrontendIndex {
     return this.#frontends.get(`${ipFamily(destination)} ${protocol} ${port}`);
   }
 
+  /** Who has the place of this frontend, among those that claim it. */
+  holderOf(frontend: Frontend): Frontend | undefined {
+    return this.#frontends.get(placeOf(frontend));
+  }
+
   isClusterIP(ip: Ip): boolean {
     return this.#clusterIPs.has(ip);
   }

@@ -40,7 +40,7 @@ export interface RulesPlane extends Plane {
   readonly name: 'rules';
   readonly mode: RulesMode;
   /** Works by another configuration from now on, with one more sync. */
-  configure(config: RulesSettings): void;
+  configure(settings: RulesSettings): void;
 }
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */

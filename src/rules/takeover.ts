@@ -4,7 +4,7 @@
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Exec, ExecResult } from '../system/exec.ts';
-import type { CleanupOutcome, Owned, RulesBackend, SyncOutcome } from './backend.ts';
+import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
 import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
 import { removeTables } from './nftables/apply.ts';
@@ -15,7 +15,6 @@ const KUBE_PROXY_TABLE = 'kube-proxy';
 const IPVS_LINK = 'kube-ipvs0';
 const TIMEOUT_MS = 60_000;
 const MOST_TRIES = 3;
-const NOTHING: Owned = { elements: { 4: 0, 6: 0 }, rules: { 4: 0, 6: 0 } };
 
 /** The backend, with the others' rules removed after its first sync; what cannot be removed is tried again after the next. */
 export function withTakeover(
@@ -35,12 +34,12 @@ export function withTakeover(
       if (removed.length > 0) log.info('rules of another mode removed', { what: removed.join(', ') });
       return outcome;
     },
-    configure: (config) => backend.configure(config),
     cleanup: () => backend.cleanup(),
     stop: () => backend.stop(),
     state: () => backend.state(),
-    watch: (onDrift) => backend.watch?.(onDrift),
-    ...(backend.owned ? { owned: () => backend.owned?.() ?? NOTHING } : {}),
+    configure: (config) => backend.configure(config),
+    ...(backend.watch ? { watch: backend.watch.bind(backend) } : {}),
+    ...(backend.owned ? { owned: backend.owned.bind(backend) } : {}),
   };
 }
 

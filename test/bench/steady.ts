@@ -5,14 +5,14 @@
 import { parseArgs } from 'node:util';
 import type { HammerResult, HammerTarget } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
-import { SteadyWorld, TARGETS, pause, service } from '../support/steady.ts';
+import { SteadyWorld, TARGETS, pause, service, type CpuSeconds } from '../support/steady.ts';
 
 interface Row {
   readonly what: string;
   readonly result: HammerResult;
   /** From the event to the last connection that failed; undefined when none did. */
   readonly repairSeconds: number | undefined;
-  readonly cpuSeconds: number;
+  readonly cpu: CpuSeconds;
   readonly note: string;
 }
 
@@ -83,20 +83,22 @@ const EVENTS: Readonly<Record<string, Event>> = {
     await pause(3000);
     return { at, note: `change in force after ${inForce} ms` };
   },
-  'nftables to iptables and back': async (world) => {
+  'another mode, and back': async (world) => {
+    const { mode } = world;
+    const other = mode === 'nftables' ? 'iptables' : 'nftables';
     const at = Date.now();
     await world.stop('SIGTERM');
     try {
-      await world.start('iptables');
+      await world.start(other);
     } catch (error) {
-      await world.start('nftables');
-      if (String(error).includes('not built yet')) return { at, note: 'iptables is not built: nftables started again' };
-      return { at, note: `no iptables here: nftables started again (${lastLine(error)})` };
+      await world.start(mode);
+      const why = String(error).includes('not built yet') ? 'is not built' : `cannot be had here (${lastLine(error)})`;
+      return { at, note: `${other} ${why}: ${mode} started again` };
     }
     await pause(500);
     await world.stop('SIGTERM');
-    await world.start('nftables');
-    return { at };
+    await world.start(mode);
+    return { at, note: `${other}, ${mode}` };
   },
   'nft flush ruleset': (world) => repaired(world, ['nft', 'flush', 'ruleset']),
   'iptables -F and -t nat -F': (world) => repaired(world, ['sh', '-c', 'iptables -F && iptables -t nat -F']),
@@ -158,7 +160,7 @@ async function measure(what: string, event: Event, mode: string): Promise<Row> {
   try {
     await world.apply(service('udp', '172.30.2.1', undefined, { ports: [{ port: 80, protocol: 'UDP', name: 'udp' }] }));
     await world.change([{ pod: 'b' }], 'udp');
-    const cpuBefore = world.cpuSeconds();
+    const before = world.cpuSeconds();
     let at = 0;
     let note = '';
     const result = await world.hammered(
@@ -167,9 +169,16 @@ async function measure(what: string, event: Event, mode: string): Promise<Row> {
       },
       what === UDP_FLOW ? UDP_TARGETS : TARGETS,
     );
+    const after = world.cpuSeconds();
     const lastFailure = Math.max(...result.failures.map((failure) => failure.at));
     const repairSeconds = result.failures.length === 0 ? undefined : (lastFailure - at) / 1000;
-    return { what, result, repairSeconds, cpuSeconds: world.cpuSeconds() - cpuBefore, note };
+    return {
+      what,
+      result,
+      repairSeconds,
+      cpu: { own: after.own - before.own, tools: after.tools - before.tools },
+      note,
+    };
   } finally {
     await world.close();
   }
@@ -177,14 +186,15 @@ async function measure(what: string, event: Event, mode: string): Promise<Row> {
 
 function print(mode: string, rows: readonly Row[]): void {
   const cells = [
-    ['', 'connections', 'failed', 'slowest', 'seconds to repair', 'CPU seconds', ''],
-    ...rows.map(({ what, result, repairSeconds, cpuSeconds, note }) => [
+    ['', 'connections', 'failed', 'slowest', 'seconds to repair', 'CPU seconds', 'of these in tools', ''],
+    ...rows.map(({ what, result, repairSeconds, cpu, note }) => [
       what,
       String(result.attempts),
       String(result.failures.length),
       `${result.slowestMs} ms`,
       repairSeconds === undefined ? '–' : repairSeconds.toFixed(2),
-      cpuSeconds.toFixed(2),
+      (cpu.own + cpu.tools).toFixed(2),
+      cpu.tools.toFixed(2),
       note,
     ]),
   ];

@@ -100,6 +100,19 @@ describe('explain service', () => {
     expect(stdout).not.toContain('swordfish');
   });
 
+  test('an address that another Service has is told', async () => {
+    const other = mkdtempSync(join(tmpdir(), 'fairlead-explain-'));
+    const claim = (name: string, ip: string) =>
+      `apiVersion: v1\nkind: Service\nmetadata: {name: ${name}}\nspec: {clusterIP: ${ip}, externalIPs: [192.0.2.1], ports: [{port: 80}]}\n`;
+    writeFileSync(join(other, 'a.yaml'), `${claim('first', '172.30.0.1')}---\n${claim('second', '172.30.0.2')}`);
+    const { stdout } = await runFairlead(['explain', 'service', 'second', '--manifests', other]);
+    rmSync(other, { recursive: true });
+    expect(stdout).toContain(
+      '192.0.2.1:80   externalIP: default/first/TCP/IPv4 claims it too and has it, as the first by name',
+    );
+    expect(stdout).toContain('REJECT: it has no endpoints at all');
+  });
+
   test('as JSON', async () => {
     const { stdout } = await runFairlead(['explain', 'service', 'shop/web', ...FOLDER, '-o', 'json']);
     const explanation = JSON.parse(stdout) as {

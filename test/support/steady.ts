@@ -40,7 +40,7 @@ export class SteadyWorld {
   readonly #servers = new Map<string, { stop(): Promise<void> }>();
   readonly #processes: FairleadProcess[] = [];
   #mode: string;
-  #spent = 0;
+  #spent: CpuSeconds = { own: 0, tools: 0 };
 
   private constructor(topology: Topology, api: RemoteApiServer, pods: Record<PodName, Host>, mode: string) {
     this.topology = topology;
@@ -69,6 +69,11 @@ export class SteadyWorld {
       await topology.close();
       throw error;
     }
+  }
+
+  /** The mode of the proxy that was started last. */
+  get mode(): string {
+    return this.#mode;
   }
 
   /** The proxy that runs now. */
@@ -101,7 +106,7 @@ export class SteadyWorld {
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    this.#spent += cpuOf(this.proxy.pid);
+    this.#spent = sum(this.#spent, cpuOf(this.proxy.pid));
     this.proxy.kill(signal);
     await this.proxy.exited;
   }
@@ -153,8 +158,8 @@ export class SteadyWorld {
   }
 
   /** CPU seconds so far of the proxies that were started, and of the tools that they have run. */
-  cpuSeconds(): number {
-    return this.#spent + cpuOf(this.proxy.pid);
+  cpuSeconds(): CpuSeconds {
+    return sum(this.#spent, cpuOf(this.proxy.pid));
   }
 
   async close(): Promise<void> {
@@ -177,10 +182,21 @@ export class SteadyWorld {
   }
 }
 
+export interface CpuSeconds {
+  readonly own: number;
+  /** Of children that have ended. */
+  readonly tools: number;
+}
+
 /** utime, stime, cutime and cstime of proc_pid_stat(5), which are hundredths of a second. */
-function cpuOf(pid: number): number {
+function cpuOf(pid: number): CpuSeconds {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return [11, 12, 13, 14].reduce((sum, index) => sum + Number(fields[index]), 0) / 100;
+  const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15).map(Number);
+  return { own: (user + system) / 100, tools: (childUser + childSystem) / 100 };
+}
+
+function sum(a: CpuSeconds, b: CpuSeconds): CpuSeconds {
+  return { own: a.own + b.own, tools: a.tools + b.tools };
 }
 
 /** Time during which the client goes on: not a wait for something, but the traffic that the test is about. */

@@ -16,7 +16,7 @@ export type Origin = 'file' | 'flags';
 export function modeOf({ mode }: KubeProxyConfiguration): RulesModeSetting {
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
   if (parsed.kind !== 'mode')
-    throw new UsageError(`mode ${mode} is not built yet; there is nftables, iptables and userspace`);
+    throw new UsageError(`mode ${mode} is not built yet; there are nftables, iptables and userspace`);
   return parsed.mode;
 }
 
@@ -38,9 +38,9 @@ export function rulesConfigOf(
     ...defaultRulesConfig,
     detectLocal: detectLocalOf(configuration, node),
     masqueradeAll: section.masqueradeAll,
-    localhostNodePorts: configuration.iptables.localhostNodePorts,
     masqueradeMark: 2 ** section.masqueradeBit,
     nodePortAddresses: nodePortAddressesOf(configuration, origin),
+    localhostNodePorts: configuration.iptables.localhostNodePorts,
     minSyncPeriodMs: section.minSyncPeriod,
   };
 }
@@ -70,9 +70,7 @@ function nodePortAddressesOf(
 ): RulesSettings['nodePortAddresses'] {
   const words = nodePortAddresses ?? [];
   if (words.length === 0) {
-    const everywhere = mode === 'iptables' || mode === 'ipvs' || (mode === '' && origin === 'file');
-    if (everywhere) return { kind: 'all' };
-    return mode === '' ? 'by-mode' : { kind: 'primary' };
+    return mode === '' && origin === 'file' ? { kind: 'all' } : 'by-mode';
   }
   if (words.includes('primary')) return { kind: 'primary' };
   if (words.includes('all')) return { kind: 'all' };

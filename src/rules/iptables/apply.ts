@@ -9,13 +9,13 @@ import type { Logger } from '../../observe/log.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, Owned, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
 import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
-import { KUBELET_FIREWALL, TABLES, type ChainId } from './names.ts';
+import { KUBELET_FIREWALL, type ChainId } from './names.ts';
 import { hasKubeletFirewall, linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
 import { Planner, type ChainChange } from './plan.ts';
 import { removeChains } from './remove.ts';
@@ -60,9 +60,9 @@ export class IptablesBackend implements RulesBackend {
   readonly #options: IptablesOptions;
   readonly #metrics: IptablesMetrics;
   readonly #drift: DriftWatch;
+  #config: RulesConfig;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
-  #config: RulesConfig;
   #tool: IptablesTool | undefined;
   #planner: Planner | undefined;
   #restores = 0;
@@ -103,29 +103,24 @@ export class IptablesBackend implements RulesBackend {
     }
   }
 
+  /** The rules are read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#drift.configure(config);
+    this.#planner = undefined;
+  }
+
   watch(onDrift: (what: string) => void): void {
     this.#drift.start(async () => {
       const syncs = this.#syncs;
       if (this.#planner === undefined || this.#tool === undefined) return;
-      const missing = await this.#drift.check(this.#tool, this.#config);
+      const missing = await this.#drift.check(this.#tool);
       // A sync that came meanwhile has its own view of things.
       if (syncs !== this.#syncs) return;
       if (missing === undefined) return;
       this.#planner = undefined;
       onDrift(`missing from iptables: ${missing}`);
     });
-  }
-
-  configure(config: RulesConfig): void {
-    this.#config = config;
-    this.#planner = undefined;
-  }
-
-  owned(): Owned {
-    const totals = this.#metrics.totals();
-    const of = (family: IpFamily): number =>
-      TABLES.reduce((sum, table) => sum + (totals[`${family}/${table}`] ?? 0), 0);
-    return { elements: { 4: 0, 6: 0 }, rules: { 4: of(4), 6: of(6) } };
   }
 
   async cleanup(): Promise<CleanupOutcome> {

@@ -16,18 +16,25 @@ const SHARE = 20;
 const TIMEOUT_MS = 30_000;
 
 export interface DriftOptions {
+  readonly config: RulesConfig;
   readonly exec: Exec;
   readonly clock: Clock;
 }
 
 export class DriftWatch {
   readonly #options: DriftOptions;
+  #config: RulesConfig;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #stopped = false;
 
   constructor(options: DriftOptions) {
     this.#options = options;
+    this.#config = options.config;
+  }
+
+  configure(config: RulesConfig): void {
+    this.#config = config;
   }
 
   /** Calls `look` from time to time until `stop`. */
@@ -42,12 +49,12 @@ export class DriftWatch {
   }
 
   /** What is missing, for the log; undefined when all is there. */
-  async check({ families, variant, legacy }: IptablesTool, config: RulesConfig): Promise<string | undefined> {
+  async check({ families, variant, legacy }: IptablesTool): Promise<string | undefined> {
     for (const family of families) {
       const program = programOf(family, variant, '-restore');
       // Over nf_tables `--test` would not look; there is nothing to commit in either.
       const args = ['-w', '5', '--noflush', ...(legacy ? ['--test'] : [])];
-      const input = checkText(config, family);
+      const input = checkText(this.#config, family);
       const result = await this.#options.exec.run(program, args, { input, timeoutMs: TIMEOUT_MS });
       if (result.exitCode === 1 || result.exitCode === 2) {
         const line = Number(/line:? ([0-9]+)/i.exec(result.stderr)?.[1]);
