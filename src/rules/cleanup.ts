@@ -8,7 +8,7 @@ import { removeTables } from './nftables/apply.ts';
 /** Says what was removed and what could not be. Where nothing of ours is, or no tool to put it there, both are empty. */
 export async function cleanupRules({ exec }: { readonly exec: Exec }): Promise<CleanupOutcome> {
   const tables = await removeTables(exec);
-  const chains = await removeChains(exec, { which: 'iptables' });
+  const chains = await removeChains(exec, { which: 'own' });
   return {
     removed: [...tables.removed, ...chains.removed],
     problems: [...tables.problems, ...chains.problems],

@@ -205,7 +205,17 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     ];
     await node.run(...tool, '-D', 'KUBE-SERVICES', '1');
     await node.run(...tool, '-I', 'KUBE-SERVICES', ...web, '--dport', '80', '-j', hash);
-    expect(await backend().sync(clusterOf([SERVICE]).snapshot)).toEqual({ kind: 'applied', counts: {} });
+    // The chain that tells whose they are is the only one that is written.
+    expect(await backend().sync(clusterOf([SERVICE]).snapshot)).toEqual({
+      kind: 'applied',
+      counts: { added: 0, changed: 1, removed: 0 },
+    });
+    // When kube-proxy takes over again, its chains are not ours to clean up.
+    await node.run(...tool, '-F', 'KUBE-MARK-MASQ');
+    await node.run(...tool, '-A', 'KUBE-MARK-MASQ', '-j', 'MARK', '--or-mark', '0x4000');
+    expect((await cleanupRules(node)).removed.join()).not.toContain('IPv4');
+    expect(await answers()).toBe(true);
+    await backend().sync(clusterOf([SERVICE]).snapshot);
   });
 
   test.for([

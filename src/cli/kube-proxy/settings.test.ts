@@ -28,7 +28,7 @@ describe('the rules that a configuration asks for', () => {
     });
   });
 
-  test('mode nftables has a section of its own, and NodePorts on the primary addresses', () => {
+  test('mode nftables has a section of its own, and NodePorts where that mode has them', () => {
     const values = { mode: 'nftables', 'iptables.masqueradeAll': true, 'nftables.minSyncPeriod': 1000 };
     expect(rules(values)).toMatchObject({
       masqueradeAll: false,

@@ -125,7 +125,7 @@ export class IptablesBackend implements RulesBackend {
 
   async cleanup(): Promise<CleanupOutcome> {
     this.#planner = undefined;
-    return removeChains(this.#options.exec, { which: 'iptables' });
+    return removeChains(this.#options.exec, { which: 'own' });
   }
 
   async stop(): Promise<void> {

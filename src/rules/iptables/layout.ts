@@ -15,6 +15,12 @@ export interface MachineFacts {
   readonly dropInvalid: boolean;
 }
 
+/**
+ * Tells our chains from kube-proxy's, which have the same names: kube-proxy writes this chain anew when it starts, so where the
+ * comment is missing it has taken over, and `cleanup` has nothing to take away.
+ */
+export const OWNER = 'written by fairlead';
+
 export interface Jump {
   readonly table: Table;
   readonly from: ChainName;
@@ -105,7 +111,7 @@ export function fixedChains(config: RulesConfig, family: IpFamily, facts: Machin
       target: 'ACCEPT',
     }),
   );
-  put('nat', 'KUBE-MARK-MASQ', rule('KUBE-MARK-MASQ', { target: `MARK --set-xmark ${mark}/${mark}` }));
+  put('nat', 'KUBE-MARK-MASQ', rule('KUBE-MARK-MASQ', { comment: OWNER, target: `MARK --set-xmark ${mark}/${mark}` }));
   put(
     'nat',
     'KUBE-POSTROUTING',

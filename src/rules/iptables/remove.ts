@@ -4,14 +4,14 @@ import type { IpFamily } from '../../lib/ip.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
 import { defaultRulesConfig } from '../config.ts';
-import { loopbackGuard } from './layout.ts';
+import { OWNER, loopbackGuard } from './layout.ts';
 import { FAMILIES, KUBELET_FIREWALL, TABLES, chainId, isOfIpvs, isOurs, partsOfChain, type Table } from './names.ts';
 import { linesOf, parseSave, sameRule, type SavedState } from './parse.ts';
 import { programOf, type Variant } from './tool.ts';
 
 export interface RemoveOptions {
-  /** `iptables`: the chains of the iptables mode; `ipvs`: those that only kube-proxy's IPVS mode has; or both. */
-  readonly which: 'iptables' | 'ipvs' | 'all';
+  /** `own`: the chains of the iptables mode, unless kube-proxy has taken them over; `ipvs`: those that only kube-proxy's IPVS mode has; `all`: whatever is there. */
+  readonly which: 'own' | 'ipvs' | 'all';
   /** What these programs keep stays. */
   readonly except?: Variant;
 }
@@ -57,10 +57,11 @@ function removalText(
   family: IpFamily,
   { which }: RemoveOptions,
 ): { readonly text: string; readonly chains: number } {
+  if (which === 'own' && isKubeProxys(saved, family)) return { text: '', chains: 0 };
   const firewall = which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
   const goes = (table: Table, name: string): boolean =>
     (which !== 'ipvs' && isOurs(name)) ||
-    (which !== 'iptables' && isOfIpvs(name)) ||
+    (which !== 'own' && isOfIpvs(name)) ||
     (table === 'filter' && firewall.chainGoes && name === KUBELET_FIREWALL);
   let text = '';
   let chains = 0;
@@ -81,6 +82,11 @@ function removalText(
     text += 'COMMIT\n';
   }
   return { text, chains };
+}
+
+function isKubeProxys({ chains }: SavedState, family: IpFamily): boolean {
+  const marking = chains.get(chainId(family, 'nat', 'KUBE-MARK-MASQ')) ?? '';
+  return marking !== '' && !marking.includes(OWNER);
 }
 
 /** The rules of chains that stay which lead to one that goes. */

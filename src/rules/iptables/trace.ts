@@ -172,7 +172,7 @@ class Walker {
         return states.some((state) => match.states.includes(state)) !== match.negated;
       }
       case 'mark':
-        return ((this.#mark & match.mask) === match.value) !== match.negated;
+        return ((this.#mark & match.mask) >>> 0 === match.value) !== match.negated;
       case 'local':
         return this.#isLocal(match.side === 'source' ? this.#packet.source : this.#destination);
       case 'seen':
