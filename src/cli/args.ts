@@ -1,6 +1,7 @@
 // Command-line words → flag values. One dash or two (CoreDNS writes `-dns.port`, kube-proxy `--v`), a value after `=` or in
 // the next word, `--switch=false`: as the programs that are replaced read theirs.
 
+import { nearestName } from '../lib/edit-distance.ts';
 import { UsageError } from './errors.ts';
 import { FLAGS, FLAGS_TO_COME, type Command, type Flag } from './flags.ts';
 
@@ -10,6 +11,8 @@ export interface Arguments {
   text(name: string): string | undefined;
   list(name: string): readonly string[] | undefined;
   isSet(name: string): boolean | undefined;
+  /** The names of the flags that were given, each once. */
+  readonly given: readonly string[];
 }
 
 export function parseArguments(command: Command, words: readonly string[]): Arguments {
@@ -43,6 +46,7 @@ export function parseArguments(command: Command, words: readonly string[]): Argu
     text: (name) => values.get(name)?.[0],
     list: (name) => values.get(name),
     isSet: (name) => toSwitch(name, values.get(name)?.[0]),
+    given: [...values.keys()],
   };
 }
 
@@ -81,30 +85,10 @@ function findFlag(command: Command, name: string): Flag {
     const where = named.flatMap(({ commands }) => commands).join(', ');
     throw new UsageError(`flag --${name} is not one of \`fairlead ${command}\`; it belongs to: ${where}`);
   }
-  const near = nearest(command, name);
+  const near = nearestName(
+    name,
+    FLAGS.filter(({ commands }) => commands.includes(command)).map((other) => other.name),
+  );
   const hint = near ? `; did you mean --${near}?` : '';
   throw new UsageError(`unknown flag --${name} for \`fairlead ${command}\`${hint} See \`fairlead help ${command}\`.`);
-}
-
-function nearest(command: Command, name: string): string | undefined {
-  const names = FLAGS.filter(({ commands }) => commands.includes(command)).map((flag) => flag.name);
-  const ranked = names
-    .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
-    .sort((a, b) => a.distance - b.distance);
-  const best = ranked[0];
-  return best && best.distance <= Math.max(2, name.length / 4) ? best.candidate : undefined;
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -8,7 +8,7 @@ import { systemExec, type Exec } from '../system/exec.ts';
 import { systemFollow, type Follow } from '../system/follow.ts';
 import { systemFiles, type Files } from '../system/files.ts';
 import type { Arguments } from './args.ts';
-import { logSettings } from './settings.ts';
+import { logSettings, type LogSettings } from './settings.ts';
 
 export interface Context {
   readonly log: Logger;
@@ -25,10 +25,16 @@ export interface RunningContext extends Context {
   readonly metrics: Metrics;
 }
 
-export function createContext(args: Arguments): Context {
+/** `logging` may change while the program runs; without it the flags say. */
+export function createContext(args: Arguments, logging: LogSettings = logSettings(args)): Context {
   return {
     log: createLogger({
-      ...logSettings(args),
+      get format() {
+        return logging.format;
+      },
+      get verbosity() {
+        return logging.verbosity;
+      },
       write: (line) => void process.stderr.write(line),
       now: () => systemClock.now(),
     }),
@@ -42,6 +48,6 @@ export function createContext(args: Arguments): Context {
   };
 }
 
-export function createRunningContext(args: Arguments): RunningContext {
-  return { ...createContext(args), metrics: createMetrics() };
+export function createRunningContext(args: Arguments, logging?: LogSettings): RunningContext {
+  return { ...createContext(args, logging), metrics: createMetrics() };
 }

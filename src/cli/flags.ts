@@ -1,10 +1,29 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
-export const COMMANDS = ['up', 'proxy', 'dns', 'ingress', 'render', 'state', 'cleanup', 'version', 'help'] as const;
+import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
+
+export const COMMANDS = [
+  'up',
+  'proxy',
+  'dns',
+  'ingress',
+  'render',
+  'state',
+  'explain',
+  'trace',
+  'completion',
+  'cleanup',
+  'version',
+  'help',
+] as const;
 export type Command = (typeof COMMANDS)[number];
 
-/** In the contract, not built yet: named, so that the refusal can say so. */
-export const COMMANDS_TO_COME = ['explain', 'trace', 'completion'] as const;
+/** Words that a command takes beside flags, as its usage line shows them; the others take none. */
+export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
+  explain: 'service NAMESPACE/NAME',
+  trace: 'SRC DST:PORT/PROTO',
+  completion: 'bash|zsh|fish',
+};
 
 export type FlagKind = 'text' | 'switch' | 'list';
 
@@ -21,8 +40,9 @@ export interface Flag {
 }
 
 const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
-const SOURCE: readonly Command[] = [...RUN, 'render', 'state'];
-const RULES: readonly Command[] = ['up', 'proxy', 'render'];
+const ASK: readonly Command[] = ['explain', 'trace'];
+const SOURCE: readonly Command[] = [...RUN, 'render', 'state', ...ASK];
+const RULES: readonly Command[] = ['up', 'proxy', 'render', 'trace'];
 
 export const FLAGS: readonly Flag[] = [
   {
@@ -62,7 +82,7 @@ export const FLAGS: readonly Flag[] = [
     value: 'MODE',
     help: 'auto, nftables or userspace (iptables and ipvs are not built yet)',
     commands: RULES,
-    fallback: 'up: userspace; proxy: auto',
+    fallback: 'up: userspace; proxy: auto; render, trace: nftables',
   },
   {
     name: 'cluster-cidr',
@@ -82,7 +102,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'list',
     value: 'CIDR',
     help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
-    commands: RULES,
+    commands: [...RULES, 'explain'],
     fallback: 'primary',
   },
   {
@@ -113,7 +133,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAME',
     help: 'the DNS zone of the cluster',
-    commands: ['up', 'dns'],
+    commands: ['up', 'dns', 'explain'],
     fallback: 'cluster.local',
   },
   {
@@ -233,8 +253,17 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'IP:PORT',
     help: 'ask the process whose metrics address this is; without it and with --manifests, resolve the folder',
-    commands: ['state'],
+    commands: ['state', ...ASK],
     fallback: '127.0.0.1:10249',
+  },
+  {
+    name: 'output',
+    aliases: ['o'],
+    kind: 'text',
+    value: 'text|json',
+    help: 'for people or for programs',
+    commands: ASK,
+    fallback: 'text',
   },
   {
     name: 'v',
@@ -252,10 +281,10 @@ export const FLAGS: readonly Flag[] = [
     commands: [...SOURCE, 'cleanup'],
     fallback: 'text',
   },
+  ...KUBE_PROXY_FLAGS,
 ];
 
 /** Flags of the programs that this one replaces, not built yet: refused by name. */
 export const FLAGS_TO_COME: ReadonlyMap<string, string> = new Map([
-  ['config', 'KubeProxyConfiguration files are not built yet; give flags'],
   ['conf', 'Corefiles are not built yet; give --cluster-domain, --upstream and --dns-bind-address'],
 ]);

@@ -1,12 +1,15 @@
-import { COMMANDS, COMMANDS_TO_COME, FLAGS, type Command } from './flags.ts';
+import { COMMANDS, FLAGS, OPERANDS, type Command } from './flags.ts';
 
-const SUMMARY: Readonly<Record<Command, string>> = {
+export const SUMMARY: Readonly<Record<Command, string>> = {
   up: 'run all three: Service rules, DNS and Ingress (a laptop, a test, an edge node)',
   proxy: "program this node so that Service addresses reach endpoints (kube-proxy's job)",
   dns: "answer cluster DNS and forward the rest (CoreDNS's job)",
   ingress: "route HTTP from outside by Ingress objects (ingress-nginx's job)",
   render: 'print the rules that would be programmed; touches nothing',
   state: "print the Snapshot and each plane's state as JSON",
+  explain: 'say why the traffic of a Service goes where it goes',
+  trace: 'say what happens to one packet, step by step',
+  completion: 'print a completion script for a shell',
   cleanup: 'remove everything that fairlead put into the kernel',
   version: 'print the version',
   help: 'print this, or the flags of one command',
@@ -17,7 +20,7 @@ export function helpText(command: Command | undefined): string {
 }
 
 function overview(): string {
-  const rows = COMMANDS.map((command) => `  ${command.padEnd(10)}${SUMMARY[command]}`);
+  const rows = COMMANDS.map((command) => `  ${command.padEnd(12)}${SUMMARY[command]}`);
   return [
     "fairlead carries a Kubernetes cluster's Service traffic.",
     '',
@@ -25,7 +28,6 @@ function overview(): string {
     '',
     ...rows,
     '',
-    `Not built yet: ${COMMANDS_TO_COME.join(', ')}.`,
     'Flags of a command: fairlead help COMMAND',
     'Exit codes: 0 stopped as asked, 1 a failure, 2 wrong usage or configuration.',
     '',
@@ -40,10 +42,11 @@ function commandHelp(command: Command): string {
     const fallback = flag.fallback === undefined ? '' : ` (default: ${flag.fallback})`;
     return `${head}\n      ${flag.help}${fallback}`;
   });
+  const operands = OPERANDS[command];
   return [
     `fairlead ${command}: ${SUMMARY[command]}`,
     '',
-    `Usage: fairlead ${command}${rows.length > 0 ? ' [FLAGS]' : ''}`,
+    `Usage: fairlead ${command}${operands === undefined ? '' : ` ${operands}`}${rows.length > 0 ? ' [FLAGS]' : ''}`,
     ...(rows.length > 0 ? ['', ...rows] : []),
     '',
   ].join('\n');

@@ -1,17 +1,18 @@
 // The composition root of every command that runs: source → store → pipeline → planes, the endpoints around them, and the
 // order in which they start and stop.
 
+import type { NodeRecord, Records } from '../model/records.ts';
 import type { Plane } from '../model/plane.ts';
-import type { Snapshot } from '../model/snapshot.ts';
-import { serveObserve, type Health, type Routes } from '../observe/server.ts';
+import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
+import { serveObserve, type Health, type ObserveServer, type Routes } from '../observe/server.ts';
 import { Store, type Kind } from '../source/store.ts';
-import type { HttpServer } from '../system/http-server.ts';
+import type { Timer } from '../system/clock.ts';
 import { stopSignal } from '../system/signals.ts';
 import type { RunningContext } from './context.ts';
 import { EXIT_STOPPED } from './errors.ts';
 import { PlaneKeeper, type PlaneStarter } from './plane-keeper.ts';
 import { Pipeline } from './pipeline.ts';
-import type { ListenAddress } from './settings.ts';
+import type { ListenAddress } from './listen-address.ts';
 import type { RunningSource, SourceStarter } from './source-choice.ts';
 import { stateJson } from './state.ts';
 import { VERSION } from './version.ts';
@@ -20,6 +21,8 @@ export interface Endpoint {
   readonly what: string;
   readonly listen: ListenAddress;
   readonly flag: string;
+  /** An address that cannot be bound ends the program, instead of being tried again. */
+  readonly hardFail?: boolean;
   readonly routes: (house: HouseView) => readonly Routes[];
 }
 
@@ -27,6 +30,9 @@ export interface Endpoint {
 export interface HouseView {
   readonly health: Health;
   readonly state: () => unknown;
+  readonly snapshot: () => Snapshot | undefined;
+  /** Our own Node, as far as it has been read. */
+  readonly node: () => NodeRecord | undefined;
 }
 
 export interface HouseOptions {
@@ -41,21 +47,37 @@ export interface HouseOptions {
    * supervises it sees why.
    */
   readonly onPlaneFailure: 'together' | 'alone';
+  /** Who we are; the Node of `nodeName` unless given. */
+  readonly identity?: (records: Records) => NodeIdentity;
+  /** A kind that is waited for only so long; then the rest goes on without it. */
+  readonly patience?: { readonly kind: Kind; readonly ms: number; readonly consequence: string };
+  /** Told once, when the source reads. */
+  readonly onSource?: (source: RunningSource) => void;
+  /** Ends the program on its own account. */
+  readonly ended?: Promise<Ending>;
+}
+
+export interface Ending {
+  readonly reason: string;
+  readonly code: number;
 }
 
 /** Runs until SIGTERM or SIGINT. Resolves to the exit code. */
 export async function runHouse(options: HouseOptions): Promise<number> {
   const stopped = stopSignal();
   const house = new House(options);
+  let exitCode = EXIT_STOPPED;
   try {
     await house.start();
-    const signal = await stopped;
-    options.context.log.info('stopping', { signal });
+    const waits = stopped.then((signal): Ending => ({ reason: signal, code: EXIT_STOPPED }));
+    const { reason, code } = await Promise.race([waits, ...(options.ended ? [options.ended] : [])]);
+    exitCode = code;
+    options.context.log.info('stopping', code === EXIT_STOPPED ? { signal: reason } : { reason });
   } finally {
     await house.stop();
   }
   options.context.log.info('stopped');
-  return EXIT_STOPPED;
+  return exitCode;
 }
 
 class House {
@@ -63,10 +85,11 @@ class House {
   readonly #store = new Store();
   readonly #pipeline: Pipeline;
   readonly #planes: PlaneKeeper[];
-  readonly #servers: HttpServer[] = [];
+  readonly #servers: ObserveServer[] = [];
   #source: RunningSource | undefined;
   #secrets = '';
   #stopping = false;
+  #patience: Timer | undefined;
 
   constructor(options: HouseOptions) {
     this.#options = options;
@@ -76,6 +99,7 @@ class House {
       store: this.#store,
       kinds: kinds.filter((kind) => kind !== 'secrets' && kind !== 'configMaps'),
       nodeName,
+      ...(options.identity ? { identity: options.identity } : {}),
       onSnapshot: (snapshot) => this.#followSecrets(snapshot),
     });
     this.#planes = options.planes.map(
@@ -96,26 +120,40 @@ class House {
   async start(): Promise<void> {
     const { context, endpoints, source, kinds, onPlaneFailure } = this.#options;
     const view = this.#view();
-    for (const { what, listen, flag, routes } of endpoints) {
+    for (const { what, listen, flag, hardFail, routes } of endpoints) {
       const server = await serveObserve({
         what,
         ...listen,
         flag: `--${flag}`,
         routes: routes(view),
         log: context.log,
+        clock: context.clock,
+        hardFail: hardFail ?? false,
       });
-      if (!server) continue;
       this.#servers.push(server);
-      context.log.info(`listening for ${what}`, { address: server.address, port: server.port });
     }
     this.#pipeline.start();
     await Promise.all(this.#planes.map((plane) => (onPlaneFailure === 'alone' ? plane.startOnce() : plane.start())));
     this.#source = await source(this.#store, kinds, context);
+    this.#options.onSource?.(this.#source);
+    this.#losePatience();
     if (this.#pipeline.snapshot) this.#followSecrets(this.#pipeline.snapshot);
+  }
+
+  #losePatience(): void {
+    const { patience, context } = this.#options;
+    if (!patience) return;
+    const { kind, ms, consequence } = patience;
+    this.#patience = context.clock.after(ms, () => {
+      if (this.#store.isSynced(kind)) return;
+      context.log.error(`no ${kind} could be read within ${ms / 1000} s: ${consequence}`);
+      this.#store.markSynced(kind);
+    });
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#patience?.cancel();
     await this.#source?.stop();
     this.#pipeline.stop();
     await Promise.all(this.#planes.map((plane) => plane.stop()));
@@ -129,7 +167,9 @@ class House {
       ...this.#planes.filter(({ ready }) => !ready).map(({ name }) => name),
     ];
     return {
+      snapshot: () => this.#pipeline.snapshot,
       health: { notReady, broken: () => undefined },
+      node: () => this.#store.records.nodes.get(this.#options.nodeName),
       state: () =>
         stateJson({
           version: VERSION,

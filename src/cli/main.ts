@@ -2,8 +2,9 @@
 
 import { parseArguments, type Arguments } from './args.ts';
 import { EXIT_FAILURE, EXIT_STOPPED, EXIT_USAGE, UsageError, messageOf } from './errors.ts';
-import { COMMANDS, COMMANDS_TO_COME, type Command } from './flags.ts';
+import { COMMANDS, OPERANDS, type Command } from './flags.ts';
 import { helpText } from './help.ts';
+import { RulesError } from '../rules/rules-error.ts';
 import { SourceError } from '../source/source-error.ts';
 
 process.exitCode = await main(process.argv.slice(2));
@@ -18,7 +19,7 @@ async function main(words: readonly string[]): Promise<number> {
     if (rest.includes('--help') || rest.includes('-h')) return help([command]);
     const args = parseArguments(command, rest);
     const [operand] = args.operands;
-    if (operand !== undefined) {
+    if (operand !== undefined && OPERANDS[command] === undefined) {
       throw new UsageError(`\`fairlead ${command}\` takes flags only, not "${operand}"`);
     }
     return await run(command, args);
@@ -38,9 +39,6 @@ function help(words: readonly string[]): number {
 function toCommand(word: string): Command {
   const command = COMMANDS.find((candidate) => candidate === word);
   if (command) return command;
-  if (COMMANDS_TO_COME.some((candidate) => candidate === word)) {
-    throw new UsageError(`\`fairlead ${word}\` is not built yet. There are: ${COMMANDS.join(', ')}.`);
-  }
   throw new UsageError(`unknown command "${word}". There are: ${COMMANDS.join(', ')}. See \`fairlead help\`.`);
 }
 
@@ -59,6 +57,12 @@ async function run(command: Exclude<Command, 'help'>, args: Arguments): Promise<
       return (await import('./commands/render.ts')).render(args);
     case 'state':
       return (await import('./commands/state.ts')).state(args);
+    case 'explain':
+      return (await import('./commands/explain.ts')).explain(args);
+    case 'trace':
+      return (await import('./commands/trace.ts')).trace(args);
+    case 'completion':
+      return (await import('./commands/completion.ts')).completion(args);
     case 'cleanup':
       return (await import('./commands/cleanup.ts')).cleanup(args);
     case 'version':
@@ -66,9 +70,10 @@ async function run(command: Exclude<Command, 'help'>, args: Arguments): Promise<
   }
 }
 
-/** A flag that is wrong, or a source that cannot be what the flags say. */
+/** A flag that is wrong, or that asks for what this machine or this source cannot be. */
 function isUsage(error: unknown): boolean {
-  return error instanceof UsageError || (error instanceof SourceError && error.code !== 'credentials-failed');
+  if (error instanceof UsageError || error instanceof RulesError) return true;
+  return error instanceof SourceError && error.code !== 'credentials-failed';
 }
 
 /** What we throw for users is a sentence; anything else is a bug, and its stack helps to mend it. */

@@ -2,8 +2,9 @@
 
 import { nodeIdentity } from '../model/node.ts';
 import type { Plane } from '../model/plane.ts';
+import type { Records } from '../model/records.ts';
 import { resolve, type Resolution } from '../model/resolve.ts';
-import type { Snapshot } from '../model/snapshot.ts';
+import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Distribution, Level, Metrics } from '../observe/metrics.ts';
 import type { Kind, Store } from '../source/store.ts';
@@ -14,6 +15,8 @@ export interface PipelineOptions {
   /** Nothing is resolved before each of these has been read whole: rules made of half a cluster would cut the other half off. */
   readonly kinds: readonly Kind[];
   readonly nodeName: string;
+  /** Who we are; the Node of that name unless given. */
+  readonly identity?: (records: Records) => NodeIdentity;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -75,10 +78,11 @@ export class Pipeline {
 
   #run(): void {
     const { store, kinds, nodeName, clock, log } = this.#options;
+    const identity = this.#options.identity ?? ((records) => nodeIdentity(records, nodeName));
     if (!kinds.every((kind) => store.isSynced(kind))) return;
     const before = this.#resolution;
     const start = clock.monotonic();
-    this.#resolution = resolve(store.records, nodeIdentity(store.records, nodeName), before);
+    this.#resolution = resolve(store.records, identity(store.records), before);
     const { snapshot } = this.#resolution;
     if (snapshot === before?.snapshot) return;
     const seconds = (clock.monotonic() - start) / 1000;

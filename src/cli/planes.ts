@@ -1,11 +1,14 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
+import type { RulesMode } from '../rules/backend.ts';
+import type { RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
-import { clusterDomain, rulesConfig, upstreams, type ListenAddress } from './settings.ts';
+import type { ListenAddress } from './listen-address.ts';
+import { clusterDomain, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
   readonly mode: RulesModeSetting;
@@ -13,13 +16,24 @@ export interface RulesChoice {
   readonly removeOnStop: boolean;
 }
 
-export function rulesPlane(args: Arguments, context: RunningContext, choice: RulesChoice): PlaneStarter {
+export interface RulesStarter extends PlaneStarter {
+  readonly config: () => RulesConfig;
+  /** The mode that was chosen; undefined before the start. */
+  readonly mode: () => RulesMode | undefined;
+}
+
+export function rulesPlane(args: Arguments, context: RunningContext, choice: RulesChoice): RulesStarter {
   const config = rulesConfig(args);
+  let mode: RulesMode | undefined;
   return {
     name: 'rules',
+    config: () => config,
+    mode: () => mode,
     start: async () => {
       const { startRulesPlane } = await import('../rules/plane.ts');
-      return startRulesPlane({ ...context, ...choice, config, log: context.log.named('rules') });
+      const plane = await startRulesPlane({ ...context, ...choice, config, log: context.log.named('rules') });
+      ({ mode } = plane);
+      return plane;
     },
   };
 }
@@ -49,7 +63,11 @@ export interface IngressChoice {
   readonly http: ListenAddress;
   readonly https: ListenAddress;
   readonly sslRedirect: boolean;
-  readonly watchIngressWithoutClass: boolean;
+  /**
+   * In a folder of manifests, which has no admission to fill in a class and often no IngressClass: take Ingresses without a class, and those that name
+   * ours whether or not the class exists.
+   */
+  readonly lenientClass: boolean;
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): PlaneStarter {
@@ -59,9 +77,11 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
       const { startIngressPlane } = await import('../ingress/plane.ts');
       return startIngressPlane({
         ...context,
-        ...choice,
+        http: choice.http,
+        https: choice.https,
         sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
-        watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.watchIngressWithoutClass,
+        watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
+        ingressClassByName: choice.lenientClass,
         ingressClass: args.text('ingress-class') ?? 'nginx',
         controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
         log: context.log.named('ingress'),

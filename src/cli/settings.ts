@@ -1,19 +1,14 @@
 // Flag values → typed settings, with every mistake named before anything is started.
 
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
 import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
+import { parseRulesMode } from './rules-mode.ts';
 import { UsageError } from './errors.ts';
-
-/** Where to listen. Port 0 lets the kernel choose. */
-export interface ListenAddress {
-  readonly address: Ip;
-  readonly port: number;
-}
+import { parseListen, type ListenAddress } from './listen-address.ts';
 
 export interface LogSettings {
   readonly format: 'text' | 'json';
@@ -28,6 +23,12 @@ export function logSettings(args: Arguments): LogSettings {
   const verbosity = args.text('v') ?? '0';
   if (!/^[0-9]{1,2}$/.test(verbosity)) throw new UsageError(`flag -v is a number from 0 to 99, not "${verbosity}"`);
   return { format, verbosity: Number(verbosity) };
+}
+
+export function output(args: Arguments): 'text' | 'json' {
+  const format = args.text('output') ?? 'text';
+  if (format === 'text' || format === 'json') return format;
+  throw new UsageError(`flag --output is text or json, not "${format}"`);
 }
 
 export function nodeName(args: Arguments, hostname: string): string {
@@ -52,8 +53,9 @@ export function nodePortRange(args: Arguments): { readonly from: Port; readonly 
 
 export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesModeSetting {
   const mode = args.text('mode') ?? fallback;
-  if (mode === 'auto' || mode === 'nftables' || mode === 'userspace') return mode;
-  if (mode === 'iptables' || mode === 'ipvs') {
+  const parsed = parseRulesMode(mode);
+  if (parsed.kind === 'mode') return parsed.mode;
+  if (parsed.kind === 'to-come') {
     throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, or --mode userspace`);
   }
   throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);
@@ -86,11 +88,11 @@ function nodePortAddresses(words: readonly string[] | undefined): NodePortAddres
 }
 
 export function listenAddress(args: Arguments, flag: string, fallback: string): ListenAddress {
-  return parseListen(flag, args.text(flag) ?? fallback);
+  return toListen(flag, args.text(flag) ?? fallback);
 }
 
 export function listenAddresses(args: Arguments, flag: string, fallback: readonly string[]): readonly ListenAddress[] {
-  return (args.list(flag) ?? fallback).map((word) => parseListen(flag, word));
+  return (args.list(flag) ?? fallback).map((word) => toListen(flag, word));
 }
 
 export function port(args: Arguments, flag: string, fallback: number): number {
@@ -122,14 +124,10 @@ export function clusterDomain(args: Arguments): string {
   return name;
 }
 
-function parseListen(flag: string, text: string): ListenAddress {
-  const match = /^(?:\[([^\]]+)\]|([^:]*)):([0-9]{1,5})$/.exec(text);
-  const address = match && parseIp(match[1] ?? (match[2] === '' ? '0.0.0.0' : (match[2] ?? '')));
-  const number = match && Number(match[3]);
-  if (!address || number === null || number > 65535) {
-    throw new UsageError(`flag --${flag} is IP:PORT, such as 127.0.0.1:8080 or [::1]:8080, not "${text}"`);
-  }
-  return { address, port: number };
+function toListen(flag: string, text: string): ListenAddress {
+  const listen = parseListen(text);
+  if (listen) return listen;
+  throw new UsageError(`flag --${flag} is IP:PORT, such as 127.0.0.1:8080 or [::1]:8080, not "${text}"`);
 }
 
 function cidrs(flag: string, words: readonly string[], oneOfEachFamily: boolean): readonly Cidr[] {

@@ -3,6 +3,8 @@
 import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
+import type { ApiConnection } from '../source/api/connection.ts';
+import type { ApiTarget } from '../source/api/credentials.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -13,6 +15,8 @@ import { clusterIpRanges, nodeName, nodePortRange } from './settings.ts';
 import { VERSION } from './version.ts';
 
 export interface RunningSource {
+  /** Sends requests as who we are; undefined when no API server is the source. */
+  readonly connection: ApiConnection | undefined;
   /** Reads these Secrets too, `namespace/name`; replaces the ones asked for before. */
   readonly watchSecrets: (keys: ReadonlySet<string>) => void;
   readonly stop: () => Promise<void>;
@@ -35,8 +39,13 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
   };
 }
 
-/** The source that the flags ask for. Throws UsageError for flags that contradict each other. */
-export function chooseSource(args: Arguments, context: Context): SourceStarter {
+/** The source that the flags ask for; `own` goes before them. Throws UsageError for flags that contradict each other. */
+export function chooseSource(
+  args: Arguments,
+  context: Context,
+  own: { readonly nodeName?: string; readonly kubeconfig?: string } = {},
+): SourceStarter {
+  const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
   if (dirs.length > 0) {
     for (const flag of ['kubeconfig', 'master']) {
@@ -44,15 +53,21 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
         throw new UsageError(`flags --manifests and --${flag} exclude each other: a folder or an API server, not both`);
       }
     }
-    const options = manifestOptions(args, context);
+    const options = { ...manifestOptions(args, context), nodeName: node };
     return async (store, _kinds, { log, clock, files }) => {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
       // Every Secret of the folder is in the store already.
-      return { watchSecrets: () => {}, stop: () => source.stop() };
+      return { connection: undefined, watchSecrets: () => {}, stop: () => source.stop() };
     };
   }
-  return apiServerSource(args, nodeName(args, context.hostname));
+  return apiServerSource(
+    {
+      kubeconfig: own.kubeconfig === undefined ? args.text('kubeconfig') : own.kubeconfig || undefined,
+      master: args.text('master'),
+    },
+    node,
+  );
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */
@@ -60,8 +75,7 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-function apiServerSource(args: Arguments, node: string): SourceStarter {
-  const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
+function apiServerSource(target: ApiTarget, node: string): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
@@ -72,12 +86,17 @@ function apiServerSource(args: Arguments, node: string): SourceStarter {
       log: context.log.named('api'),
       userAgent: `fairlead/${VERSION}`,
     });
-    return { watchSecrets: (keys) => source.watchNamed('secrets', keys), stop: () => source.stop() };
+    return {
+      connection: source.connection,
+      watchSecrets: (keys) => source.watchNamed('secrets', keys),
+      stop: () => source.stop(),
+    };
   };
 }
 
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
 function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
+  if (kind === 'serviceCIDRs') return { kind, optional: true, dispensable: true };
   return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
 }

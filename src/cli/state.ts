@@ -24,6 +24,7 @@ function snapshotJson(snapshot: Snapshot): unknown {
     ingressClasses: mapJson(snapshot.ingressClasses, (record) => record),
     secrets: [...snapshot.secrets.keys()].sort(),
     configMaps: [...snapshot.configMaps.keys()].sort(),
+    serviceCIDRs: snapshot.serviceCIDRs,
   };
 }
 

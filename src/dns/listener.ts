@@ -59,8 +59,8 @@ const SEND_QUEUE_BYTES = 1 << 20;
 /** For bursts of queries between two turns of the event loop. */
 const RECEIVE_BUFFER_BYTES = 4 << 20;
 const TCP_BACKLOG = 1024;
-/** The port that the system chooses for UDP may be taken for TCP: then another one is tried. */
-const PORT_CHOICES = 8;
+/** The port that the system chooses for UDP may be taken for TCP (by any connection that is open): then another one is tried. */
+const PORT_CHOICES = 100;
 
 /** Rejects with a DnsListenError; nothing stays open then. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {

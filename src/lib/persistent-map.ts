@@ -8,6 +8,9 @@ const BUCKETS = 4096;
 
 type Bucket<V> = ReadonlyMap<string, V>;
 
+/** Shared by every empty map: none of them ever writes to it. */
+const NO_BUCKETS: readonly undefined[] = Array.from({ length: BUCKETS }, () => undefined);
+
 export interface Difference<V> {
   readonly key: string;
   readonly before: V | undefined;
@@ -24,10 +27,7 @@ export class PersistentMap<V> {
   }
 
   static empty<V>(): PersistentMap<V> {
-    return new PersistentMap<V>(
-      Array.from({ length: BUCKETS }, () => undefined),
-      0,
-    );
+    return new PersistentMap<V>(NO_BUCKETS, 0);
   }
 
   static from<V>(entries: Iterable<readonly [string, V]>): PersistentMap<V> {

@@ -99,6 +99,13 @@ export interface NodeRecord {
   readonly leaving: boolean;
 }
 
+/** A range from which the cluster takes ClusterIPs. */
+export interface ServiceCidrRecord {
+  readonly name: string;
+  /** One, or one of each family. */
+  readonly cidrs: readonly Cidr[];
+}
+
 export interface NamespaceRecord {
   readonly name: string;
 }
@@ -182,4 +189,5 @@ export interface Records {
   readonly ingressClasses: PersistentMap<IngressClassRecord>;
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
+  readonly serviceCIDRs: PersistentMap<ServiceCidrRecord>;
 }

@@ -21,6 +21,7 @@ const NOTHING: Records = {
   ingressClasses: PersistentMap.empty(),
   secrets: PersistentMap.empty(),
   configMaps: PersistentMap.empty(),
+  serviceCIDRs: PersistentMap.empty(),
 };
 
 function ip(text: string): Ip {

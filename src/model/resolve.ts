@@ -3,6 +3,7 @@
 import type { EndpointSliceRecord, ObjectKey, Records, ServiceRecord } from './records.ts';
 import { carriedBy, resolvePorts } from './service-port.ts';
 import type { NodeIdentity, ResolvedService, SliceMember, Snapshot } from './snapshot.ts';
+import type { Cidr } from '../lib/cidr.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
 
 /** A Snapshot with the records that it was made from, so that the next one costs what changed. */
@@ -29,6 +30,7 @@ export function resolve(records: Records, node: NodeIdentity, previous?: Resolut
     ingressClasses: records.ingressClasses,
     secrets: records.secrets,
     configMaps: records.configMaps,
+    serviceCIDRs: serviceCIDRs(records, previous),
   };
   if (previous && before && sameNode(before.node, node) && holdsAll(before, rest)) {
     return { records, snapshot: before };
@@ -53,6 +55,14 @@ export function resolveService(
       slice.endpoints.map((endpoint) => ({ endpoint, family: slice.family, ports: slice.ports })),
     ),
   };
+}
+
+/** The array of before when it holds the same, so that a Snapshot differs only in what does. */
+function serviceCIDRs(records: Records, previous: Resolution | undefined): readonly Cidr[] {
+  const before = previous?.snapshot.serviceCIDRs;
+  if (before && previous.records.serviceCIDRs === records.serviceCIDRs) return before;
+  const found = [...new Set([...records.serviceCIDRs.values()].flatMap(({ cidrs }) => cidrs))].sort();
+  return before && before.join() === found.join() ? before : found;
 }
 
 const NO_SLICES: readonly EndpointSliceRecord[] = [];

@@ -154,4 +154,6 @@ export interface Snapshot {
   readonly ingressClasses: PersistentMap<IngressClassRecord>;
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
+  /** The ranges of the cluster's ServiceCIDR objects, each once, sorted. Empty where the server has none, or we may not read them. */
+  readonly serviceCIDRs: readonly Cidr[];
 }

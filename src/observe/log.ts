@@ -75,7 +75,12 @@ function format(
   const pairs = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
     .map(([key, value]) => ` ${key}=${quote(String(value))}`);
-  return `${time} ${level.toUpperCase().padEnd(5)} ${part ? `${part}: ` : ''}${message}${pairs.join('')}`;
+  return `${time} ${level.toUpperCase().padEnd(5)} ${part ? `${part}: ` : ''}${oneLine(message)}${pairs.join('')}`;
+}
+
+/** Messages quote objects and files; what stands in them must not look like a line of ours. */
+function oneLine(text: string): string {
+  return text.replace(/\p{Cc}+/gu, ' ');
 }
 
 function quote(value: string): string {

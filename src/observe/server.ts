@@ -1,6 +1,8 @@
 // The endpoints that people and probes read: /metrics, /healthz, /livez, /readyz, /state, and whatever a role adds.
 
 import type { Logger } from './log.ts';
+import { hostPort } from '../lib/ip.ts';
+import type { Clock } from '../system/clock.ts';
 import { METRICS_CONTENT_TYPE, type Metrics } from './metrics.ts';
 import {
   HttpListenError,
@@ -71,21 +73,66 @@ export interface ObserveOptions {
   readonly flag: string;
   readonly routes: readonly Routes[];
   readonly log: Logger;
+  readonly clock: Clock;
+  readonly hardFail?: boolean;
 }
 
-/** Opens the endpoint; undefined, with one error in the log, when it cannot: traffic matters more than its metrics. */
-export async function serveObserve(options: ObserveOptions): Promise<HttpServer | undefined> {
-  const { what, address, port, log } = options;
+/** An address that cannot be listened on, where that ends the program. */
+export class BindError extends Error {
+  readonly code = 'BIND';
+}
+
+export interface ObserveServer {
+  close(): Promise<void>;
+}
+
+const BIND_AGAIN_MS = 5_000;
+
+/**
+ * Opens the endpoint. When it cannot: one error in the log, and another try every 5 s, since traffic matters more than its metrics; or, with
+ * `hardFail`, a BindError.
+ */
+export async function serveObserve(options: ObserveOptions): Promise<ObserveServer> {
+  const { what, address, port, log, clock, hardFail = false } = options;
   const routes = new Map(options.routes.flatMap((part) => [...part]));
-  try {
-    return await serveHttp(address, port, (request) => dispatch(request, routes));
-  } catch (error) {
-    if (!(error instanceof HttpListenError)) throw error;
-    log.error(`cannot listen on ${address}:${port} for ${what}: ${reason(error.code)}; the rest works without it`, {
+  const stopping = new AbortController();
+  let server: HttpServer | undefined;
+  const open = async (): Promise<HttpListenError | undefined> => {
+    try {
+      server = await serveHttp(address, port, (request) => dispatch(request, routes));
+    } catch (error) {
+      if (error instanceof HttpListenError) return error;
+      throw error;
+    }
+    log.info(`listening for ${what}`, { address: server.address, port: server.port });
+    return undefined;
+  };
+  const failure = await open();
+  if (failure && hardFail) {
+    throw new BindError(
+      `cannot listen on ${hostPort(address, port)} for ${what}: ${reason(failure.code)}; free the port, or give another with ${options.flag}`,
+    );
+  }
+  if (failure) {
+    const problem = `cannot listen on ${hostPort(address, port)} for ${what}: ${reason(failure.code)}`;
+    log.error(`${problem}; the rest works without it, trying again`, {
       mend: `free the port, or give another with ${options.flag}`,
     });
-    return undefined;
   }
+  const retry = async (): Promise<void> => {
+    for (let again = failure; again && !stopping.signal.aborted;) {
+      await clock.sleep(BIND_AGAIN_MS, stopping.signal);
+      if (!stopping.signal.aborted) again = await open();
+    }
+  };
+  const retrying = retry();
+  return {
+    async close() {
+      stopping.abort();
+      await retrying;
+      await server?.close();
+    },
+  };
 }
 
 function dispatch(request: HttpRequest, routes: Routes): HttpAnswer | Promise<HttpAnswer> {

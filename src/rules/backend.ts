@@ -2,6 +2,7 @@
 
 import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
+import type { RulesConfig } from './config.ts';
 
 /** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
 export type RulesMode = 'nftables' | 'userspace';
@@ -54,6 +55,8 @@ export interface RulesBackend {
    * can be expected of a machine.
    */
   sync(snapshot: Snapshot): Promise<SyncOutcome>;
+  /** Works by another configuration from the next `sync` on, which then brings all of it into force. Never called during one. */
+  configure(config: RulesConfig): void;
   /**
    * Calls `onDrift` with a phrase for the log when what is in force here may no longer be what was applied, because somebody else
    * changed it. The next `sync` then brings it back. Called once, before the first sync; a backend without this cannot drift.

@@ -3,23 +3,12 @@
 import type { Exec, ExecResult } from '../system/exec.ts';
 import type { RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import { RulesError } from './rules-error.ts';
 import { FAMILIES, TABLE } from './nftables/layout.ts';
 import { renderTable } from './nftables/render.ts';
 
 /** What `--mode` may say of the backends that exist. */
 export type RulesModeSetting = 'auto' | RulesMode;
-
-export type RulesErrorCode = 'nft-missing' | 'nft-too-old' | 'no-privilege' | 'nft-unsupported';
-
-/** No rules can be programmed here. The message says what, where and the mend. */
-export class RulesError extends Error {
-  readonly code: RulesErrorCode;
-
-  constructor(code: RulesErrorCode, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
 
 /** The oldest nft that reads what we write (KEP-3866 draws the same line). */
 const OLDEST: readonly [number, number, number] = [1, 0, 1];

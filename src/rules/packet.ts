@@ -101,9 +101,13 @@ export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Ver
   if (frontend) return judgeFrontend(frontend, packet, view);
   // Another port of a ClusterIP that is in use: nobody else can answer there.
   if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
-  const unallocated = view.unallocated?.some((range) => cidrContains(range, packet.destination)) ?? false;
-  // The node's own addresses are its own, whatever range they are in.
-  return unallocated && !view.isLocal(packet.destination) ? { kind: 'drop' } : { kind: 'untouched' };
+  return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
+}
+
+/** Whether no Service has the address although it is one for Services. The node's own addresses are its own, whatever range they are in. */
+export function isUnallocated(destination: Ip, view: NodeView): boolean {
+  const inRange = view.unallocated?.some((range) => cidrContains(range, destination)) ?? false;
+  return inRange && !view.isLocal(destination);
 }
 
 /** The verdict for a connection from there to a known frontend. */
@@ -123,7 +127,7 @@ export function judgeFrontend(frontend: Frontend, from: PacketSource, view: Node
   return toVerdict(frontend, externalAction(servicePort), source, false);
 }
 
-function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
+export function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {
   if (action.kind !== 'forward') return action;
   const targets = action.endpoints.map((endpoint) => ({
     endpoint,
@@ -133,7 +137,7 @@ function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: b
   return { kind: 'forward', frontend, targets };
 }
 
-function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
+export function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeView): boolean {
   switch (detectLocal.kind) {
     case 'none':
       return false;
@@ -149,7 +153,7 @@ function isPod({ source, inputInterface }: PacketSource, { detectLocal }: NodeVi
 }
 
 /** Only a detector can tell that a source is no pod; without one of the family nothing is masqueraded on that ground. */
-function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
+export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
   const { detectLocal } = view;
   if (detectLocal.kind === 'none') return false;
   if (detectLocal.kind === 'cidrs' && podRange(detectLocal, ipFamily(from.source)) === undefined) return false;
@@ -160,7 +164,7 @@ function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
  * `loadBalancerSourceRanges` hold for the load balancer addresses only. A node that is inside a range and dials an address bound on itself has that
  * address as its source, so that source is let through too.
  */
-function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
+export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
   if (frontend.kind !== 'loadBalancerIP' || !ranges) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));

@@ -7,12 +7,16 @@ import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Exec } from '../system/exec.ts';
 import type { Follow } from '../system/follow.ts';
+import { interfaceAddresses } from '../system/interfaces.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
+import type { HealthCheck } from './health-check/plan.ts';
+import type { ProxyHealth } from './health-check/proxy-health.ts';
+import { HealthCheckServers } from './health-check/servers.ts';
 import { chooseMode, type RulesModeSetting } from './mode.ts';
 import { exposeOccupancy } from './conntrack/occupancy.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
-import { SyncLoop } from './sync.ts';
+import { SyncLoop, type SyncObserver } from './sync.ts';
 
 export interface RulesPlaneOptions {
   readonly mode: RulesModeSetting;
@@ -26,11 +30,17 @@ export interface RulesPlaneOptions {
   readonly metrics: Metrics;
   /** Take the rules out of the kernel when stopping. Otherwise they stay and go on serving, as kube-proxy's do. */
   readonly removeOnStop: boolean;
+  /** Told how the rules keep up, and asked for it by health-check node ports. Without it there are none of those. */
+  readonly health?: ProxyHealth;
+  /** A health-check node port that cannot be listened on. */
+  readonly onHealthCheckFailure?: (check: HealthCheck, message: string) => void;
 }
 
 export interface RulesPlane extends Plane {
   readonly name: 'rules';
   readonly mode: RulesMode;
+  /** Works by another configuration from now on, with one more sync. */
+  configure(config: RulesConfig): void;
 }
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
@@ -44,6 +54,7 @@ export async function startRulesPlane(options: RulesPlaneOptions): Promise<Rules
 /** A plane around a backend that is already there. */
 export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): RulesPlane {
   const { config, clock, random, log, metrics } = options;
+  const checks = healthCheckServers(options);
   // Relays choose for themselves; the kernel's choices are tracked flows.
   const flows = backend.mode === 'userspace' ? undefined : new ConntrackReconciler(options);
   if (flows) exposeOccupancy(metrics);
@@ -54,13 +65,18 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
     random,
     log,
     metrics,
-    onApplied: (snapshot) => flows?.applied(snapshot),
+    observer: observerOf(options.health, checks, flows),
   });
   let stopping: Promise<void> | undefined;
   return {
     name: 'rules',
     mode: backend.mode,
     update: (snapshot: Snapshot) => loop.update(snapshot),
+    configure: (next) => {
+      loop.configure(next);
+      checks?.configure(next.nodePortAddresses);
+      flows?.configure(next);
+    },
     get ready() {
       return loop.ready;
     },
@@ -69,18 +85,50 @@ export function planeOf(backend: RulesBackend, options: RulesPlaneOptions): Rule
       revision: loop.appliedRevision,
       problem: loop.problem,
       backend: backend.state(),
+      healthChecks: checks?.state(),
     }),
-    stop: () => (stopping ??= stop(loop, flows, backend, options)),
+    stop: () => (stopping ??= stop({ loop, flows, checks, backend }, options)),
   };
 }
 
-async function stop(
-  loop: SyncLoop,
+function healthCheckServers(options: RulesPlaneOptions): HealthCheckServers | undefined {
+  const { health, clock, log, config, onHealthCheckFailure } = options;
+  if (!health) return undefined;
+  return new HealthCheckServers({
+    nodePortAddresses: config.nodePortAddresses,
+    isHealthy: () => health.isHealthy(clock.now()),
+    addresses: interfaceAddresses,
+    onFailure: onHealthCheckFailure ?? (() => {}),
+    clock,
+    log,
+  });
+}
+
+/** Health checks follow what is in force: a load balancer must not be sent here before the rules are. */
+function observerOf(
+  health: ProxyHealth | undefined,
+  checks: HealthCheckServers | undefined,
   flows: ConntrackReconciler | undefined,
-  backend: RulesBackend,
-  { removeOnStop, log }: RulesPlaneOptions,
-): Promise<void> {
-  await loop.stop();
+): SyncObserver {
+  return {
+    queued: (family, now) => health?.queued(family, now),
+    updated: (family, start, now) => health?.updated(family, start, now),
+    applied: (snapshot) => {
+      checks?.update(snapshot);
+      flows?.applied(snapshot);
+    },
+  };
+}
+
+interface Parts {
+  readonly loop: SyncLoop;
+  readonly flows: ConntrackReconciler | undefined;
+  readonly checks: HealthCheckServers | undefined;
+  readonly backend: RulesBackend;
+}
+
+async function stop({ loop, flows, checks, backend }: Parts, { removeOnStop, log }: RulesPlaneOptions): Promise<void> {
+  await Promise.all([loop.stop(), checks?.stop()]);
   await flows?.stop();
   if (removeOnStop) {
     const { removed, problems } = await backend.cleanup();

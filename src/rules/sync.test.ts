@@ -5,7 +5,8 @@ import { createLogger, type Logger } from '../observe/log.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { FakeClock } from '../system/clock-fake.ts';
 import type { RulesBackend, SyncOutcome } from './backend.ts';
-import { SyncLoop } from './sync.ts';
+import { defaultRulesConfig } from './config.ts';
+import { SyncLoop, type SyncObserver } from './sync.ts';
 
 const EMPTY = clusterOf([]).snapshot;
 
@@ -20,6 +21,10 @@ interface Bench {
   /** Revisions in the order in which syncs began. */
   readonly begun: number[];
   readonly lines: string[];
+  /** `minSyncPeriodMs` of each configuration that the backend was given. */
+  readonly configured: number[];
+  /** What the observer was told. */
+  readonly told: string[];
 }
 
 /** A loop over a backend that takes `syncMs` and ends as `outcome` says for the n-th sync. */
@@ -27,6 +32,8 @@ function bench(syncMs: number, outcome: (nth: number) => SyncOutcome = () => ({ 
   const clock = new FakeClock();
   const metrics = createMetrics();
   const begun: number[] = [];
+  const configured: number[] = [];
+  const told: string[] = [];
   const lines: string[] = [];
   const log: Logger = createLogger({ format: 'text', verbosity: 0, write: (line) => lines.push(line), now: () => 0 });
   const backend: RulesBackend = {
@@ -36,12 +43,18 @@ function bench(syncMs: number, outcome: (nth: number) => SyncOutcome = () => ({ 
       if (syncMs > 0) await clock.sleep(syncMs);
       return outcome(begun.length);
     },
+    configure: ({ minSyncPeriodMs }) => void configured.push(minSyncPeriodMs),
     cleanup: async () => ({ removed: [], problems: [] }),
     stop: async () => {},
     state: () => ({}),
   };
-  const loop = new SyncLoop({ backend, minSyncPeriodMs: 100, clock, random: () => 1, log, metrics });
-  return { clock, loop, metrics, begun, lines };
+  const observer: SyncObserver = {
+    queued: (family, now) => void told.push(`queued ${family} ${now}`),
+    updated: (family, start, now) => void told.push(`updated ${family} ${start} ${now}`),
+    applied: ({ revision }) => void told.push(`applied ${revision}`),
+  };
+  const loop = new SyncLoop({ backend, minSyncPeriodMs: 100, clock, random: () => 1, log, metrics, observer });
+  return { clock, loop, metrics, begun, lines, configured, told };
 }
 
 test('the first change is brought into force at once, a burst behind it in one more sync with the newest', async () => {
@@ -125,6 +138,37 @@ test('stopping waits for the sync under way and begins no other', async () => {
   expect(begun).toEqual([1]);
 });
 
+test('a new configuration reaches the backend between two syncs, and is brought into force at once', async () => {
+  const { clock, loop, begun, configured } = bench(10);
+  loop.update(snapshot(1));
+  await clock.advance(5);
+  loop.configure({ ...defaultRulesConfig, minSyncPeriodMs: 7 });
+  expect(configured).toEqual([]);
+  await clock.advance(200);
+  expect(configured).toEqual([7]);
+  expect(begun).toEqual([1, 1]);
+  loop.configure({ ...defaultRulesConfig, minSyncPeriodMs: 8 });
+  await clock.advance(11);
+  expect(configured).toEqual([7, 8]);
+  expect(begun).toEqual([1, 1, 1]);
+});
+
+test('the observer hears what waits, what is in force, and of a family that is not', async () => {
+  const { clock, loop, told } = bench(10, (nth) =>
+    nth === 1 ? { kind: 'failed', reason: 'no', families: [6] } : { kind: 'applied', counts: {} },
+  );
+  const t0 = clock.now();
+  loop.update(snapshot(1));
+  await clock.advance(11);
+  expect(told).toEqual([`queued 4 ${t0}`, `queued 6 ${t0}`, `updated 4 ${t0} ${t0 + 10}`]);
+  await clock.advance(1000);
+  expect(told.slice(3).map((line) => line.split(' ').slice(0, 2).join(' '))).toEqual([
+    'updated 4',
+    'updated 6',
+    'applied 1',
+  ]);
+});
+
 test('a Service that is refused is told of once and tried again, while the rest is in force', async () => {
   const rejected = [{ service: 'default/bad', families: [4] as const, reason: 'Invalid argument' }];
   const { clock, loop, begun, lines } = bench(0, (nth) =>
@@ -152,6 +196,7 @@ test('what somebody else changed is repaired at once, and less often the oftener
       begun.push(clock.monotonic());
       return { kind: 'applied', counts: {} };
     },
+    configure: () => {},
     cleanup: async () => ({ removed: [], problems: [] }),
     stop: async () => {},
     state: () => ({}),
@@ -168,4 +213,21 @@ test('what somebody else changed is repaired at once, and less often the oftener
   expect(begun.length).toBeGreaterThan(4);
   expect(begun.length).toBeLessThan(15);
   expect(await metrics.text()).toContain(`fairlead_rules_drift_repairs_total ${begun.length - 1}`);
+});
+
+test('while a Service is refused, the changes of others do not wait for the retry of that one', async () => {
+  const rejected = [{ service: 'default/bad', families: [4] as const, reason: 'Invalid argument' }];
+  const { clock, loop, begun } = bench(0, () => ({ kind: 'applied', counts: {}, rejected }));
+  loop.update(snapshot(1));
+  await clock.advance(60_000);
+  const before = begun.length;
+  await clock.advance(1000);
+  loop.update(snapshot(2));
+  await clock.advance(1);
+  expect(begun.slice(before)).toEqual([2]);
+  loop.update(snapshot(3));
+  await clock.advance(150);
+  expect(begun.slice(before)).toEqual([2]);
+  await clock.advance(60);
+  expect(begun.slice(before)).toEqual([2, 3]);
 });

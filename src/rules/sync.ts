@@ -3,11 +3,13 @@
 // always given the whole newest Snapshot.
 
 import { backoffDelay } from '../lib/backoff.ts';
+import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock, Timer } from '../system/clock.ts';
 import type { Rejection, RulesBackend, SyncOutcome } from './backend.ts';
+import type { RulesConfig } from './config.ts';
 import { ChangeMetrics } from './change-metrics.ts';
 import { SyncMetrics } from './sync-metrics.ts';
 
@@ -18,11 +20,21 @@ export interface SyncLoopOptions {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** Told of each Snapshot that has come into force. */
-  readonly onApplied?: (snapshot: Snapshot) => void;
+  /** Told what the loop does, for the probes and for whoever follows what is in force. */
+  readonly observer?: SyncObserver;
+}
+
+export interface SyncObserver {
+  /** A change waits from now on. Times are of `clock.now()`. */
+  queued(family: IpFamily, now: number): void;
+  /** What waited before `start` is in force now. */
+  updated(family: IpFamily, start: number, now: number): void;
+  /** The Snapshot is in force, in both families. */
+  applied(snapshot: Snapshot): void;
 }
 
 const RETRY = { initial: 200, max: 15_000 };
+const FAMILIES: readonly IpFamily[] = [4, 6];
 /** Somebody who undoes our repairs at once is not answered more often than this. */
 const REPAIR = { initial: 200, max: 5000 };
 const REPAIRS_COUNT_MS = 10_000;
@@ -34,10 +46,16 @@ export class SyncLoop {
   #wanted: Snapshot | undefined;
   #applied: Snapshot | undefined;
   #timer: Timer | undefined;
+  #due = 0;
+  /** The Snapshot of the last sync, whatever became of it. */
+  #tried: Snapshot | undefined;
   #running: Promise<void> | undefined;
   #failures = 0;
   #lastStart: number | undefined;
   #stopped = false;
+  #minSyncPeriodMs: number;
+  /** Not given to the backend yet. */
+  #nextConfig: RulesConfig | undefined;
   #problem: string | undefined;
   #drift: string | undefined;
   #repairs = 0;
@@ -45,6 +63,7 @@ export class SyncLoop {
 
   constructor(options: SyncLoopOptions) {
     this.#options = options;
+    this.#minSyncPeriodMs = options.minSyncPeriodMs;
     this.#metrics = new SyncMetrics(options.metrics, options.backend.mode);
     this.#changes = new ChangeMetrics(options.metrics, options.clock.now());
     options.backend.watch?.((what) => this.#drifted(what));
@@ -66,9 +85,19 @@ export class SyncLoop {
 
   update(snapshot: Snapshot): void {
     this.#wanted = snapshot;
+    this.#noteQueued();
     this.#changes.queued(snapshot);
     this.#metrics.queued(this.#options.clock.now());
     this.#schedule(this.#untilNextStart());
+  }
+
+  /** Works by another configuration: the backend is given it between two syncs, and the next one brings it into force. */
+  configure(config: RulesConfig): void {
+    this.#minSyncPeriodMs = config.minSyncPeriodMs;
+    this.#nextConfig = config;
+    if (!this.#wanted) return;
+    this.#noteQueued();
+    this.#schedule(this.#problem === undefined ? 0 : this.#untilNextStart());
   }
 
   #drifted(what: string): void {
@@ -91,22 +120,29 @@ export class SyncLoop {
 
   /** A change after a quiet time is brought into force at once; those of a burst share the next sync. */
   #untilNextStart(): number {
-    const { clock, minSyncPeriodMs } = this.#options;
-    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + minSyncPeriodMs - clock.monotonic());
+    const { clock } = this.#options;
+    // While something is refused, a change is a reason to try again, but no reason to try without a pause.
+    const pause = this.#problem === undefined ? this.#minSyncPeriodMs : Math.max(this.#minSyncPeriodMs, RETRY.initial);
+    return this.#lastStart === undefined ? 0 : Math.max(0, this.#lastStart + pause - clock.monotonic());
   }
 
   #schedule(delay: number): void {
-    // A timer that is set stays: counted from the first change, so that a stream of changes cannot put off the sync.
-    if (this.#timer || this.#running || this.#stopped) return;
+    if (this.#running || this.#stopped) return;
+    // A timer that is due sooner stays: counted from the first change, so that a stream of changes cannot put off the sync.
+    const due = this.#options.clock.monotonic() + delay;
+    if (this.#timer && this.#due <= due) return;
+    this.#timer?.cancel();
+    this.#due = due;
     this.#timer = this.#options.clock.after(delay, () => {
       this.#timer = undefined;
       this.#running = this.#run().finally(() => {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
+          if (this.#wanted !== this.#tried || this.#nextConfig) this.#schedule(this.#untilNextStart());
         } else if (this.#drift !== undefined) {
           this.#schedule(backoffDelay(REPAIR, this.#repairs, this.#options.random()));
-        } else if (this.#wanted !== this.#applied) {
+        } else if (this.#wanted !== this.#applied || this.#nextConfig) {
           this.#schedule(this.#untilNextStart());
         }
       });
@@ -119,12 +155,17 @@ export class SyncLoop {
     if (!snapshot) return;
     const start = clock.monotonic();
     this.#lastStart = start;
+    this.#tried = snapshot;
+    if (this.#nextConfig) backend.configure(this.#nextConfig);
+    this.#nextConfig = undefined;
+    const startedAt = clock.now();
     const drift = this.#drift;
     this.#drift = undefined;
     if (this.#failures > 0) this.#metrics.retried();
     const outcome = await syncOnce(backend, snapshot);
     const seconds = (clock.monotonic() - start) / 1000;
     this.#metrics.record(outcome, seconds, clock.now());
+    this.#noteUpdated(outcome, startedAt);
     const owned = backend.owned?.();
     if (owned) this.#metrics.owned(owned);
     if (outcome.kind === 'failed') {
@@ -157,7 +198,20 @@ export class SyncLoop {
   #inForce(snapshot: Snapshot): void {
     this.#applied = snapshot;
     this.#changes.applied(snapshot, this.#options.clock.now());
-    this.#options.onApplied?.(snapshot);
+    this.#options.observer?.applied(snapshot);
+  }
+
+  #noteQueued(): void {
+    const { observer, clock } = this.#options;
+    for (const family of FAMILIES) observer?.queued(family, clock.now());
+  }
+
+  #noteUpdated(outcome: SyncOutcome, start: number): void {
+    const { observer, clock } = this.#options;
+    for (const family of FAMILIES) {
+      if (outcome.kind === 'failed' && outcome.families.includes(family)) continue;
+      observer?.updated(family, start, clock.now());
+    }
   }
 
   /** All others are in force; these are tried again and again, and told of once. */

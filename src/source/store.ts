@@ -14,6 +14,7 @@ import type {
   PodRecord,
   Records,
   SecretRecord,
+  ServiceCidrRecord,
   ServiceRecord,
 } from '../model/records.ts';
 
@@ -28,6 +29,7 @@ export interface RecordOfKind {
   readonly ingressClasses: IngressClassRecord;
   readonly secrets: SecretRecord;
   readonly configMaps: ConfigMapRecord;
+  readonly serviceCIDRs: ServiceCidrRecord;
 }
 
 export type Kind = keyof RecordOfKind;
@@ -42,6 +44,7 @@ export const KINDS: readonly Kind[] = [
   'ingressClasses',
   'secrets',
   'configMaps',
+  'serviceCIDRs',
 ];
 
 /** Records of each kind by the object's own key. */
@@ -60,6 +63,7 @@ const NOTHING_HELD: HeldRecords = {
   ingressClasses: PersistentMap.empty(),
   secrets: PersistentMap.empty(),
   configMaps: PersistentMap.empty(),
+  serviceCIDRs: PersistentMap.empty(),
 };
 
 export const EMPTY_RECORDS: Records = { ...NOTHING_HELD, endpointSlices: PersistentMap.empty() };

@@ -7,6 +7,7 @@ export interface HttpRequest {
   readonly method: string;
   /** Without the query. */
   readonly path: string;
+  readonly query: URLSearchParams;
 }
 
 export interface HttpAnswer {
@@ -34,15 +35,20 @@ export class HttpListenError extends Error {
   }
 }
 
-/** Listens and answers; rejects with HttpListenError. The promise resolves when the socket is open. */
-export function serveHttp(address: string, port: number, handler: HttpHandler): Promise<HttpServer> {
+/** Listens and answers; rejects with HttpListenError. `ipv6Only`: `::` leaves IPv4 alone. The promise resolves when the socket is open. */
+export function serveHttp(
+  address: string,
+  port: number,
+  handler: HttpHandler,
+  options: { readonly ipv6Only?: boolean } = {},
+): Promise<HttpServer> {
   const server = createServer((request, response) => void answer(request, response, handler));
   server.requestTimeout = 10_000;
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(new HttpListenError(error.code ?? 'EUNKNOWN', error.message, error));
     });
-    server.listen(port, address, () => {
+    server.listen({ port, host: address, ipv6Only: options.ipv6Only ?? false }, () => {
       const bound = server.address() as AddressInfo;
       resolve({ address: bound.address, port: bound.port, close: () => closeServer(server) });
     });
@@ -50,10 +56,10 @@ export function serveHttp(address: string, port: number, handler: HttpHandler): 
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, handler: HttpHandler): Promise<void> {
-  const path = (request.url ?? '/').replace(/\?.*$/s, '');
+  const [path = '/', ...query] = (request.url ?? '/').split('?');
   let reply: HttpAnswer;
   try {
-    reply = await handler({ method: request.method ?? 'GET', path });
+    reply = await handler({ method: request.method ?? 'GET', path, query: new URLSearchParams(query.join('?')) });
   } catch (error) {
     reply = { status: 500, contentType: 'text/plain; charset=utf-8', body: `${String(error)}\n` };
   }

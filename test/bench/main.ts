@@ -1,9 +1,12 @@
-// `npm run bench -- rules [options]`: the benchmarks, one a plane. Each prints a table.
+// `npm run bench -- rules [options]`: the benchmarks. Each prints a table.
 
 import { benchRules } from './rules.ts';
+import { benchSteady } from './steady.ts';
 
-const USAGE = `usage: npm run bench -- rules [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N]
-  rules    first sync and changes of the nftables rules, against nft -f of the same maps (as root)
+const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N] [--no-latency]
+       npm run bench -- steady [--mode MODE] [--only WORDS]
+  rules    first sync, restart, changes and first packet of the rules, against the tool that loads the same ones (as root)
+  steady   what a client sees that connects all the time while endpoints, the proxy and the rules change (as root)
   dns, ingress and memory are not built yet
 `;
 
@@ -12,6 +15,7 @@ process.exitCode = await run(what);
 
 async function run(what: string | undefined): Promise<number> {
   if (what === 'rules') return benchRules(options);
+  if (what === 'steady') return benchSteady(options);
   const known = what === 'dns' || what === 'ingress' || what === 'memory';
   process.stderr.write(known ? `the ${what} benchmark is not built yet\n${USAGE}` : USAGE);
   return 2;

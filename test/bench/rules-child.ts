@@ -1,21 +1,21 @@
 // One round of the rules benchmark in a process of its own, inside a network namespace: the memory and CPU it reports are
-// those of a program that does nothing else. Arguments: load|change|render SERVICES ENDPOINTS [CHANGES].
+// those of a program that does nothing else. Arguments: load|change|render MODE SERVICES ENDPOINTS [CHANGES].
 
 import { readFileSync, writeSync } from 'node:fs';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { silentLogger } from '../../src/observe/log.ts';
+import type { Logger } from '../../src/observe/log.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
 import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
-import type { RulesBackend } from '../../src/rules/backend.ts';
-import { NftablesBackend } from '../../src/rules/nftables/apply.ts';
-import { renderNftables } from '../../src/rules/nftables/render.ts';
-import { planeOf } from '../../src/rules/plane.ts';
+import type { RulesMode } from '../../src/rules/backend.ts';
+import { startRulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { CONFIG, clusterOf, resolvedOf, type ServiceSketch } from '../rules/cluster.ts';
 import { PeakMemory } from './peak-memory.ts';
+import { PROBE, RAW } from './rules-modes.ts';
 
-const [task = '', servicesText = '', endpointsText = '', changesText = '0'] = process.argv.slice(2);
+const [task = '', modeText = '', servicesText = '', endpointsText = '', changesText = '0'] = process.argv.slice(2);
+const mode = modeText as RulesMode;
 const services = Number(servicesText);
 const endpoints = Number(endpointsText);
 const changes = Number(changesText);
@@ -54,35 +54,37 @@ let snapshot: Snapshot = {
   services: PersistentMap.from(
     (function* () {
       for (let index = 0; index < services; index++) yield entryOf(index, endpoints);
+      const probe = resolvedOf(PROBE);
+      yield [probe.key, probe] as const;
     })(),
   ),
 };
 
 if (task === 'render') {
-  const text = Buffer.from(renderNftables(snapshot, CONFIG));
+  const raw = RAW[mode];
+  if (!raw) throw new Error(`no text of mode ${mode}`);
+  const text = Buffer.from(await raw.render(snapshot, CONFIG));
   for (let at = 0; at < text.length;) at += writeSync(1, text, at);
 } else {
-  const backend = new NftablesBackend({ config: CONFIG, exec: systemExec, log: silentLogger });
   let synced: (() => void) | undefined;
-  const observed: RulesBackend = {
-    mode: backend.mode,
-    sync: async (next: Snapshot) => {
-      const outcome = await backend.sync(next);
-      if (outcome.kind === 'failed') throw new Error(outcome.reason);
-      synced?.();
-      return outcome;
-    },
-    cleanup: () => backend.cleanup(),
-    stop: () => backend.stop(),
-    state: () => backend.state(),
+  const fail = (message: string): void => {
+    throw new Error(message);
   };
-  const plane = planeOf(observed, {
-    mode: 'nftables',
+  // The plane as `proxy` starts it; its log says when the rules are in force.
+  const log: Logger = {
+    debug: (message) => message === 'rules unchanged' && synced?.(),
+    info: (message) => message.startsWith('rules in force') && synced?.(),
+    warn: fail,
+    error: fail,
+    named: () => log,
+  };
+  const plane = await startRulesPlane({
+    mode,
     config: CONFIG,
     exec: systemExec,
     clock: systemClock,
     random: Math.random,
-    log: silentLogger,
+    log,
     metrics: createMetrics(),
     removeOnStop: false,
   });
@@ -96,7 +98,7 @@ if (task === 'render') {
   const start = performance.now();
   await apply(snapshot);
   const loadMs = performance.now() - start;
-  const nftPeakMb = memory.stop();
+  const toolPeakMb = memory.stop();
   const nodePeakMb = process.resourceUsage().maxRSS / 1024;
   const latencies: number[] = [];
   let cpu = 0;
@@ -114,5 +116,5 @@ if (task === 'render') {
   }
   clearInterval(keepAlive);
   await plane.stop();
-  process.stdout.write(JSON.stringify({ loadMs, nodePeakMb, nftPeakMb, latencies, cpuMsPerChange: cpu / changes }));
+  process.stdout.write(JSON.stringify({ loadMs, nodePeakMb, toolPeakMb, latencies, cpuMsPerChange: cpu / changes }));
 }

@@ -54,6 +54,7 @@ export function buildSnapshot(facts: ClusterFacts): Snapshot {
     ingressClasses: PersistentMap.empty(),
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
+    serviceCIDRs: [],
   };
 }
 

@@ -1,3 +1,10 @@
+import { execFile } from 'node:child_process';
+import { Resolver } from 'node:dns/promises';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { Laptop, get } from '../support/laptop.ts';
@@ -66,10 +73,143 @@ const slice = (...addresses: readonly string[]) => ({
   endpoints: addresses.map((address) => ({ addresses: [address], conditions: { ready: true } })),
 });
 
+async function selfSigned(name: string): Promise<{ certificate: string; key: string }> {
+  const dir = mkdtempSync(join(tmpdir(), 'fairlead-certificate-'));
+  try {
+    const [key, certificate] = [join(dir, 'key'), join(dir, 'crt')];
+    const words = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=${name} -addext subjectAltName=DNS:${name}`;
+    await promisify(execFile)('openssl', [...words.split(' '), '-keyout', key, '-out', certificate]);
+    return { certificate: readFileSync(certificate, 'utf8'), key: readFileSync(key, 'utf8') };
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+/** The common name of the certificate that is served for the name. */
+function peerName(port: number, servername: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connectTls({ host: '127.0.0.1', port, servername, rejectUnauthorized: false }, () => {
+      const { subject } = socket.getPeerCertificate();
+      socket.destroy();
+      resolve(String(subject.CN));
+    });
+    socket.on('error', reject);
+  });
+}
+
 async function pod(name: string): Promise<string> {
   const manifest = await laptop.httpPod(name, 'app: web');
   return /podIP: ([\d.]+)/.exec(manifest)?.[1] ?? '';
 }
+
+function role(command: 'dns' | 'ingress', ...words: readonly string[]): FairleadProcess {
+  const running = new FairleadProcess([command, '--master', url, '--logging-format=json', ...words]);
+  processes.push(running);
+  return running;
+}
+
+/** The port of an endpoint, from the line that tells of it. */
+async function portOf(running: FairleadProcess, what: string): Promise<number> {
+  const line = await running.logged(({ message }) => message === `listening for ${what}`);
+  return Number(line['port']);
+}
+
+/** The state once the process is ready. */
+async function stateOf(metrics: number, readyUrl: string): Promise<{ planes: Record<string, unknown> }> {
+  await until(
+    async () => ((await fetch(readyUrl)).ok ? true : undefined),
+    10_000,
+    () => 'not ready',
+  );
+  return (await (await fetch(`http://127.0.0.1:${metrics}/state`)).json()) as { planes: Record<string, unknown> };
+}
+
+describe('fairlead ingress over an API server', () => {
+  const secret = (crt: string, key: string) => ({
+    apiVersion: 'v1',
+    kind: 'Secret',
+    type: 'kubernetes.io/tls',
+    metadata: { namespace: 'shop', name: 'tls' },
+    data: { 'tls.crt': Buffer.from(crt).toString('base64'), 'tls.key': Buffer.from(key).toString('base64') },
+  });
+
+  test('routes, reads the Secrets that Ingresses name and no others, and serves their certificate', async () => {
+    const { certificate, key } = await selfSigned('shop.example.com');
+    server.apply(service('10.96.0.10'), slice(await pod('a')), secret(certificate, key));
+    server.apply(
+      {
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'IngressClass',
+        metadata: { name: 'nginx' },
+        spec: { controller: 'k8s.io/ingress-nginx' },
+      },
+      {
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'Ingress',
+        metadata: { namespace: 'shop', name: 'web' },
+        spec: {
+          ingressClassName: 'nginx',
+          tls: [{ hosts: ['shop.example.com'], secretName: 'tls' }],
+          rules: [
+            {
+              host: 'shop.example.com',
+              http: {
+                paths: [
+                  { path: '/', pathType: 'Prefix', backend: { service: { name: 'web', port: { number: 8000 } } } },
+                ],
+              },
+            },
+          ],
+        },
+      },
+    );
+    const running = role('ingress', '--http-port=0', '--https-port=0', '--healthz-port=0', '--ssl-redirect=false');
+    const metrics = await portOf(running, 'metrics and health');
+    const { planes } = await stateOf(metrics, `http://127.0.0.1:${metrics}/readyz`);
+    const { addresses } = planes['ingress'] as { addresses: Record<'http' | 'https', { port: number }> };
+    expect(await get('127.0.0.1', addresses.http.port, '/x', 'shop.example.com')).toBe('a /x http');
+    await until(
+      async () =>
+        (await peerName(addresses.https.port, 'shop.example.com')) === 'shop.example.com' ? true : undefined,
+      10_000,
+      () => 'the certificate of the Secret was never served',
+    );
+    const secrets = server.requests.filter(({ path }) => path.includes('secrets'));
+    expect(secrets.length).toBeGreaterThan(0);
+    for (const { path, query } of secrets) {
+      expect([path, query.get('fieldSelector')]).toEqual(['/api/v1/namespaces/shop/secrets', 'metadata.name=tls']);
+    }
+  });
+});
+
+describe('fairlead dns over an API server', () => {
+  test('answers what the server holds, and follows it', async () => {
+    server.apply({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } }, service('10.96.0.10'));
+    const running = role(
+      'dns',
+      '--dns-bind-address=127.0.0.1:0',
+      '--upstream=127.0.0.1:9',
+      ...['metrics', 'health', 'ready'].map((name) => `--${name}-bind-address=127.0.0.1:0`),
+    );
+    const metrics = await portOf(running, 'metrics and state');
+    const readiness = await portOf(running, 'readiness');
+    const { planes } = await stateOf(metrics, `http://127.0.0.1:${readiness}/ready`);
+    const { listen } = planes['dns'] as { listen: { port: number }[] };
+    const resolver = new Resolver({ timeout: 2_000, tries: 1 });
+    resolver.setServers([`127.0.0.1:${listen[0]?.port ?? 0}`]);
+    expect(await resolver.resolve4('web.shop.svc.cluster.local')).toEqual(['10.96.0.10']);
+    server.delete('Service', 'shop/web');
+    await until(
+      () =>
+        resolver.resolve4('web.shop.svc.cluster.local').then(
+          () => undefined,
+          (error: NodeJS.ErrnoException) => error.code,
+        ),
+      10_000,
+      () => 'the name never went',
+    ).then((code) => expect(code).toBe('ENOTFOUND'));
+  });
+});
 
 describe('fairlead proxy over an API server', () => {
   test('Service addresses connect, and follow the slices through dropped watches', async () => {
@@ -89,7 +229,7 @@ describe('fairlead proxy over an API server', () => {
     expect(await running.exited).toEqual({ code: 0, signal: null });
   });
 
-  test('it reads no more than the role of kube-proxy may: services, slices and its own node', async () => {
+  test('it reads no more than the role of kube-proxy may: services, slices, ServiceCIDRs and its own node', async () => {
     const web = laptop.address();
     server.apply(service(web), slice(await pod('a')));
     proxy();
@@ -99,6 +239,8 @@ describe('fairlead proxy over an API server', () => {
       '/api/v1/nodes',
       '/api/v1/services',
       '/apis/discovery.k8s.io/v1/endpointslices',
+      '/apis/events.k8s.io/v1/namespaces/default/events',
+      '/apis/networking.k8s.io/v1/servicecidrs',
     ]);
   });
 

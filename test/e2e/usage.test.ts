@@ -12,10 +12,27 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('wrong usage ends with code 2 and one line that says what and the mend', () => {
   test.each<[string, readonly string[], RegExp]>([
     ['an unknown command', ['upp'], /unknown command "upp"/],
-    ['a command that is not built yet', ['trace', '10.0.0.1', '10.0.0.2:80/TCP'], /`fairlead trace` is not built yet/],
+    [
+      'an explanation that is not built yet',
+      ['explain', 'ingress', 'http://cafe'],
+      /`fairlead explain ingress` is not built/,
+    ],
+    ['explain without a Service', ['explain', 'service'], /usage: fairlead explain service NAMESPACE\/NAME/],
+    ['a packet without a port', ['trace', '10.0.0.1', '10.0.0.2', '--manifests', CAFE], /DST is IP:PORT\/PROTO/],
+    ['a packet between two families', ['trace', 'fd00::1', '10.0.0.2:80', '--manifests', CAFE], /two address families/],
+    [
+      'a flag of a folder for a running process',
+      ['trace', '10.0.0.1', '10.0.0.2:80', '--cluster-cidr=10.0.0.0/8'],
+      /--cluster-cidr goes with --manifests/,
+    ],
+    ['a shell that we do not know', ['completion', 'tcsh'], /bash\|zsh\|fish/],
     ['an unknown flag', ['up', '--manifest', CAFE], /did you mean --manifests\?/],
     ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /Corefiles are not built yet/],
-    ['a mode that is not built yet', ['proxy', '--mode', 'ipvs', '--manifests', CAFE], /--mode ipvs is not built yet/],
+    [
+      'a mode that is not built yet',
+      ['proxy', '--mode', 'ipvs', '--manifests', CAFE],
+      /flag --mode: ipvs is not built yet/,
+    ],
     [
       'a folder that is missing',
       [
@@ -47,7 +64,20 @@ describe('commands that print and end', () => {
     const { code, stdout } = await runFairlead(['help']);
     expect(code).toBe(0);
     const commands = [...stdout.matchAll(/^  (\w+) /gm)].map((match) => match[1] ?? '');
-    expect(commands).toEqual(['up', 'proxy', 'dns', 'ingress', 'render', 'state', 'cleanup', 'version', 'help']);
+    expect(commands).toEqual([
+      'up',
+      'proxy',
+      'dns',
+      'ingress',
+      'render',
+      'state',
+      'explain',
+      'trace',
+      'completion',
+      'cleanup',
+      'version',
+      'help',
+    ]);
     const { stdout: up } = await runFairlead(['help', 'up']);
     expect(up).toContain('--manifests DIR');
     expect(await runFairlead(['up', '--help'])).toMatchObject({ code: 0, stdout: up });

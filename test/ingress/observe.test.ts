@@ -78,8 +78,6 @@ test('the state names hosts, locations, endpoints and connections, and a backend
   expect(warnings[0]).toMatch(/backend=default\/coffee:80 reason=".*does not exist; create it/);
   await exchange(httpPort(plane), `GET /coffee HTTP/1.1\r\nHost: cafe.example\r\n${close}\r\n`);
   expect(lines.filter((line) => line.includes('DEBUG'))).toEqual([
-    expect.stringMatching(
-      /ingress: request method=GET host=cafe\.example path=\/coffee status=503 client=127\.0\.0\.1 /,
-    ),
+    expect.stringMatching(/request method=GET host=cafe\.example path=\/coffee status=503 client=127\.0\.0\.1 /),
   ]);
 });

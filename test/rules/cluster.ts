@@ -130,6 +130,7 @@ function recordsOf(sketches: readonly ServiceSketch[]): Records {
     ingressClasses: PersistentMap.empty(),
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
+    serviceCIDRs: PersistentMap.empty(),
   };
 }
 

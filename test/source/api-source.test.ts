@@ -321,6 +321,41 @@ test('a kind that is optional and not served counts as read, and empty', async (
   expect(lines).toEqual(['ingresses are not served by this API server; going on without']);
 });
 
+test('what is left out of an object is told once, not at each of its changes', async () => {
+  const broken = (annotation: string): Json => ({
+    ...service('a', 80, { externalIPs: ['nowhere'] }),
+    metadata: { name: 'a', namespace: 'default', annotations: { n: annotation } },
+  });
+  server.apply(broken('1'));
+  await start();
+  await mirrored();
+  for (const annotation of ['2', '3']) server.apply(broken(annotation));
+  server.apply(service('b'));
+  await vi.waitFor(() => expect(store.records.services.has('default/b')).toBe(true), { timeout: 5000 });
+  expect(lines).toEqual([expect.stringMatching(/^services default\/a: spec\.externalIPs\[0\]: .*\(left out\)$/)]);
+});
+
+test('ServiceCIDRs are read where the account may, and done without where it may not', async () => {
+  server.apply({
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'ServiceCIDR',
+    metadata: { name: 'kubernetes' },
+    spec: { cidrs: ['10.96.0.0/12', 'fd00::/108'] },
+  });
+  const wanted = { kind: 'serviceCIDRs', optional: true, dispensable: true } as const;
+  await start({ kinds: [wanted] });
+  await store.synced('serviceCIDRs');
+  expect([...store.records.serviceCIDRs.values()]).toEqual([
+    { name: 'kubernetes', cidrs: ['10.96.0.0/12', 'fd00::/108'] },
+  ]);
+  for (const source of sources.splice(0)) await source.stop();
+  store = new Store();
+  await restartServer({ users: new Map([['t', viewer((resource) => resource !== 'servicecidrs')]]) });
+  await start({ kinds: [wanted], readCredentials: async () => withToken('t') });
+  await store.synced('serviceCIDRs');
+  expect(lines.at(-1)).toMatch(/^servicecidrs may not be read; going on without/);
+});
+
 test('only the node of a name is read, when asked for so', async () => {
   const node = (name: string): Json => ({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
   server.apply(node('n1'), node('n2'));

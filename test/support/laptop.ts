@@ -34,7 +34,7 @@ export class Laptop {
     const ip = this.address();
     const server = createHttpServer((request, response) => {
       response.setHeader('Connection', 'close');
-      response.end(`${name} ${request.url} ${request.headers['x-forwarded-proto'] ?? ''}`);
+      response.end(`${name} ${request.url} ${String(request.headers['x-forwarded-proto'] ?? '')}`);
     });
     await new Promise<void>((resolve, reject) => server.once('error', reject).listen(8080, ip, resolve));
     this.#servers.push(server);

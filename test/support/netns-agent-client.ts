@@ -2,6 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { HammerOptions, HammerResult } from './hammer.ts';
 
 export interface ServeOptions {
   readonly protocol: 'TCP' | 'UDP';
@@ -33,11 +34,14 @@ export type Outcome =
 export type AgentRequest =
   | { readonly id: number; readonly kind: 'serve'; readonly options: ServeOptions }
   | { readonly id: number; readonly kind: 'stop'; readonly server: number }
-  | { readonly id: number; readonly kind: 'connect'; readonly options: ConnectOptions };
+  | { readonly id: number; readonly kind: 'connect'; readonly options: ConnectOptions }
+  | { readonly id: number; readonly kind: 'hammer'; readonly options: HammerOptions }
+  | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number };
 
 export type AgentReply =
   | { readonly id: number; readonly kind: 'done' }
   | { readonly id: number; readonly kind: 'outcome'; readonly outcome: Outcome }
+  | { readonly id: number; readonly kind: 'hammered'; readonly result: HammerResult }
   | { readonly id: number; readonly kind: 'error'; readonly message: string };
 
 /** A request before it has its number. */
@@ -69,6 +73,18 @@ export class NetnsAgent {
     const reply = await this.#ask({ kind: 'connect', options });
     if (reply.kind !== 'outcome') throw new Error(`the agent answered a connect with ${reply.kind}`);
     return reply.outcome;
+  }
+
+  /** Connects again and again, until `stop`, which gives the counts. */
+  async hammer(options: HammerOptions): Promise<{ stop(): Promise<HammerResult> }> {
+    const { id } = await this.#ask({ kind: 'hammer', options });
+    return {
+      stop: async () => {
+        const reply = await this.#ask({ kind: 'hammered', hammer: id });
+        if (reply.kind !== 'hammered') throw new Error(`the agent answered the end of a hammer with ${reply.kind}`);
+        return reply.result;
+      },
+    };
   }
 
   async close(): Promise<void> {

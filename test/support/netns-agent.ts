@@ -3,8 +3,10 @@
 
 import { createSocket } from 'node:dgram';
 import { connect as connectTcp, createServer, type Socket } from 'node:net';
+import { Hammer } from './hammer.ts';
 import type { AgentReply, AgentRequest, ConnectOptions, Outcome, ServeOptions } from './netns-agent-client.ts';
 
+const hammers = new Map<number, Hammer>();
 const stops = new Map<number, () => void>();
 
 process.on('message', (message) => {
@@ -28,6 +30,15 @@ async function answer(request: AgentRequest): Promise<AgentReply> {
       return { id, kind: 'done' };
     case 'connect':
       return { id, kind: 'outcome', outcome: await connect(request.options) };
+    case 'hammer':
+      hammers.set(id, new Hammer(request.options));
+      return { id, kind: 'done' };
+    case 'hammered': {
+      const hammer = hammers.get(request.hammer);
+      if (!hammer) throw new Error('no such hammer');
+      hammers.delete(request.hammer);
+      return { id, kind: 'hammered', result: await hammer.stop() };
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
+import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { systemFollow, type Follow } from '../../src/system/follow.ts';
@@ -67,6 +68,11 @@ export class Host {
    */
   connect(options: ConnectOptions): Promise<Outcome> {
     return this.#agent.connect(options);
+  }
+
+  /** Opens a connection to each target every few milliseconds, until `stop`, which gives the counts. */
+  hammer(options: HammerOptions): Promise<{ stop(): Promise<HammerResult> }> {
+    return this.#agent.hammer(options);
   }
 
   /** Runs a program inside and returns its standard output. Rejects when it fails. */

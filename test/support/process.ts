@@ -20,6 +20,8 @@ export interface Exit {
 export interface StartOptions {
   /** Runs it in this network namespace. */
   readonly namespace?: string;
+  /** Words of a program that starts it, put in front. */
+  readonly wrap?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -33,7 +35,7 @@ export class FairleadProcess {
   readonly #waiting = new Set<() => void>();
 
   constructor(words: readonly string[], options: StartOptions = {}) {
-    const command = [process.execPath, MAIN, ...words];
+    const command = [...(options.wrap ?? []), process.execPath, MAIN, ...words];
     const [file = '', ...args] = options.namespace ? ['ip', 'netns', 'exec', options.namespace, ...command] : command;
     this.#child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -50,6 +52,11 @@ export class FairleadProcess {
         resolve({ code, signal });
       });
     });
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('it did not start');
+    return this.#child.pid;
   }
 
   get stdout(): string {

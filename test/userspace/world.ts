@@ -62,6 +62,7 @@ export function cluster(
     ingressClasses: PersistentMap.empty(),
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
+    serviceCIDRs: PersistentMap.empty(),
   };
   return resolve(records, node, previous);
 }

@@ -5,8 +5,9 @@ import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { runHouse } from '../house.ts';
+import type { ListenAddress } from '../listen-address.ts';
 import { dnsPlane } from '../planes.ts';
-import { listenAddress, listenAddresses, nodeName, port, type ListenAddress } from '../settings.ts';
+import { listenAddress, listenAddresses, nodeName, port } from '../settings.ts';
 import { chooseSource } from '../source-choice.ts';
 
 export function dns(args: Arguments): Promise<number> {

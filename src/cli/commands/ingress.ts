@@ -5,8 +5,9 @@ import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts'
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
+import type { ListenAddress } from '../listen-address.ts';
 import { ingressPlane } from '../planes.ts';
-import { nodeName, port, type ListenAddress } from '../settings.ts';
+import { nodeName, port } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function ingress(args: Arguments): Promise<number> {
@@ -21,7 +22,7 @@ export function ingress(args: Arguments): Promise<number> {
         http: everywhere(port(args, 'http-port', 80)),
         https: everywhere(port(args, 'https-port', 443)),
         sslRedirect: true,
-        watchIngressWithoutClass: manifestDirs(args).length > 0,
+        lenientClass: manifestDirs(args).length > 0,
       }),
     ],
     endpoints: [

@@ -1,41 +1,253 @@
-// `fairlead proxy`: kube-proxy's job on this node.
+// `fairlead proxy`: kube-proxy's job on this node, with its flags and its configuration file.
 
+import { nodeIdentity } from '../../model/node.ts';
 import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { ProxyHealth } from '../../rules/health-check/proxy-health.ts';
+import { EventRecorder } from '../../source/api/event.ts';
+import { systemFiles } from '../../system/files.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
+import { writeTextFile } from '../../system/write-file.ts';
 import type { Arguments } from '../args.ts';
-import { createRunningContext } from '../context.ts';
-import { runHouse } from '../house.ts';
-import { rulesPlane } from '../planes.ts';
-import { listenAddress, nodeName, rulesMode } from '../settings.ts';
-import { chooseSource } from '../source-choice.ts';
+import { explainRoutes } from '../explain-routes.ts';
+import { createContext, createRunningContext, type RunningContext } from '../context.ts';
+import { CommandError, EXIT_FAILURE, EXIT_STOPPED, messageOf } from '../errors.ts';
+import { runHouse, type Ending, type Endpoint } from '../house.ts';
+import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
+import { LiveConfiguration } from '../kube-proxy/live.ts';
+import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
+import { setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
+import { ConfigurationFollower } from '../kube-proxy/reload.ts';
+import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
+import { liveRulesPlane } from '../kube-proxy/rules.ts';
+import type { RulesStarter } from '../planes.ts';
+import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
+import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
+import type { LogSettings } from '../settings.ts';
+import { chooseSource, manifestDirs } from '../source-choice.ts';
+import { cleanup } from './cleanup.ts';
+import { version } from './version.ts';
 
-export function proxy(args: Arguments): Promise<number> {
+/** As long as kube-proxy waits for its Node. */
+const NODE_PATIENCE_MS = 30_000;
+
+export async function proxy(args: Arguments): Promise<number> {
+  if (args.isSet('version') === true) return version();
+  if (args.isSet('cleanup') === true) return cleanup(args);
+  const loaded = await loadConfiguration(args, systemFiles);
+  const target = args.text('write-config-to');
+  if (target !== undefined) return writeConfiguration(target, loaded.configuration);
+  if (args.isSet('init-only') === true) return initOnly(args, loaded);
+  return run(args, loaded);
+}
+
+async function writeConfiguration(target: string, configuration: KubeProxyConfiguration): Promise<number> {
+  const { stringify } = await import('yaml');
+  try {
+    await writeTextFile(target, stringify(toJson(configuration)));
+  } catch (error) {
+    throw new CommandError(`flag --write-config-to: ${target} cannot be written (${messageOf(error)})`, {
+      cause: error,
+    });
+  }
+  return EXIT_STOPPED;
+}
+
+async function initOnly(args: Arguments, { configuration, notices }: LoadedConfiguration): Promise<number> {
+  const context = createContext(
+    args,
+    loggingOf(() => configuration),
+  );
+  for (const notice of notices) context.log.warn(notice);
+  const problems = await setConntrackLimits(configuration, context);
+  if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
+  context.log.info('what needs privileges is done');
+  return EXIT_STOPPED;
+}
+
+/** As the configuration says at the time of each line. */
+function loggingOf(now: () => KubeProxyConfiguration): LogSettings {
+  return {
+    get format() {
+      return now().logging.format === 'json' ? 'json' : 'text';
+    },
+    get verbosity() {
+      return now().logging.verbosity;
+    },
+  };
+}
+
+async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number> {
   keepHeapSmall();
-  const context = createRunningContext(args);
-  return runHouse({
-    context,
-    nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context),
-    kinds: ['services', 'endpointSlices', 'nodes'],
-    planes: [rulesPlane(args, context, { mode: rulesMode(args, 'auto'), removeOnStop: false })],
-    endpoints: [
-      {
-        what: 'metrics and state',
-        listen: listenAddress(args, 'metrics-bind-address', '127.0.0.1:10249'),
-        flag: 'metrics-bind-address',
-        routes: ({ health, state }) => [
-          metricsRoutes(context.metrics),
-          healthRoutes(health),
-          jsonRoute('/state', state),
-        ],
-      },
-      {
-        what: 'health',
-        listen: listenAddress(args, 'healthz-bind-address', '0.0.0.0:10256'),
-        flag: 'healthz-bind-address',
-        routes: ({ health }) => [healthRoutes(health)],
-      },
-    ],
-    onPlaneFailure: 'alone',
+  const live = new LiveConfiguration(loaded.configuration);
+  const context = createRunningContext(
+    args,
+    loggingOf(() => live.current),
+  );
+  const { log, clock } = context;
+  for (const notice of loaded.notices) log.warn(notice);
+  const { configuration, origin } = loaded;
+  const nodeName = nodeNameOf(configuration, context.hostname);
+  const mode = modeOf(configuration);
+  const events = new EventRecorder({ ...context, controller: 'fairlead-proxy', nodeName });
+  const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
+  const prepare = (now: KubeProxyConfiguration): Promise<void> =>
+    prepareNode(now, mode === 'userspace', context, (note) =>
+      events.record({
+        regarding: { kind: 'Node', namespace: '', name: nodeName },
+        type: 'Warning',
+        reason: 'FailedToSetConntrackLimits',
+        action: 'StartKubeProxy',
+        note,
+      }),
+    );
+  await prepare(configuration);
+  const changes = followChanges(live, health, prepare);
+  const { promise: ended, resolve: end } = Promise.withResolvers<Ending>();
+  const follower =
+    loaded.file &&
+    new ConfigurationFollower({
+      ...context,
+      ...loaded.file,
+      live,
+      log: log.named('config'),
+      complete: (next) => withFlagsBeside(next, args),
+      onRestartNeeded: (fields) => end({ reason: `restart needed: ${fields.join(', ')}`, code: EXIT_FAILURE }),
+    });
+  const rules = liveRulesPlane({
+    live,
+    origin,
+    own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
+    nodeName,
+    plane: {
+      ...context,
+      mode,
+      removeOnStop: false,
+      log: log.named('rules'),
+      health,
+      onHealthCheckFailure: ({ namespace, name }, note) =>
+        events.record({
+          regarding: { kind: 'Service', namespace, name },
+          type: 'Warning',
+          reason: 'FailedToStartServiceHealthcheck',
+          action: 'Listen',
+          note,
+        }),
+    },
   });
+  try {
+    return await runHouse({
+      context,
+      nodeName,
+      identity: (records) => withBindAddress(nodeIdentity(records, nodeName), live.current),
+      source: chooseSource(args, context, { nodeName, kubeconfig: configuration.clientConnection.kubeconfig }),
+      kinds: ['services', 'endpointSlices', 'nodes', 'serviceCIDRs'],
+      planes: [rules],
+      endpoints: endpointsOf({ live, health, rules, context, readsIngresses: manifestDirs(args).length > 0 }),
+      onPlaneFailure: 'alone',
+      patience: {
+        kind: 'nodes',
+        ms: NODE_PATIENCE_MS,
+        // As kube-proxy: traffic must not wait for who we are.
+        consequence: `going on without the Node ${nodeName}; its addresses, zone and Pod ranges count as soon as it can be read`,
+      },
+      onSource: ({ connection }) => {
+        events.connect(connection);
+        events.record({
+          regarding: { kind: 'Node', namespace: '', name: nodeName },
+          type: 'Normal',
+          reason: 'Starting',
+          action: 'StartKubeProxy',
+          note: 'fairlead proxy is starting',
+        });
+      },
+      ended,
+    });
+  } finally {
+    await Promise.all([follower?.stop(), events.stop(), changes()]);
+  }
+}
+
+/** The steps that need privileges. What cannot be done is told, and traffic is carried all the same: kube-proxy ends here. */
+async function prepareNode(
+  configuration: KubeProxyConfiguration,
+  skipsConntrack: boolean,
+  context: RunningContext,
+  onProblem: (note: string) => void,
+): Promise<void> {
+  await setOomScore(configuration, context);
+  if (skipsConntrack) return;
+  for (const problem of await setConntrackLimits(configuration, context)) {
+    context.log.error(problem);
+    onProblem(problem);
+  }
+}
+
+/** Carries edits of the file to what is no part of the rules. Returns what waits for the last of it. */
+function followChanges(
+  live: LiveConfiguration,
+  health: ProxyHealth,
+  prepare: (configuration: KubeProxyConfiguration) => Promise<void>,
+): () => Promise<void> {
+  let working: Promise<void> = Promise.resolve();
+  let before = live.current;
+  live.onChange((now) => {
+    health.setSyncPeriod(activeSection(now).syncPeriod);
+    const same =
+      JSON.stringify(now.conntrack) === JSON.stringify(before.conntrack) && now.oomScoreAdj === before.oomScoreAdj;
+    before = now;
+    if (!same) working = working.then(() => prepare(now));
+  });
+  return () => working;
+}
+
+interface EndpointsOptions {
+  readonly live: LiveConfiguration;
+  readonly health: ProxyHealth;
+  readonly rules: RulesStarter;
+  readonly context: RunningContext;
+  readonly readsIngresses: boolean;
+}
+
+/** kube-proxy is not told the cluster's domain; this is the one that clusters have. */
+const ZONE = 'cluster.local';
+
+function endpointsOf({ live, health, rules, context, readsIngresses }: EndpointsOptions): readonly Endpoint[] {
+  const { metricsBindAddress, healthzBindAddress, bindAddressHardFail: hardFail } = live.current;
+  const metricsListen = listenOf(metricsBindAddress, 10_249);
+  const healthListen = listenOf(healthzBindAddress, 10_256);
+  const metrics: readonly Endpoint[] = metricsListen
+    ? [
+        {
+          what: 'metrics and state',
+          listen: metricsListen,
+          flag: 'metrics-bind-address (metricsBindAddress)',
+          hardFail,
+          routes: (house) => [
+            metricsRoutes(context.metrics),
+            healthRoutes(house.health),
+            proxyDebugRoutes(() => rules.mode() ?? live.current.mode, live),
+            jsonRoute('/state', house.state),
+            explainRoutes({ ...rules, snapshot: house.snapshot, zone: ZONE, readsIngresses }),
+          ],
+        },
+      ]
+    : [];
+  const probes: readonly Endpoint[] = healthListen
+    ? [
+        {
+          what: 'health',
+          listen: healthListen,
+          flag: 'healthz-bind-address (healthzBindAddress)',
+          hardFail,
+          routes: (house) => [
+            healthRoutes(house.health),
+            proxyHealthRoutes(health, () => house.node()?.leaving === false, {
+              now: () => context.clock.now(),
+              metrics: context.metrics,
+            }),
+          ],
+        },
+      ]
+    : [];
+  return [...metrics, ...probes];
 }

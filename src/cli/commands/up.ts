@@ -8,25 +8,27 @@ import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
 import { dnsPlane, ingressPlane, rulesPlane } from '../planes.ts';
-import { listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
+import { explainRoutes } from '../explain-routes.ts';
+import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function up(args: Arguments): Promise<number> {
   keepHeapSmall();
   const context = createRunningContext(args);
+  const rules = rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: KINDS.filter((kind) => kind !== 'pods' && kind !== 'configMaps'),
     planes: [
-      rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true }),
+      rules,
       dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])),
       ingressPlane(args, context, {
         http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
         https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
         sslRedirect: false,
-        watchIngressWithoutClass: manifestDirs(args).length > 0,
+        lenientClass: manifestDirs(args).length > 0,
       }),
     ],
     endpoints: [
@@ -34,11 +36,12 @@ export function up(args: Arguments): Promise<number> {
         what: 'metrics, health and the status page',
         listen: listenAddress(args, 'metrics-bind-address', '127.0.0.1:10249'),
         flag: 'metrics-bind-address',
-        routes: ({ health, state }) => [
+        routes: ({ health, state, snapshot }) => [
           statusRoutes(state),
           metricsRoutes(context.metrics),
           healthRoutes(health),
           jsonRoute('/state', state),
+          explainRoutes({ ...rules, snapshot, zone: clusterDomain(args), readsIngresses: true }),
         ],
       },
     ],

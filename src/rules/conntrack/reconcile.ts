@@ -37,6 +37,7 @@ class ConntrackError extends Error {
 
 export class ConntrackReconciler {
   readonly #options: ReconcilerOptions;
+  #config: RulesConfig;
   readonly #durations: Distribution;
   readonly #deleted: Count;
   /** The newest Snapshot in force, and the one whose stale flows are gone. */
@@ -51,6 +52,7 @@ export class ConntrackReconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
+    this.#config = options.config;
     this.#durations = options.metrics.histogram({
       name: 'kubeproxy_conntrack_reconciler_sync_duration_seconds',
       help: 'How long looking for stale flows and deleting them took.',
@@ -63,6 +65,11 @@ export class ConntrackReconciler {
       labels: ['ip_family'],
     });
     for (const label of Object.values(FAMILY_LABELS)) this.#deleted.add(0, { ip_family: label });
+  }
+
+  /** Works by another configuration from the next `applied` on. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
   }
 
   /** To be called when the Snapshot is in force. Returns at once. */
@@ -102,7 +109,7 @@ export class ConntrackReconciler {
     try {
       const queries = staleFlows(this.#done, wanted, {
         nodePortIps: this.#nodePortIps(wanted),
-        resetTcp: this.#options.config.resetTcpToDeletedEndpoints,
+        resetTcp: this.#config.resetTcpToDeletedEndpoints,
       });
       for (const family of [4, 6] as const) {
         await this.#clean(
@@ -189,8 +196,8 @@ export class ConntrackReconciler {
   }
 
   #nodePortIps({ node }: Snapshot): readonly Ip[] {
-    const { config, addresses = interfaceAddresses } = this.#options;
-    const choice = config.nodePortAddresses;
+    const { addresses = interfaceAddresses } = this.#options;
+    const choice = this.#config.nodePortAddresses;
     const own = choice.kind === 'primary' ? node.ips : addresses();
     return own.filter((ip) => {
       if (isLoopback(ip)) return false;

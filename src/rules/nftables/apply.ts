@@ -83,6 +83,7 @@ interface Known {
 export class NftablesBackend implements RulesBackend {
   readonly mode = 'nftables';
   readonly #options: NftablesOptions;
+  #config: RulesConfig;
   #known: Known | undefined;
   #transactions = 0;
   #elements: Record<IpFamily, number> = { 4: 0, 6: 0 };
@@ -98,6 +99,7 @@ export class NftablesBackend implements RulesBackend {
 
   constructor(options: NftablesOptions) {
     this.#options = options;
+    this.#config = options.config;
     this.#cleanupFailures = options.metrics?.counter({
       name: 'kubeproxy_sync_proxy_rules_nftables_cleanup_failures_total',
       help: 'Times that chains which nothing needs any more could not be deleted.',
@@ -144,6 +146,12 @@ export class NftablesBackend implements RulesBackend {
       if (!(error instanceof NftError) && !(error instanceof TypeError) && !(error instanceof SyntaxError)) throw error;
       return { kind: 'failed', reason: error.message, families: FAMILIES };
     }
+  }
+
+  /** The table is read back then, and what differs is written, as after a restart. */
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#known = undefined;
   }
 
   async cleanup(): Promise<CleanupOutcome> {
@@ -227,7 +235,7 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #loadOnce(snapshot: Snapshot, suspect: boolean): Promise<Readonly<Record<string, number>>> {
-    const { config } = this.#options;
+    const config = this.#config;
     const elements = new Map<ElementId, ElementValue>();
     const found: Record<IpFamily, TableState | undefined> = { 4: undefined, 6: undefined };
     for (const family of FAMILIES) found[family] = await this.#readBack(family, elements);

@@ -167,3 +167,11 @@ export function renderNftables(snapshot: Snapshot, config: RulesConfig): string 
   const chains = FAMILIES.map((family) => renderNewChains(family, chainsNeeded(groups, family))).join('');
   return FAMILIES.map((family) => renderTable(config, family)).join('') + chains + renderChanges(groups, true);
 }
+
+/** The elements of the Snapshot's Services alone, without table, chains and the addresses of the node: what `fairlead explain` shows of one. */
+export function renderServiceElements(snapshot: Snapshot, config: RulesConfig): string {
+  const planner = new Planner(config);
+  planner.advance(snapshot);
+  const groups = [...planner.changesFrom(new Map())].filter(({ about }) => snapshot.services.has(about));
+  return renderChanges(groups);
+}

@@ -73,6 +73,9 @@ class UserspaceBackend implements RulesBackend {
   readonly #udpRelay: UdpRelay;
   readonly #bindings: Bindings;
   readonly #gauges: { readonly listeners: Level; readonly unbound: Level };
+  #config: RulesConfig;
+  /** The configuration is another than at the last sync. */
+  #isMoved = false;
   #table = new ListenerTable();
   readonly #balancers = new Map<ServicePortKey, Balancer>();
   readonly #sctp = new Set<ServicePortKey>();
@@ -86,6 +89,7 @@ class UserspaceBackend implements RulesBackend {
 
   constructor(options: UserspaceOptions) {
     this.#options = options;
+    this.#config = options.config;
     const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
     const connections = metrics.gauge({
       name: 'fairlead_userspace_connections',
@@ -146,7 +150,8 @@ class UserspaceBackend implements RulesBackend {
     const before = this.#surroundings;
     const surroundings = this.#look(snapshot);
     this.#surroundings = surroundings;
-    const moved = before?.fingerprint !== surroundings.fingerprint;
+    const moved = this.#isMoved || before?.fingerprint !== surroundings.fingerprint;
+    this.#isMoved = false;
     const changes = this.#plan(snapshot, surroundings, moved);
     const opening = this.#bindings.apply(changes, (listener) => this.#leadTo(listener, surroundings));
     this.#applied = snapshot;
@@ -156,6 +161,12 @@ class UserspaceBackend implements RulesBackend {
     await this.#bindings.retry(moved && before ? 'all' : 'due');
     this.#report();
     return { kind: 'applied', counts: countsOf(changes, this.#bindings) };
+  }
+
+  configure(config: RulesConfig): void {
+    this.#config = config;
+    this.#surroundings = undefined;
+    this.#isMoved = true;
   }
 
   cleanup(): Promise<CleanupOutcome> {
@@ -187,7 +198,8 @@ class UserspaceBackend implements RulesBackend {
   }
 
   #look(snapshot: Snapshot): Surroundings {
-    const { config, addresses = interfaceAddresses } = this.#options;
+    const { addresses = interfaceAddresses } = this.#options;
+    const config = this.#config;
     const own = addresses();
     const { ips } = snapshot.node;
     const fingerprint = `${own.join(' ')}|${ips.join(' ')}`;

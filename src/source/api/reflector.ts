@@ -27,6 +27,8 @@ export interface ReflectorOptions<K extends Kind> {
   readonly connection: ApiConnection;
   /** A server that does not have the resource is taken as having none of it, and asked again now and then. */
   readonly optional: boolean;
+  /** The same when we may not read it. */
+  readonly dispensable: boolean;
   readonly clock: Clock;
   /** A number in [0, 1). */
   readonly random: () => number;
@@ -57,6 +59,8 @@ class Reflector<K extends Kind> {
   #failures = 0;
   #refusals = 0;
   #told: string | undefined;
+  /** What was told of objects as they are now: an object whose status changes every minute is not told of every minute. */
+  readonly #noticed = new Map<ObjectKey, readonly string[]>();
 
   constructor(options: ReflectorOptions<K>) {
     this.#options = options;
@@ -79,8 +83,7 @@ class Reflector<K extends Kind> {
     metrics.lists.add(1, { kind: resource.kind, result: listed.kind });
     if (listed.kind === 'listed') {
       this.#recovered();
-      for (const notice of listed.notices) log.warn(`${resource.kind} ${notice}`);
-      metrics.leftOut.add(listed.notices.length, { kind: resource.kind });
+      this.#tellListed(listed.notices);
       sink.batch(() => sink.replace(listed.entries));
       log.debug('listed', {
         kind: resource.kind,
@@ -92,6 +95,15 @@ class Reflector<K extends Kind> {
     }
     if (listed.kind === 'not-served' && this.#options.optional) {
       this.#tell(`${resource.plural} are not served by this API server; going on without`, 'info');
+      sink.replace(new Map());
+      await clock.sleep(NOT_SERVED_MS, signal);
+      return undefined;
+    }
+    if (listed.kind === 'forbidden' && this.#options.dispensable) {
+      this.#tell(
+        `${resource.plural} may not be read; going on without. To have them, add ${accessRule(resource)}`,
+        'info',
+      );
       sink.replace(new Map());
       await clock.sleep(NOT_SERVED_MS, signal);
       return undefined;
@@ -111,8 +123,7 @@ class Reflector<K extends Kind> {
         batch: (change) => sink.batch(change),
         apply: (type, key, record, notices) => {
           metrics.events.add(1, { kind: resource.kind, type });
-          for (const notice of notices) log.warn(`${resource.kind} ${key}: ${notice}`);
-          metrics.leftOut.add(notices.length, { kind: resource.kind });
+          this.#tellNotices(key, notices);
           sink.apply(key, record);
         },
         mark: () => metrics.events.add(1, { kind: resource.kind, type: 'BOOKMARK' }),
@@ -194,6 +205,30 @@ class Reflector<K extends Kind> {
     if (this.#told === message) return;
     this.#told = message;
     this.#options.log[level](message);
+  }
+
+  /** Of a list, each as `key: notice`. */
+  #tellListed(lines: readonly string[]): void {
+    const byKey = new Map<ObjectKey, string[]>();
+    for (const line of lines) {
+      const end = line.indexOf(': ');
+      const key = line.slice(0, end);
+      byKey.set(key, [...(byKey.get(key) ?? []), line.slice(end + 2)]);
+    }
+    for (const key of this.#noticed.keys()) if (!byKey.has(key)) this.#noticed.delete(key);
+    for (const [key, notices] of byKey) this.#tellNotices(key, notices);
+  }
+
+  #tellNotices(key: ObjectKey, notices: readonly string[]): void {
+    const { resource, log, metrics } = this.#options;
+    const before = this.#noticed.get(key) ?? [];
+    for (const notice of notices) {
+      if (before.includes(notice)) continue;
+      log.warn(`${resource.kind} ${key}: ${notice}`);
+      metrics.leftOut.add(1, { kind: resource.kind });
+    }
+    if (notices.length > 0) this.#noticed.set(key, notices);
+    else this.#noticed.delete(key);
   }
 
   #recovered(): void {

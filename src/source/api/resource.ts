@@ -9,6 +9,7 @@ import { parseNode } from '../parse/node.ts';
 import { parsePod } from '../parse/pod.ts';
 import type { Parsed } from '../parse/reader.ts';
 import { parseSecret } from '../parse/secret.ts';
+import { parseServiceCidr } from '../parse/service-cidr.ts';
 import { parseService } from '../parse/service.ts';
 import type { Kind, RecordOfKind } from '../store.ts';
 
@@ -40,6 +41,9 @@ export const RESOURCES: { readonly [K in Kind]: Resource<K> } = {
   ),
   secrets: resource('secrets', '', 'secrets', true, (object) => parseSecret(object, 'trusted')),
   configMaps: resource('configMaps', '', 'configmaps', true, (object) => parseConfigMap(object, 'trusted')),
+  serviceCIDRs: resource('serviceCIDRs', 'networking.k8s.io', 'servicecidrs', false, (object) =>
+    parseServiceCidr(object, 'trusted'),
+  ),
 };
 
 function resource<K extends Kind>(

@@ -21,6 +21,8 @@ export interface WantedKind {
   readonly scope?: Scope;
   /** A server that does not serve it is taken as having none. */
   readonly optional?: boolean;
+  /** A server that does not let us read it is taken as having none, too: an older ClusterRole need not be changed for it. */
+  readonly dispensable?: boolean;
 }
 
 export interface ApiSourceOptions {
@@ -116,14 +118,16 @@ class Mirror implements ApiSource {
     this.connection.close();
   }
 
-  #start({ kind, scope, optional }: WantedKind): void {
+  #start({ kind, scope, optional = false, dispensable = false }: WantedKind): void {
     const { store } = this.#options;
     const sink: ReflectorSink<typeof kind> = {
       replace: (entries) => store.replace(kind, entries),
       apply: (key, record) => store.apply(kind, key, record),
       batch: (change) => store.batch(change),
     };
-    void this.#track(this.#reflect<typeof kind>(kind, sink, scope ?? {}, optional ?? false, this.#stopping.signal));
+    void this.#track(
+      this.#reflect<typeof kind>(kind, sink, scope ?? {}, { optional, dispensable }, this.#stopping.signal),
+    );
   }
 
   #startNamed(kind: NamedKind, key: ObjectKey): NamedWatch {
@@ -144,7 +148,9 @@ class Mirror implements ApiSource {
       },
       batch: (change) => store.batch(change),
     };
-    const running = this.#track(this.#reflect<NamedKind>(kind, sink, scope, false, signal));
+    const running = this.#track(
+      this.#reflect<NamedKind>(kind, sink, scope, { optional: false, dispensable: false }, signal),
+    );
     return { stopping, running, read };
   }
 
@@ -152,7 +158,7 @@ class Mirror implements ApiSource {
     kind: K,
     sink: ReflectorSink<K>,
     scope: Scope,
-    optional: boolean,
+    absence: { readonly optional: boolean; readonly dispensable: boolean },
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, random, log } = this.#options;
@@ -161,7 +167,7 @@ class Mirror implements ApiSource {
       scope,
       sink,
       connection: this.connection,
-      optional,
+      ...absence,
       clock,
       random,
       log,

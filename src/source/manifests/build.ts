@@ -10,6 +10,7 @@ import { parseNamespace } from '../parse/namespace.ts';
 import { parseNode } from '../parse/node.ts';
 import type { Parsed } from '../parse/reader.ts';
 import { parseSecret } from '../parse/secret.ts';
+import { parseServiceCidr } from '../parse/service-cidr.ts';
 import type { RecordEntries, RecordOfKind } from '../store.ts';
 import { allocate, type AllocatedService, type PlacedService } from './allocate.ts';
 import { classify, type ClassifiedDocument, type ManifestKind } from './classify.ts';
@@ -49,6 +50,7 @@ interface ParsedKinds {
   readonly IngressClass: RecordOfKind['ingressClasses'];
   readonly Secret: RecordOfKind['secrets'];
   readonly ConfigMap: RecordOfKind['configMaps'];
+  readonly ServiceCIDR: RecordOfKind['serviceCIDRs'];
 }
 
 const PARSERS: { readonly [K in ManifestKind]: (object: unknown) => Parsed<ParsedKinds[K]> } = {
@@ -62,6 +64,7 @@ const PARSERS: { readonly [K in ManifestKind]: (object: unknown) => Parsed<Parse
   IngressClass: (object) => parseIngressClass(object, 'strict'),
   Secret: (object) => parseSecret(object, 'strict'),
   ConfigMap: (object) => parseConfigMap(object, 'strict'),
+  ServiceCIDR: (object) => parseServiceCidr(object, 'strict'),
 };
 
 interface Placed<T> {
@@ -109,6 +112,7 @@ export function buildRecords(
     ingressClasses: valuesOf(objects.IngressClass),
     secrets: valuesOf(objects.Secret),
     configMaps: valuesOf(objects.ConfigMap),
+    serviceCIDRs: valuesOf(objects.ServiceCIDR),
   };
   return {
     entries: { ...kept, namespaces: namespacesOf(objects) },
@@ -131,6 +135,7 @@ class Reading {
     IngressClass: new Map(),
     Secret: new Map(),
     ConfigMap: new Map(),
+    ServiceCIDR: new Map(),
   };
   readonly errors: ManifestMessage[] = [];
   readonly notices: ManifestMessage[] = [];
@@ -172,7 +177,7 @@ class Reading {
   }
 }
 
-const CLUSTER_KINDS: readonly ManifestKind[] = ['Node', 'Namespace', 'IngressClass'];
+const CLUSTER_KINDS: readonly ManifestKind[] = ['Node', 'Namespace', 'IngressClass', 'ServiceCIDR'];
 
 /** Key and title of an object that may be broken. */
 function identify(kind: ManifestKind, object: unknown): { readonly key: string; readonly title: string } {

@@ -12,7 +12,8 @@ export type ManifestKind =
   | 'Ingress'
   | 'IngressClass'
   | 'Secret'
-  | 'ConfigMap';
+  | 'ConfigMap'
+  | 'ServiceCIDR';
 
 export interface ClassifiedDocument extends SourceDocument {
   readonly kind: ManifestKind;
@@ -39,6 +40,7 @@ const KNOWN: readonly Known[] = [
   { kind: 'Pod', group: '', versions: ['v1'] },
   { kind: 'Secret', group: '', versions: ['v1'] },
   { kind: 'ConfigMap', group: '', versions: ['v1'] },
+  { kind: 'ServiceCIDR', group: 'networking.k8s.io', versions: ['v1', 'v1beta1'] },
   { kind: 'EndpointSlice', group: 'discovery.k8s.io', versions: ['v1'] },
   { kind: 'Ingress', group: 'networking.k8s.io', versions: ['v1', 'v1beta1'] },
   { kind: 'Ingress', group: 'extensions', versions: ['v1beta1'] },

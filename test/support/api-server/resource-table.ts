@@ -37,6 +37,7 @@ export const RESOURCES: readonly ServedResource[] = [
   served('discovery.k8s.io', 'endpointslices', 'EndpointSlice'),
   served('networking.k8s.io', 'ingresses', 'Ingress', { status: true }),
   served('networking.k8s.io', 'ingressclasses', 'IngressClass', { namespaced: false }),
+  served('networking.k8s.io', 'servicecidrs', 'ServiceCIDR', { namespaced: false, status: true }),
   served('coordination.k8s.io', 'leases', 'Lease'),
   served('events.k8s.io', 'events', 'Event'),
 ];

@@ -6,8 +6,8 @@ import { endpointList, endpointText, isNothing } from './expect.ts';
 import type { Row } from './parse.ts';
 import { walk } from './run.ts';
 
-/** As over a folder of manifests: Ingresses without a class count. */
-const SELECTION = { ...DEFAULT_SELECTION, watchIngressWithoutClass: true };
+/** As over a folder of manifests: Ingresses without a class count, and those that name ours without an IngressClass. */
+const SELECTION = { ...DEFAULT_SELECTION, watchIngressWithoutClass: true, ingressClassByName: true };
 
 const start: Start = async () => {
   let table: RouteTable | undefined;

@@ -1,0 +1,138 @@
+// kube-proxy's flags that no other command has, in the order of `kube-proxy --help`. Which field of the configuration each one sets stands in
+// `kube-proxy/from-flags.ts`.
+
+interface ProxyFlag {
+  readonly name: string;
+  readonly kind: 'text' | 'switch' | 'list';
+  readonly help: string;
+  readonly commands: readonly ['proxy'];
+  readonly value?: string;
+  readonly fallback?: string;
+}
+
+const proxy = (
+  kind: ProxyFlag['kind'],
+  name: string,
+  help: string,
+  rest: Pick<ProxyFlag, 'value' | 'fallback'> = {},
+): ProxyFlag => ({ name, kind, help, commands: ['proxy'], ...rest });
+
+const NOTHING = 'taken for the sake of old command lines; has no effect here';
+
+export const KUBE_PROXY_FLAGS: readonly ProxyFlag[] = [
+  proxy(
+    'text',
+    'config',
+    'a KubeProxyConfiguration file, followed while running; flags that have a field there do not count then, but for the name of the node and logging',
+    { value: 'FILE' },
+  ),
+  proxy('text', 'write-config-to', 'write the configuration with all defaults to this file, and end', {
+    value: 'FILE',
+  }),
+  proxy('switch', 'cleanup', 'remove everything that fairlead put into the kernel, and end'),
+  proxy('switch', 'init-only', 'do what needs privileges (conntrack sysctls), and end'),
+  proxy('switch', 'version', 'print the version, and end'),
+  proxy(
+    'text',
+    'bind-address',
+    "the node's own address, when the Node object is not to be asked; nothing is bound to it",
+    {
+      value: 'IP',
+      fallback: '0.0.0.0: as the Node object says',
+    },
+  ),
+  proxy('switch', 'bind-address-hard-fail', 'end when an address cannot be bound, instead of trying again', {
+    fallback: 'false',
+  }),
+  proxy('text', 'healthz-port', 'deprecated: port of --healthz-bind-address; 0 for none', { value: 'PORT' }),
+  proxy('text', 'metrics-port', 'deprecated: port of --metrics-bind-address; 0 for none', { value: 'PORT' }),
+  proxy('text', 'iptables-masquerade-bit', 'the bit of the packet mark that asks for masquerading, in nftables too', {
+    value: 'BIT',
+    fallback: '14',
+  }),
+  proxy('switch', 'iptables-localhost-nodeports', 'NodePorts on 127.0.0.1 too (iptables mode)', { fallback: 'true' }),
+  proxy(
+    'text',
+    'iptables-sync-period',
+    'a change that waits for twice this time counts as unhealthy, in nftables too',
+    {
+      value: 'DURATION',
+      fallback: '30s',
+    },
+  ),
+  proxy('text', 'iptables-min-sync-period', 'the shortest time between two syncs, in nftables too', {
+    value: 'DURATION',
+    fallback: '10ms',
+  }),
+  proxy('text', 'ipvs-sync-period', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'ipvs-min-sync-period', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'ipvs-scheduler', NOTHING, { value: 'NAME' }),
+  proxy('list', 'ipvs-exclude-cidrs', NOTHING, { value: 'CIDR' }),
+  proxy('switch', 'ipvs-strict-arp', NOTHING),
+  proxy('text', 'ipvs-tcp-timeout', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'ipvs-tcpfin-timeout', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'ipvs-udp-timeout', NOTHING, { value: 'DURATION' }),
+  proxy(
+    'text',
+    'detect-local-mode',
+    'how a Pod of this node is known: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix',
+    {
+      value: 'MODE',
+      fallback: 'ClusterCIDR',
+    },
+  ),
+  proxy('text', 'pod-bridge-interface', 'with --detect-local-mode BridgeInterface: the bridge that Pods are on', {
+    value: 'NAME',
+  }),
+  proxy(
+    'text',
+    'pod-interface-name-prefix',
+    'with --detect-local-mode InterfaceNamePrefix: how their interfaces begin',
+    {
+      value: 'PREFIX',
+    },
+  ),
+  proxy('text', 'oom-score-adj', 'oom_score_adj of this process', { value: 'N', fallback: '-999' }),
+  proxy('text', 'conntrack-max-per-core', 'connections to track for each CPU; 0 leaves the limit as it is', {
+    value: 'N',
+    fallback: '32768',
+  }),
+  proxy('text', 'conntrack-min', 'connections to track at least', { value: 'N', fallback: '131072' }),
+  proxy(
+    'text',
+    'conntrack-tcp-timeout-established',
+    'how long an idle TCP connection is tracked; 0 leaves it as it is',
+    {
+      value: 'DURATION',
+      fallback: '24h0m0s',
+    },
+  ),
+  proxy('text', 'conntrack-tcp-timeout-close-wait', 'the same for one that is half closed', {
+    value: 'DURATION',
+    fallback: '1h0m0s',
+  }),
+  proxy('switch', 'conntrack-tcp-be-liberal', 'track packets outside the TCP window too', { fallback: 'false' }),
+  proxy('text', 'conntrack-udp-timeout', 'how long a UDP flow with packets one way is tracked; 0 leaves it as it is', {
+    value: 'DURATION',
+    fallback: '0s',
+  }),
+  proxy('text', 'conntrack-udp-timeout-stream', 'the same for packets both ways', {
+    value: 'DURATION',
+    fallback: '0s',
+  }),
+  proxy('text', 'feature-gates', NOTHING, { value: 'NAME=BOOL' }),
+  proxy('text', 'kube-api-content-type', NOTHING, { value: 'TYPE' }),
+  proxy('text', 'kube-api-burst', NOTHING, { value: 'N' }),
+  proxy('text', 'kube-api-qps', NOTHING, { value: 'N' }),
+  proxy('switch', 'profiling', NOTHING),
+  proxy('text', 'show-hidden-metrics-for-version', NOTHING, { value: 'VERSION' }),
+  proxy('text', 'config-sync-period', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'log-flush-frequency', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'vmodule', NOTHING, { value: 'PATTERNS' }),
+  proxy('switch', 'log-text-split-stream', NOTHING),
+  proxy('text', 'log-text-info-buffer-size', NOTHING, { value: 'QUANTITY' }),
+  proxy('switch', 'log-json-split-stream', NOTHING),
+  proxy('text', 'log-json-info-buffer-size', NOTHING, { value: 'QUANTITY' }),
+  proxy('text', 'boot-id-file', NOTHING, { value: 'FILES' }),
+  proxy('text', 'machine-id-file', NOTHING, { value: 'FILES' }),
+];

@@ -1,0 +1,89 @@
+// `proxy --config` in the kernel of a network namespace: the rules follow the Node and the file without a restart.
+
+import { writeFileSync } from 'node:fs';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Laptop } from '../support/laptop.ts';
+import { Topology, netnsMissing } from '../support/netns.ts';
+import { FairleadProcess, until } from '../support/process.ts';
+
+const missing = netnsMissing();
+if (missing) process.stderr.write(`left out: proxy --config in the kernel (${missing})\n`);
+
+describe.skipIf(missing)('proxy --config with nftables', () => {
+  let topology: Topology;
+  let folder: Laptop;
+  let settings: Laptop;
+  let running: FairleadProcess | undefined;
+
+  beforeEach(async () => {
+    topology = await Topology.create();
+    folder = new Laptop();
+    settings = new Laptop();
+  });
+  afterEach(async () => {
+    await running?.close();
+    await topology?.close();
+    folder.close();
+    settings.close();
+  });
+
+  function configure(more: string): string {
+    const path = `${settings.dir}/config.conf`;
+    writeFileSync(
+      path,
+      `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+hostnameOverride: node-a
+detectLocalMode: NodeCIDR
+oomScoreAdj: 0
+conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 2h0m0s, tcpCloseWaitTimeout: 0s}
+logging: {format: json}
+${more}`,
+    );
+    return path;
+  }
+
+  function node(podCIDR: string): void {
+    folder.write(
+      'node.yaml',
+      `apiVersion: v1
+kind: Node
+metadata: {name: node-a}
+spec: {podCIDRs: [${podCIDR}]}
+status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
+`,
+    );
+  }
+
+  async function rulesContain(text: string): Promise<void> {
+    let last = '';
+    await until(
+      async () => {
+        last = await topology.node.run('nft', 'list', 'table', 'ip', 'fairlead').catch(String);
+        return last.includes(text) ? true : undefined;
+      },
+      10_000,
+      () => `no "${text}" in\n${last}`,
+    );
+  }
+
+  test('Pod ranges of the Node, masqueradeAll and conntrack limits follow', async () => {
+    node('10.1.0.0/24');
+    const file = configure('');
+    running = new FairleadProcess(['proxy', '--config', file, '--manifests', folder.dir], {
+      namespace: topology.node.namespace,
+    });
+    await running.logged(({ message }) => message === 'rules in force');
+    await rulesContain('10.1.0.0/24');
+    const established = ['-n', 'net.netfilter.nf_conntrack_tcp_timeout_established'];
+    expect((await topology.node.run('sysctl', ...established)).trim()).toBe('7200');
+    node('10.2.0.0/24');
+    await rulesContain('10.2.0.0/24');
+    configure('nftables: {masqueradeBit: 7}\nclusterCIDR: 10.7.0.0/16\n');
+    await rulesContain('0x00000080');
+    running.kill();
+    expect(await running.exited).toEqual({ code: 0, signal: null });
+    await rulesContain('10.2.0.0/24');
+  });
+});
