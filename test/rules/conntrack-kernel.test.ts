@@ -82,13 +82,13 @@ describe.skipIf(missing)('flows that the kernel remembers', () => {
     return topology.client.connect({ protocol: 'UDP', address, port, sourcePort, timeoutMs: 200 });
   }
 
-  /** Sends until it ends as it should, at most for two seconds. Returns how the last one ended. */
+  /** Sends until it ends as it should, at most for ten seconds. Returns how the last one ended. */
   async function endsAt(place: (typeof PLACES)[number], by: string): Promise<string> {
-    const until = performance.now() + 2000;
+    const end = performance.now() + 10_000;
     for (;;) {
       const outcome = await send(place);
-      const end = outcome.kind === 'answered' ? outcome.by : outcome.kind;
-      if (end === by || performance.now() > until) return end;
+      const how = outcome.kind === 'answered' ? outcome.by : outcome.kind;
+      if (how === by || performance.now() > end) return how;
     }
   }
 
@@ -108,7 +108,8 @@ describe.skipIf(missing)('flows that the kernel remembers', () => {
     for (const place of PLACES) expect(await endsAt(place, 'a')).toBe('a');
     await apply({ ...DNS, endpoints: B });
     for (const place of PLACES) expect(await endsAt(place, 'b')).toBe('b');
-    expect(await deleted()).toBeGreaterThanOrEqual(PLACES.length);
+    // The client may be served before the count is taken.
+    await until(async () => (await deleted()) >= PLACES.length);
   });
 
   test('with the last endpoint gone the client is refused, and served when there is one again', async () => {
@@ -165,10 +166,10 @@ describe.skipIf(missing)('flows that the kernel remembers', () => {
       expect(await flows('tcp', '172.30.0.11')).toContain('src=10.0.0.1');
       await apply({ ...web, endpoints: ['10.0.0.2:8080'] });
       // What is to go is gone soon; what is to stay is given the time to go.
-      const until = performance.now() + (reset ? 2000 : 300);
+      const end = performance.now() + (reset ? 10_000 : 300);
       let left = '';
       do left = await flows('tcp', '172.30.0.11');
-      while (left.includes('src=10.0.0.1') && performance.now() < until);
+      while (left.includes('src=10.0.0.1') && performance.now() < end);
       expect(left.includes('src=10.0.0.1')).toBe(!reset);
       await plane.stop();
     }
