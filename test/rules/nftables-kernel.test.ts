@@ -221,7 +221,7 @@ describe.skipIf(missing)('nftables in the kernel', () => {
     const { snapshot } = clusterOf([SERVICE]);
     const brief = { timeoutMs: 300 };
     const serviceCIDRs = [cidr('172.30.0.0/16'), cidr('fd00:10:96::/112'), cidr('192.168.0.2/32')];
-    const ranges = (cidrs: readonly Cidr[]): Snapshot => ({ ...snapshot, serviceCIDRs: cidrs }) as Snapshot;
+    const ranges = (cidrs: readonly Cidr[]): Snapshot => ({ ...snapshot, serviceCIDRs: cidrs });
     await backend.sync(ranges(serviceCIDRs));
     for (const from of [topology.client, topology.node, pods.a]) {
       expect(await dial(from, '172.30.9.9', 80, brief)).toEqual({ kind: 'silence' });
