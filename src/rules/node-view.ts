@@ -5,7 +5,6 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { RulesMode } from './backend.ts';
 import type { RulesConfig } from './config.ts';
 import { answersOnLoopback } from './iptables/layout.ts';
-import { serviceCidrsOf } from './nftables/plan.ts';
 import type { NodeView } from './packet.ts';
 import { nodePortAddresses } from './userspace/plan.ts';
 
@@ -27,6 +26,6 @@ export function nodeViewOf(snapshot: Snapshot, config: RulesConfig, own: readonl
     mode,
     detectLocal: config.detectLocal,
     masqueradeAll: config.masqueradeAll,
-    unallocated: mode === 'nftables' ? serviceCidrsOf(snapshot) : [],
+    unallocated: mode === 'nftables' ? snapshot.serviceCIDRs : [],
   };
 }

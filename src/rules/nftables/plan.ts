@@ -78,7 +78,7 @@ export class Planner {
     const after = new Map<ElementId, ElementValue>();
     const oldOfNobody = [...this.#nodeIpElements(), ...serviceCidrElements(this.#serviceCidrs)];
     this.#nodeIps = nodeIpsOf(snapshot);
-    this.#serviceCidrs = serviceCidrsOf(snapshot);
+    this.#serviceCidrs = snapshot.serviceCIDRs;
     const touched = new Map<ElementId, boolean>();
     const recount = (ids: Iterable<ElementId>, by: 1 | -1): void => {
       for (const id of ids) {
@@ -225,11 +225,6 @@ export class Planner {
   #nodeIpElements(): readonly ElementId[] {
     return this.#config.nodePortAddresses.kind === 'primary' ? nodePortIpElements(this.#nodeIps) : [];
   }
-}
-
-/** The cluster's ServiceCIDRs; none where the Snapshot does not know them. */
-export function serviceCidrsOf(snapshot: Snapshot & { readonly serviceCIDRs?: readonly Cidr[] }): readonly Cidr[] {
-  return snapshot.serviceCIDRs ?? [];
 }
 
 function nodeIpsOf(snapshot: Snapshot): readonly Ip[] {
