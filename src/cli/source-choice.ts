@@ -52,7 +52,8 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
       return { watchSecrets: () => {}, stop: () => source.stop() };
     };
   }
-  return apiServerSource(args, nodeName(args, context.hostname));
+  const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
+  return apiServerSource(target, nodeName(args, context.hostname));
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */
@@ -60,8 +61,11 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-function apiServerSource(args: Arguments, node: string): SourceStarter {
-  const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
+/** Follows an API server; both undefined is in-cluster. */
+export function apiServerSource(
+  target: { readonly kubeconfig: string | undefined; readonly master: string | undefined },
+  node: string,
+): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({

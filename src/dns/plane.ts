@@ -189,9 +189,9 @@ class RunningPlane implements DnsPlane {
         opened.push(key);
       }
     } catch (error) {
-      const failed = opened.map((key) => this.#listeners.get(key)?.listener);
+      const failed = opened.map((key) => this.#listeners.get(key)?.listener).filter((one) => one !== undefined);
       for (const key of opened) this.#listeners.delete(key);
-      await Promise.all(failed.map((listener) => listener?.close()));
+      await Promise.all(failed.map((listener) => listener.close()));
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 // forward: names are asked of upstream servers.
 
-import { BlockDraft, type PluginDefinition } from '../block.ts';
+import type { BlockDraft, PluginDefinition } from '../block.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
 import type { Option } from '../corefile/parse.ts';
 import { count, duration, integer, notBuilt, unknownOption, zones } from '../corefile/words.ts';

@@ -1,6 +1,6 @@
 // kubernetes: the cluster's zone and reverse zones.
 
-import { BlockDraft, type BlockServices, type KubernetesOptions, type PluginDefinition } from '../block.ts';
+import type { BlockDraft, BlockServices, KubernetesOptions, PluginDefinition } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
 import type { Option } from '../corefile/parse.ts';
 import { count, duration, integer, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
