@@ -1491,16 +1491,6 @@ export const QUERY_CASES: readonly QueryCase[] = [
     additional: [],
   },
   {
-    id: 'verified-010',
-    setup: 'verified',
-    name: '10-244-3-13.podland.pod.cluster.local.',
-    type: 'A',
-    rcode: 'NXDOMAIN',
-    answer: [],
-    authority: ['cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. * 7200 1800 86400 5'],
-    additional: [],
-  },
-  {
     id: 'verified-015',
     setup: 'verified',
     name: 'web.shop.svc.cluster.local.',
