@@ -14,7 +14,7 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
     ['an unknown command', ['upp'], /unknown command "upp"/],
     ['a command that is not built yet', ['trace', '10.0.0.1', '10.0.0.2:80/TCP'], /`fairlead trace` is not built yet/],
     ['an unknown flag', ['up', '--manifest', CAFE], /did you mean --manifests\?/],
-    ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /Corefiles are not built yet/],
+    ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /cannot read the Corefile/],
     ['a mode that is not built yet', ['proxy', '--mode', 'ipvs', '--manifests', CAFE], /--mode ipvs is not built yet/],
     [
       'a folder that is missing',
