@@ -114,10 +114,14 @@ export const cache: PluginDefinition = {
       return kubernetes ? [kubernetes.origin, ...(kubernetes.reverse ?? [])] : [];
     };
     const shared = (services: BlockServices) => (at ??= cacheOf(rules, draft.loadBalanced, services));
-    draft.answer('cache', (services) => shared(services)('cache', (name) => zoneOf(name, liveZones()) === undefined));
-    draft.answer(CACHE_BEHIND, (services) =>
-      shared(services)('cache', (name) => zoneOf(name, liveZones()) !== undefined),
-    );
+    draft.answer('cache', (services) => {
+      const live = liveZones();
+      return shared(services)('cache', (name) => zoneOf(name, live) === undefined);
+    });
+    draft.answer(CACHE_BEHIND, (services) => {
+      const live = liveZones();
+      return shared(services)('cache', (name) => zoneOf(name, live) !== undefined);
+    });
   },
 };
 
