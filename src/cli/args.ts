@@ -3,7 +3,7 @@
 
 import { nearestName } from '../lib/edit-distance.ts';
 import { UsageError } from './errors.ts';
-import { FLAGS, FLAGS_TO_COME, type Command, type Flag } from './flags.ts';
+import { FLAGS, type Command, type Flag } from './flags.ts';
 
 export interface Arguments {
   /** Words that are no flags. */
@@ -79,8 +79,6 @@ function findFlag(command: Command, name: string): Flag {
   const named = FLAGS.filter((flag) => flag.name === name || flag.aliases?.includes(name));
   const flag = named.find(({ commands }) => commands.includes(command));
   if (flag) return flag;
-  const toCome = FLAGS_TO_COME.get(name);
-  if (toCome !== undefined) throw new UsageError(`flag --${name}: ${toCome}`);
   if (named.length > 0) {
     const where = named.flatMap(({ commands }) => commands).join(', ');
     throw new UsageError(`flag --${name} is not one of \`fairlead ${command}\`; it belongs to: ${where}`);

@@ -153,10 +153,28 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'up: 127.0.0.1:1053; dns: 0.0.0.0:53 and [::]:53',
   },
   {
+    name: 'conf',
+    kind: 'text',
+    value: 'FILE',
+    help: 'serve as this Corefile says',
+    commands: ['dns'],
+  },
+  {
+    name: 'pidfile',
+    kind: 'text',
+    value: 'FILE',
+    help: 'hold the number of the process there while it runs',
+    commands: ['dns'],
+  },
+  { name: 'quiet', kind: 'switch', help: 'do not log what is served at the start', commands: ['dns'] },
+  { name: 'version', kind: 'switch', help: 'print the version', commands: ['dns'] },
+  { name: 'plugins', kind: 'switch', help: 'print the plugins that a Corefile may name', commands: ['dns'] },
+  {
     name: 'dns.port',
+    aliases: ['p'],
     kind: 'text',
     value: 'PORT',
-    help: 'DNS on this port of every address',
+    help: 'DNS on this port of every address; with --conf, where the Corefile names no port',
     commands: ['dns'],
     fallback: '53',
   },
@@ -283,8 +301,3 @@ export const FLAGS: readonly Flag[] = [
   },
   ...KUBE_PROXY_FLAGS,
 ];
-
-/** Flags of the programs that this one replaces, not built yet: refused by name. */
-export const FLAGS_TO_COME: ReadonlyMap<string, string> = new Map([
-  ['conf', 'Corefiles are not built yet; give --cluster-domain, --upstream and --dns-bind-address'],
-]);

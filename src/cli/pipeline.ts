@@ -59,6 +59,8 @@ export class Pipeline {
   start(): void {
     const { store, kinds } = this.#options;
     this.#unsubscribe = store.onChange(() => this.#schedule());
+    // Without a source there is nothing to wait for.
+    if (kinds.length === 0) this.#schedule();
     for (const kind of kinds) void store.synced(kind).then(() => this.#schedule());
   }
 

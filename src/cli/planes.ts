@@ -1,5 +1,6 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
+import type { Corefile, LoadedCorefile } from '../dns/corefile/load.ts';
 import type { RulesMode } from '../rules/backend.ts';
 import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
@@ -55,6 +56,20 @@ export function dnsPlane(args: Arguments, context: RunningContext, listen: reado
         upstream: servers ? { kind: 'servers', servers } : { kind: 'resolv-conf', path: '/etc/resolv.conf' },
         log: context.log.named('dns'),
       });
+    },
+  };
+}
+
+export function corefilePlane(
+  context: RunningContext,
+  corefile: Corefile,
+  load: () => Promise<LoadedCorefile>,
+): PlaneStarter {
+  return {
+    name: 'dns',
+    start: async () => {
+      const { startCorefilePlane } = await import('../dns/plane.ts');
+      return startCorefilePlane({ ...context, corefile, load, log: context.log.named('dns') });
     },
   };
 }

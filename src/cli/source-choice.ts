@@ -75,7 +75,8 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-function apiServerSource(target: ApiTarget, node: string): SourceStarter {
+/** Follows an API server; without kubeconfig and master, in-cluster. */
+export function apiServerSource(target: ApiTarget, node: string): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({

@@ -1,8 +1,8 @@
 // A reply as bytes: header, question as asked, sections, EDNS, and the size limit of the transport.
 
-import { CLASS_IN, FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, MIN_UDP_SIZE, RCODE, RR } from './wire/types.ts';
-import { lowerName, originAt, type DnsName } from './wire/name.ts';
-import { dataShape, type ResourceRecord } from './wire/record.ts';
+import { FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, MIN_UDP_SIZE, RCODE, RR } from './wire/types.ts';
+import { lowerName, originAt, ROOT, type DnsName } from './wire/name.ts';
+import { dataShape, uint16, type ResourceRecord } from './wire/record.ts';
 import type { Edns, Query, Refusal } from './wire/query.ts';
 import type { Reply } from './reply.ts';
 
@@ -24,9 +24,18 @@ export function sizeLimit(edns: Edns | undefined, transport: 'udp' | 'tcp'): num
  * The packet that answers the query, at most `limit` bytes: what does not fit is left off from the end and TC is set.
  * `random` (0 to 1) chooses the address that comes first, so that clients that take the first one spread.
  */
-export function encodeReply(query: Query, reply: Reply, limit: number, random: () => number): Buffer {
+export function encodeReply(
+  query: Query,
+  reply: Reply,
+  limit: number,
+  random: () => number,
+  extras?: EdnsExtras,
+): Buffer {
   let end = writeQuestion(query);
-  const room = limit - (query.edns ? OPT_SIZE : 0);
+  const options = extras || reply.kind === 'message' ? optionsOf(query, reply, extras) : '';
+  // An error is explained to clients without EDNS too, as CoreDNS does.
+  const edns = query.edns ?? (options === '' ? undefined : EXPLAINING_EDNS);
+  const room = limit - (edns ? OPT_SIZE + options.length : 0);
   let flags = FLAG.QR | (query.flags & (FLAG.RD | FLAG.CD));
   let counts: Counts = NO_RECORDS;
   let rcode: number = RCODE.NOERROR;
@@ -50,8 +59,17 @@ export function encodeReply(query: Query, reply: Reply, limit: number, random: (
       break;
     }
     case 'records': {
-      const written = writeRecords(query, reply, end, room, random);
+      const written = writeRecords(query, reply.origin, [reply.answer, [], reply.additional], end, room, random);
       flags |= FLAG.AA | (written.truncated ? FLAG.TC : 0);
+      counts = written;
+      end = written.end;
+      break;
+    }
+    case 'message': {
+      const sections = [reply.answer, reply.authority, reply.additional] as const;
+      const written = writeRecords(query, ROOT, sections, end, room, reply.rcode === RCODE.NOERROR ? random : NO_TURNS);
+      flags |= reply.flags | (written.truncated ? FLAG.TC : 0);
+      rcode = reply.rcode;
       counts = written;
       end = written.end;
       break;
@@ -60,7 +78,29 @@ export function encodeReply(query: Query, reply: Reply, limit: number, random: (
       rcode = reply.rcode;
       break;
   }
-  return finish(query.id, flags, rcode, 1, counts, query.edns, end);
+  return finish(query.id, flags, rcode, 1, counts, edns, end, options);
+}
+
+/** What a server adds to the OPT record of its replies. */
+export interface EdnsExtras {
+  /** For those who ask (RFC 5001). */
+  readonly nsid: string;
+}
+
+const OPTION_NSID = 3;
+const OPTION_EDE = 15;
+const EXPLAINING_EDNS: Edns = { udpSize: 4096, dnssecOk: true, version: 0, wantsNsid: false };
+const NO_TURNS = (): number => 0;
+
+function optionsOf(query: Query, reply: Reply, extras: EdnsExtras | undefined): string {
+  let options = '';
+  if (reply.kind === 'message' && reply.ede) options += option(OPTION_EDE, uint16(reply.ede.code) + reply.ede.text);
+  if (extras && query.edns?.wantsNsid) options += option(OPTION_NSID, extras.nsid);
+  return options;
+}
+
+function option(code: number, data: string): string {
+  return uint16(code) + uint16(data.length) + data;
 }
 
 /** The packet for what could not be taken as a query; undefined when nothing is answered. */
@@ -97,6 +137,7 @@ function finish(
   counts: Counts,
   edns: Edns | undefined,
   bodyEnd: number,
+  options = '',
 ): Buffer {
   let end = bodyEnd;
   if (edns) {
@@ -104,8 +145,9 @@ function finish(
     scratch.writeUInt16BE(RR.OPT, end + 1);
     scratch.writeUInt16BE(Math.max(edns.udpSize, MIN_UDP_SIZE), end + 3);
     scratch.writeUInt32BE(((rcode >> 4) << 24) | (edns.dnssecOk ? 0x8000 : 0), end + 5);
-    scratch.writeUInt16BE(0, end + 9);
+    scratch.writeUInt16BE(options.length, end + 9);
     end += OPT_SIZE;
+    if (options !== '') end += scratch.write(options, end, 'latin1');
   }
   scratch.writeUInt16BE(id, 0);
   scratch.writeUInt16BE(flags | (rcode & 0xf), 2);
@@ -125,27 +167,33 @@ function writeRotated(body: string, recordSize: number, fit: number, at: number,
   return at + scratch.write(fit === body.length ? turned : turned.slice(0, fit), at, 'latin1');
 }
 
-type RecordsReply = Extract<Reply, { kind: 'records' }>;
+type Sections = readonly [
+  answer: readonly ResourceRecord[],
+  authority: readonly ResourceRecord[],
+  additional: readonly ResourceRecord[],
+];
 
-/** Answer, then Additional, until the room is used up. */
+/** The sections in order, until the room is used up. */
 function writeRecords(
   query: Query,
-  reply: RecordsReply,
+  origin: DnsName,
+  sections: Sections,
   start: number,
   room: number,
   random: () => number,
 ): Counts & { readonly end: number; readonly truncated: boolean } {
-  const writer = new RecordWriter(query, reply.origin, start);
-  let answer = 0;
-  let additional = 0;
-  const done = (truncated: boolean) => ({ answer, authority: 0, additional, end: writer.end, truncated });
-  for (const record of rotated(reply.answer, random)) {
-    if (!writer.write(record, room)) return done(true);
-    answer++;
-  }
-  for (const record of reply.additional) {
-    if (!writer.write(record, room)) return done(true);
-    additional++;
+  const writer = new RecordWriter(query, origin, start);
+  const counts = [0, 0, 0];
+  const done = (truncated: boolean) => {
+    const [answer = 0, authority = 0, additional = 0] = counts;
+    return { answer, authority, additional, end: writer.end, truncated };
+  };
+  for (let i = 0; i < 3; i++) {
+    const section = sections[i] ?? [];
+    for (const record of i === 0 ? rotated(section, random) : section) {
+      if (!writer.write(record, room)) return done(true);
+      counts[i] = (counts[i] ?? 0) + 1;
+    }
   }
   return done(false);
 }
@@ -168,6 +216,7 @@ function isAddress(record: ResourceRecord | undefined): boolean {
 class RecordWriter {
   end: number;
   readonly #question: DnsName;
+  readonly #klass: number;
   readonly #origin: DnsName;
   /** The zone as the question spells it; undefined when the question is not in the zone. */
   readonly #originAsAsked: string | undefined;
@@ -176,6 +225,7 @@ class RecordWriter {
   constructor(query: Query, origin: DnsName, start: number) {
     this.end = start;
     this.#question = query.name;
+    this.#klass = query.klass;
     this.#origin = origin;
     const at = originAt(query.key, origin);
     this.#originAsAsked = at < 0 ? undefined : query.name.slice(at);
@@ -191,7 +241,7 @@ class RecordWriter {
     if (bound > MAX_MESSAGE_SIZE) return false;
     this.#name(record.owner === undefined ? this.#question : this.#spelled(record.owner), true);
     scratch.writeUInt16BE(record.type, this.end);
-    scratch.writeUInt16BE(CLASS_IN, this.end + 2);
+    scratch.writeUInt16BE(this.#klass, this.end + 2);
     scratch.writeUInt32BE(record.ttl, this.end + 4);
     const lengthAt = this.end + 8;
     this.end += 10;

@@ -2,28 +2,57 @@
 
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
+import { coded } from './answers.ts';
 import { sizeLimit } from './encode.ts';
-import type { Asked, Handler, Outcome, Transport } from './handler.ts';
+import type { Asked, Handle, Handler, Outcome, Transport } from './handler.ts';
 import { exchange, upstreamText, type UpstreamServer } from './upstream.ts';
-import { parseMessage, type OwnedRecord } from './wire/message.ts';
-import { lowerName, type DnsName } from './wire/name.ts';
+import { originAt, ROOT, type DnsName } from './wire/name.ts';
 import { encodeQuery, type Query } from './wire/query.ts';
-import { CLASS_IN, FLAG, HEADER_SIZE, RCODE, RR } from './wire/types.ts';
+import { FLAG, RCODE, RR } from './wire/types.ts';
 
 const READ_TIMEOUT_MS = 2000;
 const QUERY_TIMEOUT_MS = 5000;
 /** Attempts of one query, per upstream: what a lost datagram costs is one of them. */
 const ATTEMPTS_PER_UPSTREAM = 2;
-/** An upstream that did not answer is asked last for this long. */
-const DOUBT_MS = 5000;
-/** EDNS size for questions of our own (DNS flag day 2020: what passes unfragmented). */
-const OWN_UDP_SIZE = 1232;
+const PROBE_TIMEOUT_MS = 1000;
 
-export interface ForwarderOptions {
+export type ForwardPolicy = 'random' | 'round_robin' | 'sequential';
+
+/** What a forwarder does, as the Corefile says it. */
+export interface ForwardRules {
   /** At least one. */
   readonly servers: readonly UpstreamServer[];
+  /** Names in this zone, lower case. */
+  readonly from: DnsName;
+  /** But not names in these. */
+  readonly except: readonly DnsName[];
+  readonly policy: ForwardPolicy;
   /** Queries that may wait for upstreams at one time; more are refused. */
   readonly maxConcurrent: number;
+  /** `client`: as the client asked. `udp` goes on by TCP where the answer is cut. */
+  readonly transport: 'client' | 'udp' | 'tcp';
+  /** An upstream that failed more often in a row is asked last until a probe is answered; 0 never is. */
+  readonly maxFails: number;
+  readonly probe: { readonly intervalMs: number; readonly recursion: boolean; readonly name: DnsName };
+  /** Codes after which the next upstream is asked. */
+  readonly failover: ReadonlySet<number>;
+  /** Codes after which the next plugin is asked. */
+  readonly next: ReadonlySet<number>;
+}
+
+export const DEFAULT_FORWARD: Omit<ForwardRules, 'servers'> = {
+  from: ROOT,
+  except: [],
+  policy: 'random',
+  maxConcurrent: Infinity,
+  transport: 'client',
+  maxFails: 2,
+  probe: { intervalMs: 500, recursion: true, name: ROOT },
+  failover: new Set(),
+  next: new Set(),
+};
+
+export interface ForwarderOptions extends ForwardRules {
   readonly clock: Clock;
   readonly log: Logger;
   /** 0 to 1, for the order of upstreams. */
@@ -32,56 +61,87 @@ export interface ForwarderOptions {
   readonly randomId: () => number;
   /** Called for each query that is refused because too many wait. */
   readonly onReject: () => void;
+  /** Aborted at the end: what waits is given up, each answered SERVFAIL. */
+  readonly stopped: AbortSignal;
 }
 
-export interface Forwarder extends Handler {
-  /** The records to which a name leads by upstream's account, its aliases first; none on any failure. */
-  resolve(name: DnsName, type: number): Promise<readonly OwnedRecord[]>;
-  /** Gives up what waits; each of these is answered SERVFAIL. */
-  stop(): void;
-}
-
-type Asking = Pick<Query, 'name' | 'type' | 'flags'> & { readonly udpSize?: number; readonly dnssecOk?: boolean };
+type Asking = Pick<Query, 'name' | 'type' | 'flags' | 'klass'> & {
+  readonly udpSize?: number;
+  readonly dnssecOk?: boolean;
+};
 type Told =
   | { readonly kind: 'told'; readonly packet: Buffer }
   | { readonly kind: 'too-many' }
   | { readonly kind: 'silent' };
 
-export function createForwarder(options: ForwarderOptions): Forwarder {
-  const { clock } = options;
-  const stopped = new AbortController();
-  const doubtedUntil = new Map<UpstreamServer, number>();
+export function createForwarder(options: ForwarderOptions): Handler {
+  const { clock, stopped } = options;
+  /** Failures in a row. */
+  const fails = new Map<UpstreamServer, number>();
+  const probing = new Set<UpstreamServer>();
   let waiting = 0;
+  let turn = 0;
+
+  const isDown = (server: UpstreamServer): boolean =>
+    options.maxFails > 0 && (fails.get(server) ?? 0) > options.maxFails;
 
   const order = (): UpstreamServer[] => {
-    const now = clock.monotonic();
-    const keyed = options.servers.map((server) => ({
-      server,
-      doubted: (doubtedUntil.get(server) ?? -1) > now ? 1 : 0,
-      rank: options.random(),
-    }));
-    return keyed.sort((a, b) => a.doubted - b.doubted || a.rank - b.rank).map(({ server }) => server);
+    const shift = options.policy === 'round_robin' ? turn++ % options.servers.length : 0;
+    const keyed = options.servers.map((_, i) => {
+      const server = options.servers[(i + shift) % options.servers.length];
+      return { server, doubt: server ? doubtOf(server) : 2, rank: options.policy === 'random' ? options.random() : i };
+    });
+    keyed.sort((a, b) => a.doubt - b.doubt || a.rank - b.rank);
+    return keyed.map(({ server }) => server).filter((server) => server !== undefined);
+  };
+
+  /** All down: they are asked all the same, for the probes may be what fails. */
+  const doubtOf = (server: UpstreamServer): number => (isDown(server) ? 2 : (fails.get(server) ?? 0) > 0 ? 1 : 0);
+
+  const failed = (server: UpstreamServer, code: string): void => {
+    fails.set(server, (fails.get(server) ?? 0) + 1);
+    options.log.warn('an upstream DNS server does not answer', { upstream: upstreamText(server), code });
+    if (probing.has(server)) return;
+    probing.add(server);
+    void probe(server).finally(() => probing.delete(server));
+  };
+
+  /** Any answer will do. Never rejects. */
+  const probe = async (server: UpstreamServer): Promise<void> => {
+    const { name, recursion, intervalMs } = options.probe;
+    while (!stopped.aborted && (fails.get(server) ?? 0) > 0) {
+      await clock.sleep(intervalMs, stopped);
+      const flags = recursion ? FLAG.RD : 0;
+      const packet = encodeQuery({ id: options.randomId(), flags, name, type: RR.NS });
+      const transport = options.transport === 'tcp' ? 'tcp' : 'udp';
+      const result = await exchange({ server, transport, packet, timeoutMs: PROBE_TIMEOUT_MS, clock, signal: stopped });
+      if (result.kind === 'reply') fails.delete(server);
+    }
   };
 
   const attempt = async (asking: Asking, transport: Transport): Promise<Told> => {
     const deadline = clock.monotonic() + QUERY_TIMEOUT_MS;
     const servers = order();
+    let refused: Told | undefined;
     for (let i = 0; i < servers.length * ATTEMPTS_PER_UPSTREAM; i++) {
       const server = servers[i % servers.length];
       const timeoutMs = Math.min(READ_TIMEOUT_MS, deadline - clock.monotonic());
-      if (!server || timeoutMs <= 0 || stopped.signal.aborted) break;
+      if (!server || timeoutMs <= 0 || stopped.aborted) break;
       // The id is new for each attempt: a late reply to an earlier one is nothing to this.
       const packet = encodeQuery({ ...asking, id: options.randomId() });
-      const result = await exchange({ server, transport, packet, timeoutMs, clock, signal: stopped.signal });
+      const result = await exchange({ server, transport, packet, timeoutMs, clock, signal: stopped });
       if (result.kind === 'reply') {
-        doubtedUntil.delete(server);
-        return { kind: 'told', packet: result.packet };
+        fails.delete(server);
+        const told: Told = { kind: 'told', packet: result.packet };
+        if (!options.failover.has((result.packet[3] ?? 0) & 0xf)) return told;
+        refused = told;
+        if (i >= servers.length - 1) break;
+        continue;
       }
       if (result.code === 'ABORTED') break;
-      doubtedUntil.set(server, clock.monotonic() + DOUBT_MS);
-      options.log.warn('an upstream DNS server does not answer', { upstream: upstreamText(server), code: result.code });
+      failed(server, result.code);
     }
-    return { kind: 'silent' };
+    return refused ?? { kind: 'silent' };
   };
 
   const ask = async (asking: Asking, transport: Transport): Promise<Told> => {
@@ -97,69 +157,56 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     }
   };
 
-  const handle = async (asked: Asked): Promise<Outcome> => {
-    const { query, transport } = asked;
-    // Transfers are not for passing on: over UDP they cannot be whole, and over TCP they are many messages.
-    if (query.type === RR.AXFR || query.type === RR.IXFR) return code(RCODE.REFUSED);
+  const overTransport = async (asking: Asking, client: Transport): Promise<Told> => {
+    if (options.transport === 'client') return ask(asking, client);
+    const told = await ask(asking, options.transport);
+    const cut = told.kind === 'told' && (told.packet.readUInt16BE(2) & FLAG.TC) !== 0;
+    return cut && options.transport === 'udp' ? ask(asking, 'tcp') : told;
+  };
+
+  const forwarded = async (asked: Asked, next: Handle): Promise<Outcome> => {
+    const { query } = asked;
     const { edns } = query;
-    const told = await ask(
+    const told = await overTransport(
       {
         name: query.name,
         type: query.type,
+        klass: query.klass,
         flags: query.flags & (FLAG.RD | FLAG.CD | FLAG.AD),
         ...(edns ? { udpSize: sizeLimit(edns, 'udp'), dnssecOk: edns.dnssecOk } : {}),
       },
-      transport,
+      asked.transport,
     );
     switch (told.kind) {
-      case 'told':
-        return forClient(told.packet, asked);
+      case 'told': {
+        const rcode = (told.packet[3] ?? 0) & 0xf;
+        if (options.next.has(rcode)) return next(asked);
+        // A refusal without its question is passed on as its code.
+        return told.packet.readUInt16BE(4) === 0 ? coded(rcode) : { kind: 'packet', packet: told.packet };
+      }
       case 'too-many':
-        return code(RCODE.REFUSED);
+        return coded(RCODE.REFUSED);
       case 'silent':
-        return code(RCODE.SERVFAIL);
+        return unreachable(options.servers);
     }
   };
 
-  const resolve = async (name: DnsName, type: number): Promise<readonly OwnedRecord[]> => {
-    const asking: Asking = { name, type, flags: FLAG.RD, udpSize: OWN_UDP_SIZE };
-    let told = await ask(asking, 'udp');
-    if (told.kind === 'told' && told.packet.readUInt16BE(2) & FLAG.TC) told = await ask(asking, 'tcp');
-    const message = told.kind === 'told' ? parseMessage(told.packet) : undefined;
-    if (message?.rcode !== RCODE.NOERROR) return [];
-    return chain(name, message.answer);
+  const isOurs = (name: DnsName): boolean =>
+    (options.from === ROOT || originAt(name, options.from) >= 0) &&
+    !options.except.some((zone) => originAt(name, zone) >= 0);
+
+  return {
+    name: 'forward',
+    handle: (asked, next) => {
+      const { type, key } = asked.query;
+      if (!isOurs(key)) return next(asked);
+      // Transfers are not for passing on: over UDP they cannot be whole, and over TCP they are many messages.
+      return type === RR.AXFR || type === RR.IXFR ? coded(RCODE.REFUSED) : forwarded(asked, next);
+    },
   };
-
-  return { name: 'forward', handle, resolve, stop: () => stopped.abort() };
 }
 
-function code(rcode: number): Outcome {
-  return { kind: 'reply', reply: { kind: 'code', rcode } };
-}
-
-/** Upstream's message with the client's id; one that is larger than the client takes is cut to its question, with TC. */
-function forClient(reply: Buffer, asked: Asked): Outcome {
-  const { query, transport } = asked;
-  const flags = reply.readUInt16BE(2);
-  // A refusal without its question is passed on as its code.
-  if (reply.readUInt16BE(4) === 0) return code(flags & 0xf);
-  const fits = reply.length <= sizeLimit(query.edns, transport);
-  const packet = Buffer.from(fits ? reply : reply.subarray(0, HEADER_SIZE + query.name.length + 4));
-  packet.writeUInt16BE(query.id, 0);
-  packet.write(query.name, HEADER_SIZE, 'latin1');
-  if (!fits) {
-    packet.writeUInt16BE(flags | FLAG.TC, 2);
-    packet.fill(0, 6, HEADER_SIZE);
-  }
-  return { kind: 'packet', packet };
-}
-
-/** The records that follow from `name` by the aliases among them, in order; others were not asked for. */
-function chain(name: DnsName, records: readonly OwnedRecord[]): readonly OwnedRecord[] {
-  const names = new Set<string>([lowerName(name)]);
-  return records.filter((record) => {
-    if (record.klass !== CLASS_IN || !names.has(lowerName(record.owner))) return false;
-    if (record.type === RR.CNAME) names.add(lowerName(record.data as DnsName));
-    return true;
-  });
+/** The log of `errors` says why; the client gets SERVFAIL. */
+function unreachable(servers: readonly UpstreamServer[]): Outcome {
+  return coded(RCODE.SERVFAIL, `no upstream server answers (${servers.map(upstreamText).join(', ')})`);
 }

@@ -1,68 +1,147 @@
-// The chain that answers: handlers in order, each of which answers a question or passes it on.
+// The chain that answers: plugins in order, each of which answers a question, or hands it on and may change what comes back.
 
-import { encodeReply, sizeLimit } from './encode.ts';
+import { encodeReply, sizeLimit, type EdnsExtras } from './encode.ts';
 import type { Reply } from './reply.ts';
-import { CLASS_IN, RCODE } from './wire/types.ts';
+import { parseMessage, type Message } from './wire/message.ts';
+import type { ResourceRecord } from './wire/record.ts';
+import { FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, MIN_UDP_SIZE, RCODE, RR } from './wire/types.ts';
 import type { Query } from './wire/query.ts';
 
 export type Transport = 'udp' | 'tcp';
 
+export interface Peer {
+  readonly address: string;
+  readonly port: number;
+}
+
 export interface Asked {
   readonly query: Query;
   readonly transport: Transport;
+  /** Who asks; undefined for questions of our own, such as where an ExternalName leads. */
+  readonly client: Peer | undefined;
+  /** The plugin that has the question: the one that answered, once it is answered. */
+  by: string;
 }
 
 export type Outcome =
-  | { readonly kind: 'reply'; readonly reply: Reply }
-  /** A whole message from elsewhere with the client's id and question, within the client's size. */
+  | {
+      readonly kind: 'reply';
+      readonly reply: Reply;
+      /** Why it is a failure, for the log of `errors`. */
+      readonly why?: string;
+    }
+  /** A whole message from elsewhere with the client's question in it. Its id and size are seen to later. */
   | { readonly kind: 'packet'; readonly packet: Buffer }
-  | { readonly kind: 'pass' };
+  /** No answer at all. */
+  | { readonly kind: 'silence' };
+
+export type Answer = Outcome | Promise<Outcome>;
+
+export type Handle = (asked: Asked) => Answer;
 
 export interface Handler {
   readonly name: string;
   /** At once where that can be; a promise that never rejects where others have to be asked. */
-  handle(asked: Asked): Outcome | Promise<Outcome>;
+  handle(asked: Asked, next: Handle): Answer;
 }
 
-export interface Answered {
-  readonly packet: Buffer;
-  /** The handler that answered. */
-  readonly by: string;
-}
-
-export const PASS: Outcome = { kind: 'pass' };
-
-/** Refuses; the end of every chain. */
-export const refuse: Handler = {
-  name: 'refuse',
-  handle: () => ({ kind: 'reply', reply: { kind: 'code', rcode: RCODE.REFUSED } }),
+const REFUSED: Outcome = { kind: 'reply', reply: { kind: 'code', rcode: RCODE.REFUSED } };
+const NOBODY: Outcome = {
+  kind: 'reply',
+  reply: { kind: 'code', rcode: RCODE.SERVFAIL },
+  why: 'no plugin of the server block answers this name',
 };
 
-/** Asks the handlers in order. A class other than IN is nobody's (REFUSED). */
-export function answerWith(
-  chain: readonly Handler[],
-  asked: Asked,
-  random: () => number,
-  from = 0,
-): Answered | Promise<Answered> {
-  const start = asked.query.klass === CLASS_IN ? from : chain.length;
-  for (let i = start; i < chain.length; i++) {
-    const handler = chain[i] ?? refuse;
-    const outcome = handler.handle(asked);
-    if (outcome instanceof Promise) {
-      return outcome.then((later) =>
-        later.kind === 'pass'
-          ? answerWith(chain, asked, random, i + 1)
-          : { packet: packetOf(asked, later, random), by: handler.name },
-      );
-    }
-    if (outcome.kind !== 'pass') return { packet: packetOf(asked, outcome, random), by: handler.name };
-  }
-  const refused: Outcome = { kind: 'reply', reply: { kind: 'code', rcode: RCODE.REFUSED } };
-  return { packet: packetOf(asked, refused, random), by: refuse.name };
+/** The ends of chains: nothing there to answer (REFUSED), and nothing that did (SERVFAIL). */
+export const refuse: Handle = () => REFUSED;
+export const nobodyAnswered: Handle = () => NOBODY;
+
+/** The handlers as one function, `end` behind the last. */
+export function chainOf(handlers: readonly Handler[], end: Handle): Handle {
+  return handlers.reduceRight<Handle>((next, handler) => {
+    return (asked) => {
+      asked.by = handler.name;
+      return handler.handle(asked, next);
+    };
+  }, end);
 }
 
-function packetOf(asked: Asked, outcome: Exclude<Outcome, { kind: 'pass' }>, random: () => number): Buffer {
-  if (outcome.kind === 'packet') return outcome.packet;
-  return encodeReply(asked.query, outcome.reply, sizeLimit(asked.query.edns, asked.transport), random);
+/** Changes what comes back, now or later. */
+export function changed(answer: Answer, change: (outcome: Outcome) => Outcome): Answer {
+  return answer instanceof Promise ? answer.then(change) : change(answer);
+}
+
+/** The packet for an outcome, within the client's size; undefined for silence. */
+export function packetOf(
+  asked: Asked,
+  outcome: Outcome,
+  random: () => number,
+  extras?: EdnsExtras,
+): Buffer | undefined {
+  switch (outcome.kind) {
+    case 'reply':
+      return encodeReply(asked.query, outcome.reply, sizeLimit(asked.query.edns, asked.transport), random, extras);
+    case 'packet':
+      return forClient(outcome.packet, asked);
+    case 'silence':
+      return undefined;
+  }
+}
+
+/** The outcome as a message, whole; for plugins that look into answers or change them. Undefined for silence and for what cannot be read. */
+export function messageOf(asked: Asked, outcome: Outcome): Message | undefined {
+  switch (outcome.kind) {
+    case 'reply':
+      return parseMessage(encodeReply(asked.query, outcome.reply, MAX_MESSAGE_SIZE, () => 0));
+    case 'packet':
+      return parseMessage(outcome.packet);
+    case 'silence':
+      return undefined;
+  }
+}
+
+/** The reply that says what a message says. */
+export function replyOf(message: {
+  readonly flags: number;
+  readonly rcode: number;
+  readonly answer: readonly ResourceRecord[];
+  readonly authority: readonly ResourceRecord[];
+  readonly additional: readonly ResourceRecord[];
+}): Reply {
+  const { flags, rcode, answer, authority, additional } = message;
+  return {
+    kind: 'message',
+    flags: flags & (FLAG.AA | FLAG.TC | FLAG.RA | FLAG.AD),
+    rcode,
+    answer,
+    authority,
+    additional,
+  };
+}
+
+/** Another's message with the client's id and spelling; one that is larger than the client takes is cut to its question, with TC. */
+function forClient(message: Buffer, asked: Asked): Buffer {
+  const { query, transport } = asked;
+  const fits = message.length <= sizeLimit(query.edns, transport);
+  const packet = Buffer.from(fits ? message : message.subarray(0, HEADER_SIZE + query.name.length + 4));
+  packet.writeUInt16BE(query.id, 0);
+  packet.write(query.name, HEADER_SIZE, 'latin1');
+  if (!fits) {
+    packet.writeUInt16BE(message.readUInt16BE(2) | FLAG.TC, 2);
+    packet.fill(0, 6, HEADER_SIZE);
+  }
+  return packet;
+}
+
+/** Adds the OPT record of a reply (RFC 6891) to a message that has none, in place of a message of another. */
+export function withEdns(message: Buffer, query: Query): Buffer {
+  const { edns } = query;
+  if (!edns) return message;
+  const packet = Buffer.alloc(message.length + 11);
+  message.copy(packet);
+  packet.writeUInt16BE(RR.OPT, message.length + 1);
+  packet.writeUInt16BE(Math.max(edns.udpSize, MIN_UDP_SIZE), message.length + 3);
+  packet[message.length + 7] = edns.dnssecOk ? 0x80 : 0;
+  packet.writeUInt16BE(packet.readUInt16BE(10) + 1, 10);
+  return packet;
 }

@@ -7,7 +7,7 @@ import type { Clock } from '../system/clock.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import type { Transport } from './handler.ts';
 import type { DnsMetrics } from './metrics.ts';
-import type { DnsServer } from './server.ts';
+import type { DnsServer, Site } from './server.ts';
 
 export interface ListenAddress {
   readonly address: Ip;
@@ -36,6 +36,7 @@ export class DnsListenError extends Error {
 export interface ListenerOptions {
   readonly at: ListenAddress;
   readonly server: DnsServer;
+  readonly site: Site;
   readonly metrics: DnsMetrics;
   readonly clock: Clock;
   /** A connection on which nothing goes for this long is closed. */
@@ -108,7 +109,7 @@ function listenerOf(address: Ip, port: number, udp: UdpSocket, tcp: TcpSide): Li
   };
 }
 
-function bindUdp({ at, server, metrics }: ListenerOptions): Promise<UdpSocket> {
+function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSocket> {
   const family = ipFamily(at.address);
   const socket = createSocket({
     type: family === 4 ? 'udp4' : 'udp6',
@@ -132,6 +133,7 @@ function bindUdp({ at, server, metrics }: ListenerOptions): Promise<UdpSocket> {
         transport: 'udp',
         ipv6: family === 6,
         metrics: metrics.forServer(serverLabel(at.address, port)),
+        site,
       } as const;
       const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
         // Nobody listens on port 0, a forged packet may come from it, and Node throws when told to send there.
@@ -139,7 +141,7 @@ function bindUdp({ at, server, metrics }: ListenerOptions): Promise<UdpSocket> {
         if (socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
       };
       socket.on('message', (packet, from) => {
-        const answer = server.receive(packet, arrival);
+        const answer = server.receive(packet, arrival, from);
         if (!(answer instanceof Promise)) send(answer, from.port, from.address);
         else void answer.then((late) => isOpen(socket) && send(late, from.port, from.address));
       });
@@ -176,11 +178,12 @@ function closeUdp(socket: UdpSocket): Promise<void> {
   });
 }
 
-function bindTcp({ at, server, metrics, clock, idleMs, maxConnections }: ListenerOptions): Promise<TcpSide> {
+function bindTcp({ at, server, site, metrics, clock, idleMs, maxConnections }: ListenerOptions): Promise<TcpSide> {
   const arrival = {
     transport: 'tcp',
     ipv6: ipFamily(at.address) === 6,
     metrics: metrics.forServer(serverLabel(at.address, at.port)),
+    site,
   } as const;
   const connections = new Set<Connection>();
   const tcp = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
@@ -189,8 +192,9 @@ function bindTcp({ at, server, metrics, clock, idleMs, maxConnections }: Listene
       socket.destroy();
       return;
     }
+    const from = { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
     const connection = serveConnection(socket, {
-      receive: (packet) => server.receive(packet, arrival),
+      receive: (packet) => server.receive(packet, arrival, from),
       monotonic: () => clock.monotonic(),
       idleMs,
       onClose: () => connections.delete(connection),

@@ -18,6 +18,14 @@ export interface DnsMetrics {
   forServer(server: string): ServerMetrics;
   panicked(): void;
   forwardRejected(): void;
+  /** A question that a cache was asked: hit by kind, or missed. */
+  cacheAsked(hit: 'success' | 'denial' | undefined): void;
+  /** The stores whose sizes are shown; those of the newest configuration. */
+  watchCache(
+    stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
+  ): void;
+  /** A Corefile that was read again: taken, with its hash, or refused. */
+  reloaded(hash: string | undefined): void;
 }
 
 export interface ServerMetrics {
@@ -26,6 +34,8 @@ export interface ServerMetrics {
 }
 
 interface RecordedQuery {
+  /** The zone of the server block, or `dropped` for what reached none. */
+  readonly zone: string;
   readonly type: number;
   readonly transport: Transport;
   readonly ipv6: boolean;
@@ -56,37 +66,105 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_forward_max_concurrent_rejects_total',
     help: 'Queries refused because too many waited for upstream servers.',
   });
+  const cacheLabels = ['server', 'zones', 'view'];
+  const cacheRequests = metrics.counter({
+    name: 'coredns_cache_requests_total',
+    help: 'Questions that the cache was asked.',
+    labels: cacheLabels,
+  });
+  const cacheHits = metrics.counter({
+    name: 'coredns_cache_hits_total',
+    help: 'Questions that the cache answered.',
+    labels: [...cacheLabels, 'type'],
+  });
+  const cacheMisses = metrics.counter({
+    name: 'coredns_cache_misses_total',
+    help: 'Questions that the cache did not know the answer of.',
+    labels: cacheLabels,
+  });
+  const reloadFailures = metrics.counter({
+    name: 'coredns_reload_failed_total',
+    help: 'Corefiles that were read again and refused.',
+  });
+  const reloadVersion = metrics.gauge({
+    name: 'coredns_reload_version_info',
+    help: 'The Corefile that is in force, by its hash.',
+    labels: ['hash', 'value'],
+  });
+  let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
+  const cacheSamples = (name: string, of: 'size' | 'evictions') =>
+    (caches ? (['success', 'denial'] as const) : []).map((type) => ({
+      name,
+      labels: { ...CACHE_LABELS, type },
+      value: caches?.[type][of] ?? 0,
+    }));
+  metrics.collected({
+    name: 'coredns_cache_entries',
+    help: 'Answers in the cache.',
+    type: 'gauge',
+    samples: () => cacheSamples('coredns_cache_entries', 'size'),
+  });
+  metrics.collected({
+    name: 'coredns_cache_evictions_total',
+    help: 'Answers that left the cache for want of room.',
+    type: 'counter',
+    samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
+  });
+  reloadFailures.add(0);
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
   rejects.add(0);
   return {
     forServer: (server) => {
       // Label objects are made once for each combination in use: a query allocates none.
-      const requestLabels = new Map<number, Labels>();
-      const responseLabels = new Map<string, Map<number, Labels>>();
-      const zoned = { true: labelsOf(server, '.'), false: labelsOf(server, 'dropped') };
+      const zones = new Map<string, ZoneLabels>();
       return {
-        record: ({ type, transport, ipv6, rcode, by, seconds }) => {
-          const zone = zoned[by === '' ? 'false' : 'true'];
+        record: ({ zone, type, transport, ipv6, rcode, by, seconds }) => {
+          const at = remember(zones, zone, () => zoneLabels(server, zone));
           const labelled = LABELLED_TYPES.has(type) ? type : 0;
-          const key = (labelled << 3) | (transport === 'tcp' ? 4 : 0) | (ipv6 ? 2 : 0) | (by === '' ? 1 : 0);
-          const asked = remember(requestLabels, key, () => ({
-            ...zone,
+          const key = (labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0);
+          const asked = remember(at.requests, key, () => ({
+            ...at.zone,
             proto: transport,
             family: ipv6 ? '2' : '1',
             type: labelled === 0 ? 'other' : typeName(labelled),
           }));
-          const byRcode = remember(responseLabels, by, () => new Map<number, Labels>());
-          const told = remember(byRcode, rcode, () => ({ ...zone, rcode: rcodeName(rcode), plugin: by }));
+          const byRcode = remember(at.responses, by, () => new Map<number, Labels>());
+          const told = remember(byRcode, rcode, () => ({ ...at.zone, rcode: rcodeName(rcode), plugin: by }));
           requests.add(1, asked);
           responses.add(1, told);
-          duration.observe(seconds, zone);
+          duration.observe(seconds, at.zone);
         },
       };
     },
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
+    cacheAsked: (hit) => {
+      cacheRequests.add(1, CACHE_LABELS);
+      if (hit === undefined) cacheMisses.add(1, CACHE_LABELS);
+      else cacheHits.add(1, { ...CACHE_LABELS, type: hit });
+    },
+    watchCache: (stores) => {
+      caches = stores;
+    },
+    reloaded: (hash) => {
+      if (hash === undefined) reloadFailures.add();
+      else reloadVersion.set(1, { hash: 'sha512', value: hash });
+    },
   };
+}
+
+/** One program has one cache in practice; its labels do not tell servers apart. */
+const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
+
+interface ZoneLabels {
+  readonly zone: Labels;
+  readonly requests: Map<number, Labels>;
+  readonly responses: Map<string, Map<number, Labels>>;
+}
+
+function zoneLabels(server: string, zone: string): ZoneLabels {
+  return { zone: labelsOf(server, zone), requests: new Map(), responses: new Map() };
 }
 
 function labelsOf(server: string, zone: string): Labels {

@@ -1,7 +1,6 @@
 // The DNS plane: Snapshots in, answers out. The one place that ties zone, chain and sockets together.
 
-import { randomInt } from 'node:crypto';
-import { isLoopback, isUnspecified, type Ip } from '../lib/ip.ts';
+import { parseIp, type Ip } from '../lib/ip.ts';
 import type { Plane } from '../model/plane.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
@@ -9,17 +8,16 @@ import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import { systemFiles, type Files } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
-import { createForwarder, type Forwarder } from './forward.ts';
-import { refuse } from './handler.ts';
-import { kubernetesHandler, type ResolveOutside } from './kubernetes.ts';
-import { startListener, type BoundAddress, type ListenAddress, type Listener } from './listener.ts';
-import { createDnsMetrics, type DnsMetrics } from './metrics.ts';
-import { isOurselves, parseResolvConf } from './resolv-conf.ts';
-import { createDnsServer } from './server.ts';
-import { upstreamText, type UpstreamServer } from './upstream.ts';
-import { lowerName, nameText, parseName, type DnsName } from './wire/name.ts';
-import { compileZone, emptyZone } from './zone/compile.ts';
-import type { PodMode, Zone, ZoneOptions } from './zone/zone.ts';
+import type { BlockDraft } from './block.ts';
+import { configure, type BlockAt, type Configuration } from './configuration.ts';
+import type { Corefile, LoadedCorefile } from './corefile/load.ts';
+import { flagBlock } from './flag-block.ts';
+import { DnsListenError, startListener, type BoundAddress, type ListenAddress, type Listener } from './listener.ts';
+import { createDnsMetrics } from './metrics.ts';
+import { createDnsServer, type Site } from './server.ts';
+import type { UpstreamServer } from './upstream.ts';
+import { nameText, type DnsName } from './wire/name.ts';
+import type { PodMode } from './zone/zone.ts';
 
 /** Where names outside the cluster are asked for. */
 export type UpstreamChoice =
@@ -27,7 +25,7 @@ export type UpstreamChoice =
   | { readonly kind: 'servers'; readonly servers: readonly UpstreamServer[] }
   | { readonly kind: 'resolv-conf'; readonly path: string };
 
-export interface DnsPlaneOptions {
+export interface DnsPlaneOptions extends CommonOptions {
   /** At least one. `0.0.0.0` is all IPv4 addresses and `::` all IPv6 ones: name both for both. */
   readonly listen: readonly ListenAddress[];
   /** The cluster's domain; `cluster.local` by default. */
@@ -37,10 +35,19 @@ export interface DnsPlaneOptions {
   /** `insecure` by default, as kubeadm configures it. */
   readonly pods?: PodMode;
   readonly upstream: UpstreamChoice;
-  /** The addresses by which this server finds its own Service; by default those it listens on, or the machine's. */
-  readonly selfIps?: readonly Ip[];
   /** Queries that may wait for upstream servers at one time; 1000 by default. */
   readonly maxConcurrent?: number;
+}
+
+export interface CorefilePlaneOptions extends CommonOptions {
+  readonly corefile: Corefile;
+  /** Reads the Corefile again, for `reload`. */
+  readonly load: () => Promise<LoadedCorefile>;
+}
+
+interface CommonOptions {
+  /** The addresses by which this server finds its own Service; by default those it listens on, or the machine's. */
+  readonly selfIps?: readonly Ip[];
   /** TCP connections per address; 1000 by default. */
   readonly maxConnections?: number;
   /** Silence after which a TCP connection is closed, milliseconds; 10 s by default. */
@@ -74,190 +81,241 @@ export interface DnsState {
 
 /** What is under way at `stop` is answered within this. */
 const STOP_MS = 2000;
-const DEFAULT_TTL = 5;
-const DEFAULT_MAX_CONCURRENT = 1000;
 const DEFAULT_MAX_CONNECTIONS = 1000;
 /** As CoreDNS. */
 const DEFAULT_IDLE_MS = 10_000;
 
-/** Listens and answers, SERVFAIL for cluster names until the first Snapshot. Rejects with a DnsListenError. */
+/** Answers as the flags say, SERVFAIL for cluster names until the first Snapshot. Rejects with a DnsListenError. */
 export async function startDnsPlane(options: DnsPlaneOptions): Promise<DnsPlane> {
-  const { clock, log } = options;
-  const random = options.random ?? Math.random;
-  const zoneOptions = zoneOptionsOf(options);
-  const metrics = createDnsMetrics(options.metrics);
-  const seconds = (): number => Math.floor(clock.now() / 1000);
-  let zone: Zone = emptyZone(zoneOptions, seconds());
-  let pending: Snapshot | undefined;
-  let stopped: Promise<void> | undefined;
+  const plane = new RunningPlane(options);
+  await plane.take([{ draft: await flagBlock(options), listen: options.listen }]);
+  return plane;
+}
 
-  const servers = await upstreamServers(options);
-  const forwarder = servers.length > 0 ? forwarderOf(options, servers, metrics, random) : undefined;
-  const outside: ResolveOutside | undefined = forwarder && ((name, type) => forwarder.resolve(name, type));
-  // The chain, in the order of asking.
-  const chain = [kubernetesHandler(() => zone, outside), ...(forwarder ? [forwarder] : []), refuse];
-  const server = createDnsServer({ chain, log, metrics, monotonic: () => clock.monotonic(), random });
-  const listeners = await listenAll(options, (at) =>
-    startListener({
-      at,
-      server,
-      metrics,
-      clock,
-      idleMs: options.idleMs ?? DEFAULT_IDLE_MS,
-      maxConnections: options.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
-    }),
-  );
-  const addresses = listeners.flatMap((listener) => listener.addresses);
+/** Answers as a Corefile says, and follows it where it says `reload`. Rejects with a DnsListenError. */
+export async function startCorefilePlane(options: CorefilePlaneOptions): Promise<DnsPlane> {
+  const plane = new RunningPlane(options);
+  const { corefile, load } = options;
+  for (const warning of corefile.warnings) options.log.warn(warning);
+  await plane.take(placed(corefile));
+  plane.follow(corefile, load);
+  return plane;
+}
 
-  const compile = (): void => {
-    const snapshot = pending;
-    pending = undefined;
-    if (!snapshot || stopped) return;
+function placed({ blocks }: Corefile): readonly BlockAt[] {
+  // Without any IPv6 address there is no socket for it either.
+  const sixes = interfaceAddresses().some((address) => address.includes(':'));
+  const everywhere = (sixes ? ['0.0.0.0', '::'] : ['0.0.0.0'])
+    .map((text) => parseIp(text))
+    .filter((ip) => ip !== undefined);
+  return blocks.map((draft) => ({
+    draft,
+    listen: (draft.bind ?? everywhere).map((address) => ({ address, port: draft.port })),
+  }));
+}
+
+class RunningPlane implements DnsPlane {
+  readonly name = 'dns';
+  readonly #options: CommonOptions;
+  readonly #metrics;
+  readonly #server;
+  readonly #listeners = new Map<string, { readonly listener: Listener; readonly site: Site }>();
+  readonly #stopping = new AbortController();
+  #configuration: Configuration | undefined;
+  #snapshot: Snapshot | undefined;
+  #pending: Snapshot | undefined;
+  #following: Promise<void> = Promise.resolve();
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: CommonOptions) {
+    const { log, clock } = options;
+    this.#options = options;
+    this.#metrics = createDnsMetrics(options.metrics);
+    this.#server = createDnsServer({ log, metrics: this.#metrics, clock });
+  }
+
+  get addresses(): readonly BoundAddress[] {
+    return [...this.#listeners.values()].flatMap(({ listener }) => listener.addresses);
+  }
+
+  get ready(): boolean {
+    return this.#configuration?.zones.all.every((zone) => zone.synced) ?? false;
+  }
+
+  update(snapshot: Snapshot): void {
+    if (!this.#pending) this.#options.clock.after(0, () => this.#compile());
+    this.#pending = snapshot;
+  }
+
+  /** Puts blocks into force: all of them, or none when an address cannot be listened on. */
+  async take(blocks: readonly BlockAt[]): Promise<void> {
+    const { files = systemFiles, random = Math.random, selfIps } = this.#options;
+    const next = configure({
+      ...this.#options,
+      blocks,
+      selfIps,
+      snapshot: this.#snapshot,
+      dnsMetrics: this.#metrics,
+      files,
+      random,
+    });
+    await this.#listen(next);
+    const before = this.#configuration;
+    this.#configuration = next;
+    for (const [key, { site, listener }] of this.#listeners) {
+      const found = next.sites.get(key);
+      if (found) {
+        site.routes = found.routes;
+        continue;
+      }
+      this.#listeners.delete(key);
+      listener.drain();
+      await listener.close();
+    }
+    next.start();
+    await before?.stop();
+  }
+
+  /** Opens what is not open yet. */
+  async #listen({ sites }: Configuration): Promise<void> {
+    const { idleMs = DEFAULT_IDLE_MS, maxConnections = DEFAULT_MAX_CONNECTIONS, clock } = this.#options;
+    const opened: string[] = [];
+    try {
+      for (const [key, { at, routes }] of sites) {
+        if (this.#listeners.has(key)) continue;
+        const site: Site = { routes };
+        const common = { server: this.#server, metrics: this.#metrics, clock, idleMs, maxConnections };
+        this.#listeners.set(key, { site, listener: await startListener({ at, site, ...common }) });
+        opened.push(key);
+      }
+    } catch (error) {
+      const failed = opened.map((key) => this.#listeners.get(key)?.listener).filter((one) => one !== undefined);
+      for (const key of opened) this.#listeners.delete(key);
+      await Promise.all(failed.map((listener) => listener.close()));
+      throw error;
+    }
+  }
+
+  #compile(): void {
+    const snapshot = this.#pending;
+    this.#pending = undefined;
+    const zones = this.#configuration?.zones;
+    if (!snapshot || !zones || this.#stopped) return;
+    const { clock, log } = this.#options;
     const start = clock.monotonic();
-    const first = !zone.synced;
-    zone = compileZone(snapshot, zoneOptions, seconds(), zone);
+    const first = this.#snapshot === undefined;
+    this.#snapshot = snapshot;
+    zones.update(snapshot);
+    const [zone] = zones.all;
+    if (!zone) return;
     const fields = {
       revision: zone.revision,
       services: zone.services.size,
       names: zone.nameCount,
       ms: Math.round(clock.monotonic() - start),
     };
-    if (first) log.info('cluster names are answered', { zone: nameText(zoneOptions.origin), ...fields });
+    if (first) log.info('cluster names are answered', { zone: nameText(zone.options.origin), ...fields });
     else log.debug('cluster names have changed', fields);
-  };
+  }
 
-  const stop = async (): Promise<void> => {
+  /** Reads the Corefile again and again, where it says so. */
+  follow(first: Corefile, load: () => Promise<LoadedCorefile>): void {
+    this.#following = this.#follow(first, load);
+  }
+
+  async #follow(first: Corefile, load: () => Promise<LoadedCorefile>): Promise<void> {
+    const { clock, log, random = Math.random } = this.#options;
+    let current = first;
+    let refused = '';
+    for (;;) {
+      const reload = current.blocks.find((draft) => draft.reload)?.reload;
+      if (!reload) return;
+      await clock.sleep(reload.intervalMs + random() * reload.jitterMs, this.#stopping.signal);
+      if (this.#stopping.signal.aborted) return;
+      const loaded = await load();
+      const mistake = loaded.kind === 'mistake' ? loaded.message : await this.#reload(current, loaded.corefile);
+      if (mistake === undefined) {
+        if (loaded.kind === 'corefile') current = loaded.corefile;
+        refused = '';
+      } else if (mistake !== refused) {
+        refused = mistake;
+        this.#metrics.reloaded(undefined);
+        log.error(`the Corefile has changed and cannot be taken; the old one stays. ${mistake}`);
+      }
+    }
+  }
+
+  /** What keeps the new Corefile from being taken; undefined when it is in force. */
+  async #reload(current: Corefile, next: Corefile): Promise<string | undefined> {
+    if (next.hash === current.hash) return undefined;
+    const fixed = fixedOf(next.blocks);
+    if (fixed !== fixedOf(current.blocks))
+      return 'The addresses of health, ready and prometheus, the API server and "pods verified" change only with a restart.';
+    try {
+      await this.take(placed(next));
+    } catch (error) {
+      if (error instanceof DnsListenError) return error.message;
+      throw error;
+    }
+    for (const warning of next.warnings) this.#options.log.warn(warning);
+    this.#metrics.reloaded(next.hash);
+    this.#options.log.info('the Corefile has changed and is in force', { hash: next.hash.slice(0, 16) });
+    return undefined;
+  }
+
+  state(): DnsState {
+    const zones = this.#configuration?.zones.all ?? [];
+    const [zone] = zones;
+    const listeners = [...this.#listeners.values()];
+    return {
+      zone: zone ? nameText(zone.options.origin) : '',
+      ready: this.ready,
+      revision: zone?.revision ?? 0,
+      services: zone?.services.size ?? 0,
+      names: zone?.nameCount ?? 0,
+      pods: zone?.options.pods ?? 'disabled',
+      ttl: zone?.options.ttl ?? 0,
+      listen: this.addresses,
+      upstreams: [...new Set(this.#configuration?.blocks.flatMap(({ draft }) => draft.upstreams))],
+      tcpConnections: listeners.reduce((sum, { listener }) => sum + listener.connections, 0),
+    };
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stop());
+  }
+
+  async #stop(): Promise<void> {
+    const { clock } = this.#options;
+    this.#stopping.abort();
+    await this.#following;
+    const lameduckMs = Math.max(0, ...lameducksOf(this.#configuration));
+    // Clients learn late that this server goes: it answers on until then.
+    if (lameduckMs > 0) await clock.sleep(lameduckMs);
+    const listeners = [...this.#listeners.values()].map(({ listener }) => listener);
     for (const listener of listeners) listener.drain();
     const bound = new AbortController();
-    await Promise.race([server.idle(), clock.sleep(STOP_MS, bound.signal)]);
+    await Promise.race([this.#server.idle(), clock.sleep(STOP_MS, bound.signal)]);
     bound.abort();
-    forwarder?.stop();
+    await this.#configuration?.stop();
     // One turn, in which the last answers go out.
     await clock.sleep(0);
     await Promise.all(listeners.map((listener) => listener.close()));
-  };
-
-  return {
-    name: 'dns',
-    addresses,
-    update: (snapshot) => {
-      if (!pending) clock.after(0, compile);
-      pending = snapshot;
-    },
-    get ready() {
-      return zone.synced;
-    },
-    state: (): DnsState => ({
-      zone: nameText(zoneOptions.origin),
-      ready: zone.synced,
-      revision: zone.revision,
-      services: zone.services.size,
-      names: zone.nameCount,
-      pods: zoneOptions.pods,
-      ttl: zoneOptions.ttl,
-      listen: addresses,
-      upstreams: servers.map(upstreamText),
-      tcpConnections: listeners.reduce((sum, listener) => sum + listener.connections, 0),
-    }),
-    stop: () => (stopped ??= stop()),
-  };
-}
-
-function zoneOptionsOf(options: DnsPlaneOptions): ZoneOptions {
-  const origin = options.zone ?? parseName('cluster.local');
-  if (!origin) throw new RangeError('no zone');
-  return {
-    origin: lowerName(origin),
-    ttl: options.ttl ?? DEFAULT_TTL,
-    pods: options.pods ?? 'insecure',
-    selfIps: options.selfIps ?? selfIps(options.listen),
-  };
-}
-
-function selfIps(listen: readonly ListenAddress[]): readonly Ip[] {
-  const named = listen.map(({ address }) => address).filter((address) => !isUnspecified(address));
-  if (named.length === listen.length) return [...new Set(named)];
-  return interfaceAddresses().filter((address) => !isLoopback(address));
-}
-
-function forwarderOf(
-  options: DnsPlaneOptions,
-  servers: readonly UpstreamServer[],
-  metrics: DnsMetrics,
-  random: () => number,
-): Forwarder {
-  return createForwarder({
-    servers,
-    maxConcurrent: options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT,
-    clock: options.clock,
-    log: options.log,
-    random,
-    randomId: () => randomInt(0x10000),
-    onReject: () => metrics.forwardRejected(),
-  });
-}
-
-/** All or none: when one address fails, those before it are closed again. */
-async function listenAll(
-  options: DnsPlaneOptions,
-  start: (at: ListenAddress) => Promise<Listener>,
-): Promise<readonly Listener[]> {
-  const listeners: Listener[] = [];
-  try {
-    for (const at of options.listen) listeners.push(await start(at));
-  } catch (error) {
-    await Promise.all(listeners.map((listener) => listener.close()));
-    throw error;
   }
-  return listeners;
 }
 
-/** The servers that can be asked. What cannot be is said once, with the mend; the cluster's names go on without. */
-async function upstreamServers(options: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
-  const { log } = options;
-  const configured = await configuredServers(options);
-  const own = interfaceAddresses();
-  const loops = configured.filter((server) => isOurselves(server, options.listen, own));
-  if (loops.length > 0) {
-    log.error('an upstream DNS server is this server itself, so it is not asked; name another one with --upstream', {
-      upstream: loops.map(upstreamText).join(','),
-      ...(options.upstream.kind === 'resolv-conf' ? { file: options.upstream.path } : {}),
-    });
-  }
-  const servers = configured.filter((server) => !loops.includes(server));
-  if (servers.length === 0)
-    log.info('names outside the cluster are refused: there is no upstream DNS server; name one with --upstream');
-  return servers;
+function lameducksOf(configuration: Configuration | undefined): readonly number[] {
+  return (configuration?.blocks ?? []).flatMap(({ draft }) => draft.health.map(({ lameduckMs }) => lameduckMs));
 }
 
-async function configuredServers({
-  upstream,
-  log,
-  files = systemFiles,
-}: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
-  switch (upstream.kind) {
-    case 'none':
-      return [];
-    case 'servers':
-      return upstream.servers;
-    case 'resolv-conf': {
-      let text: string;
-      try {
-        text = await files.readText(upstream.path);
-      } catch (error) {
-        log.warn('the upstream DNS servers cannot be read; mend the file or name servers with --upstream', {
-          file: upstream.path,
-          error: error instanceof Error ? error.message : String(error),
-        });
-        return [];
-      }
-      const { servers, unusable } = parseResolvConf(text);
-      if (unusable.length > 0)
-        log.warn('these nameserver entries are no addresses that can be asked, and are left out', {
-          file: upstream.path,
-          entries: unusable.join(','),
-        });
-      return servers;
-    }
-  }
+/** What is opened or watched once, when the program starts. */
+function fixedOf(blocks: readonly BlockDraft[]): string {
+  const at = ({ address, port }: { address: Ip | undefined; port: number }): string => `${address ?? ''}:${port}`;
+  return JSON.stringify([
+    blocks.flatMap(({ health }) => health.map(({ address }) => at(address))),
+    blocks.flatMap(({ ready }) => ready.map(at)),
+    blocks.flatMap(({ prometheus }) => prometheus.map(at)),
+    blocks.map(({ kubernetes }) => kubernetes?.target),
+    blocks.some(({ kubernetes }) => kubernetes?.options.pods === 'verified'),
+  ]);
 }

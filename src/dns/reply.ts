@@ -30,5 +30,15 @@ export type Reply =
       /** Names in this zone are written with the question's spelling of the zone. */
       readonly origin: DnsName;
     }
+  /** Sections as they are, with the header's AA, TC, RA and AD bits in `flags`. `ede` is an Extended DNS Error (RFC 8914). */
+  | {
+      readonly kind: 'message';
+      readonly rcode: number;
+      readonly flags: number;
+      readonly answer: readonly ResourceRecord[];
+      readonly authority: readonly ResourceRecord[];
+      readonly additional: readonly ResourceRecord[];
+      readonly ede?: { readonly code: number; readonly text: string };
+    }
   /** A code alone, not authoritative. */
   | { readonly kind: 'code'; readonly rcode: number };

@@ -1,22 +1,25 @@
-// From a packet to its answer: parse, ask the chain, count. Whatever goes wrong, one packet concerns that packet only.
+// One packet in, one packet out: parsing, the server block's chain, encoding, counting, and the log of queries.
 
 import type { Logger } from '../observe/log.ts';
 import { encodeRefusal, encodeReply, sizeLimit } from './encode.ts';
-import { answerWith, type Answered, type Handler, type Transport } from './handler.ts';
+import { packetOf, refuse, type Answer, type Asked, type Outcome, type Peer, type Transport } from './handler.ts';
 import type { DnsMetrics, ServerMetrics } from './metrics.ts';
+import { queryLine } from './query-log.ts';
+import type { Route, Routes } from './route.ts';
+import type { Clock } from '../system/clock.ts';
 import { nameText } from './wire/name.ts';
 import { parseQuery, type Query } from './wire/query.ts';
-import { RCODE, typeName } from './wire/types.ts';
+import { CLASS_IN, RCODE, rcodeName, typeName } from './wire/types.ts';
 
 export interface ServerOptions {
-  /** In order; the end of the chain refuses. */
-  readonly chain: readonly Handler[];
   readonly log: Logger;
   readonly metrics: DnsMetrics;
-  /** Milliseconds, never going back. */
-  readonly monotonic: () => number;
-  /** 0 to 1. */
-  readonly random: () => number;
+  readonly clock: Pick<Clock, 'monotonic' | 'after'>;
+}
+
+/** What answers at one address; replaced as a whole when the configuration changes. */
+export interface Site {
+  routes: Routes;
 }
 
 export interface Arrival {
@@ -24,52 +27,87 @@ export interface Arrival {
   readonly ipv6: boolean;
   /** The counters of the address it came in on. */
   readonly metrics: ServerMetrics;
+  readonly site: Site;
 }
 
 export interface DnsServer {
   /**
    * Answers a packet: at once, by a promise that never rejects where others have to be asked, or not at all
-   * (undefined) for what is no query. Never throws.
+   * (undefined) for what is no query and for what is dropped. Never throws.
    */
-  receive(packet: Buffer, arrival: Arrival): Buffer | undefined | Promise<Buffer | undefined>;
+  receive(packet: Buffer, arrival: Arrival, from: Peer): Buffer | undefined | Promise<Buffer | undefined>;
   /** Resolves when no query waits for others any more. */
   idle(): Promise<void>;
 }
 
+const NO_ZONE = 'dropped';
+
+/** One query under way. */
+interface Passage {
+  readonly asked: Asked;
+  readonly route: Route | undefined;
+  readonly start: number;
+  readonly size: number;
+  readonly arrival: Arrival;
+}
+
 export function createDnsServer(options: ServerOptions): DnsServer {
-  const { monotonic, random } = options;
+  const { clock, log } = options;
   let waiting = 0;
   let whenIdle: (() => void)[] = [];
 
-  const record = (query: { type: number }, rcode: number, by: string, start: number, arrival: Arrival): void => {
-    const { transport, ipv6, metrics } = arrival;
-    metrics.record({ type: query.type, transport, ipv6, rcode, by, seconds: (monotonic() - start) / 1000 });
+  const record = (
+    type: number,
+    rcode: number,
+    passage: Pick<Passage, 'start' | 'arrival' | 'route'>,
+    by: string,
+  ): void => {
+    const { transport, ipv6, metrics } = passage.arrival;
+    const seconds = (clock.monotonic() - passage.start) / 1000;
+    metrics.record({ zone: passage.route?.zone ?? NO_ZONE, type, transport, ipv6, rcode, by, seconds });
   };
 
-  const finish = (query: Query, answered: Answered, start: number, arrival: Arrival): Buffer => {
-    record(query, (answered.packet[3] ?? 0) & 0xf, answered.by, start, arrival);
-    return answered.packet;
+  const finish = (passage: Passage, outcome: Outcome): Buffer | undefined => {
+    const { asked, route } = passage;
+    const block = route?.block;
+    const packet = packetOf(asked, outcome, block?.random ?? zero, block?.extras);
+    if (!packet) return undefined;
+    if (block?.header) setBits(packet, block.header.set, block.header.clear);
+    const rcode = (packet[3] ?? 0) & 0xf;
+    record(asked.query.type, rcode, passage, route ? asked.by : 'refuse');
+    if (block && (block.logsErrors || block.logs.length > 0)) note(passage, outcome, packet);
+    return packet;
+  };
+
+  const note = ({ asked, route, start, size }: Passage, outcome: Outcome, packet: Buffer): void => {
+    const { query } = asked;
+    if (route?.block.logsErrors && outcome.kind === 'reply' && outcome.why !== undefined)
+      log.error(`${rcodeName((packet[3] ?? 0) & 0xf)} ${nameText(query.name)} ${typeName(query.type)}: ${outcome.why}`);
+    const seconds = (clock.monotonic() - start) / 1000;
+    const line = queryLine(route?.block.logs ?? [], { asked, packet, size, seconds });
+    if (line !== undefined) log.info(line);
   };
 
   /** A bug of ours: the client gets SERVFAIL, the log says what, and the next packet is answered as ever. */
-  const failed = (query: Query, error: unknown, start: number, arrival: Arrival): Buffer => {
+  const failed = (passage: Passage, error: unknown): Buffer => {
+    const { query, transport } = passage.asked;
     options.metrics.panicked();
-    options.log.error('a query failed unexpectedly; please report this', {
+    log.error('a query failed unexpectedly; please report this', {
       name: nameText(query.name),
       type: typeName(query.type),
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
-    record(query, RCODE.SERVFAIL, '', start, arrival);
-    const limit = sizeLimit(query.edns, arrival.transport);
-    return encodeReply(query, { kind: 'code', rcode: RCODE.SERVFAIL }, limit, random);
+    record(query.type, RCODE.SERVFAIL, passage, '');
+    return encodeReply(query, { kind: 'code', rcode: RCODE.SERVFAIL }, sizeLimit(query.edns, transport), zero);
   };
 
-  const later = async (query: Query, answered: Promise<Answered>, start: number, arrival: Arrival): Promise<Buffer> => {
+  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Buffer | undefined> => {
     waiting++;
     try {
-      return finish(query, await answered, start, arrival);
+      const deadline = passage.route?.block.deadlineMs;
+      return finish(passage, await (deadline === undefined ? answer : within(clock, answer, deadline)));
     } catch (error) {
-      return failed(query, error, start, arrival);
+      return failed(passage, error);
     } finally {
       waiting--;
       if (waiting === 0) {
@@ -80,22 +118,58 @@ export function createDnsServer(options: ServerOptions): DnsServer {
   };
 
   return {
-    receive: (packet, arrival) => {
-      const start = monotonic();
-      const query = parseQuery(packet);
-      if (query.kind !== 'query') {
-        if (query.kind === 'refuse') record({ type: query.question?.type ?? 0 }, query.rcode, '', start, arrival);
-        return encodeRefusal(query);
+    receive: (packet, arrival, from) => {
+      const start = clock.monotonic();
+      const read = parseQuery(packet);
+      if (read.kind !== 'query') {
+        if (read.kind === 'refuse')
+          record(read.question?.type ?? 0, read.rcode, { start, arrival, route: undefined }, '');
+        return encodeRefusal(read);
       }
+      const route = arrival.site.routes.find(read.key, read.type);
+      const query = bounded(read, route?.block.bufsize);
+      const asked: Asked = { query, transport: arrival.transport, client: from, by: '' };
+      const passage: Passage = { asked, route, start, size: packet.length, arrival };
       try {
-        const answered = answerWith(options.chain, { query, transport: arrival.transport }, random);
-        return answered instanceof Promise
-          ? later(query, answered, start, arrival)
-          : finish(query, answered, start, arrival);
+        const answer = answerOf(asked, route);
+        return answer instanceof Promise ? later(passage, answer) : finish(passage, answer);
       } catch (error) {
-        return failed(query, error, start, arrival);
+        return failed(passage, error);
       }
     },
     idle: () => new Promise((resolve) => (waiting === 0 ? resolve() : void whenIdle.push(resolve))),
   };
+}
+
+function answerOf(asked: Asked, route: Route | undefined): Answer {
+  if (!route) return refuse(asked);
+  if (asked.query.klass === CLASS_IN) return route.block.handle(asked);
+  asked.by = 'refuse';
+  return route.block.handleOther(asked);
+}
+
+/** The size that the client takes, as far as the block lets it. */
+function bounded(query: Query, most: number | undefined): Query {
+  if (most === undefined || !query.edns || query.edns.udpSize <= most) return query;
+  return { ...query, edns: { ...query.edns, udpSize: most } };
+}
+
+function within(clock: Pick<Clock, 'after'>, answer: Promise<Outcome>, ms: number): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const late: Outcome = {
+      kind: 'reply',
+      reply: { kind: 'code', rcode: RCODE.SERVFAIL },
+      why: `not answered within ${ms} ms`,
+    };
+    const timer = clock.after(ms, () => resolve(late));
+    answer.then(resolve, reject).finally(() => timer.cancel());
+  });
+}
+
+function setBits(packet: Buffer, set: number, clear: number): void {
+  packet.writeUInt16BE((packet.readUInt16BE(2) | set) & ~clear & 0xffff, 2);
+}
+
+function zero(): number {
+  return 0;
 }

@@ -1,9 +1,9 @@
 // Answers as text, for scenarios, `explain` and tests: through the same chain and codec as over a socket.
 
 import { ipFromBytes } from '../lib/ip.ts';
-import { answerWith, refuse } from './handler.ts';
-import { kubernetesHandler } from './kubernetes.ts';
-import { parseMessage, type OwnedRecord } from './wire/message.ts';
+import { chainOf, messageOf, refuse, type Asked } from './handler.ts';
+import { kubernetesHandler } from './plugins/kubernetes.ts';
+import type { OwnedRecord } from './wire/message.ts';
 import { lowerName, nameText, parseName, type DnsName } from './wire/name.ts';
 import type { Query } from './wire/query.ts';
 import { CLASS_IN, rcodeName, RR, typeCode, typeName } from './wire/types.ts';
@@ -36,11 +36,12 @@ export function resolveName(zone: Zone, name: string, type: string): TextAnswer 
     klass: CLASS_IN,
     edns: undefined,
   };
-  const chain = [kubernetesHandler(() => zone, undefined), refuse];
+  const handle = chainOf([kubernetesHandler({ zone: () => zone, resolveOutside: undefined, fallthrough: [] })], refuse);
   // Over TCP nothing is cut; the order is the compiled one.
-  const answered = answerWith(chain, { query, transport: 'tcp' }, () => 0);
-  if (answered instanceof Promise) throw new Error('nothing in this chain waits');
-  const message = parseMessage(answered.packet);
+  const asked: Asked = { query, transport: 'tcp', client: undefined, by: '' };
+  const outcome = handle(asked);
+  if (outcome instanceof Promise) throw new Error('nothing in this chain waits');
+  const message = messageOf(asked, outcome);
   if (!message) throw new Error(`made an answer for ${name} that cannot be read`);
   return {
     rcode: rcodeName(message.rcode),

@@ -14,3 +14,11 @@ export function interfaceAddresses(): readonly Ip[] {
   }
   return [...found].sort();
 }
+
+/** The addresses of one interface; none when there is no such interface. */
+export function networkAddressesOf(name: string): readonly Ip[] {
+  return (networkInterfaces()[name] ?? [])
+    .filter(({ scopeid }) => !scopeid)
+    .map(({ address }) => parseIp(address))
+    .filter((ip) => ip !== undefined);
+}

@@ -27,7 +27,7 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
     ],
     ['a shell that we do not know', ['completion', 'tcsh'], /bash\|zsh\|fish/],
     ['an unknown flag', ['up', '--manifest', CAFE], /did you mean --manifests\?/],
-    ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /Corefiles are not built yet/],
+    ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /cannot read the Corefile/],
     [
       'a mode that is not built yet',
       ['proxy', '--mode', 'ipvs', '--manifests', CAFE],

@@ -8,8 +8,6 @@ import { runInNewContext } from 'node:vm';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { refuse } from '../../src/dns/handler.ts';
-import { kubernetesHandler } from '../../src/dns/kubernetes.ts';
 import { createDnsMetrics } from '../../src/dns/metrics.ts';
 import { startDnsPlane } from '../../src/dns/plane.ts';
 import { createDnsServer, type Arrival, type DnsServer } from '../../src/dns/server.ts';
@@ -21,6 +19,7 @@ import { FLAG, RR } from '../../src/dns/wire/types.ts';
 import { compileZone } from '../../src/dns/zone/compile.ts';
 import { buildSnapshot, ip } from '../dns/snapshot-builder.ts';
 import { CLUSTER } from '../dns/world.ts';
+import { zoneSite } from '../dns/zone-site.ts';
 
 export interface FuzzResult {
   readonly cases: number;
@@ -32,6 +31,8 @@ export interface FuzzResult {
 }
 
 type Random = () => number;
+
+const CLIENT = { address: '127.0.0.1', port: 40_000 };
 
 /** Of each 40 cases one goes over sockets as well, at most this many. */
 const MOST_ON_SOCKETS = 4000;
@@ -74,7 +75,6 @@ function serverUnderTest(): { server: DnsServer; arrivals: readonly [Arrival, Ar
   const origin = name('cluster.local');
   const zone = compileZone(buildSnapshot(CLUSTER), { origin, ttl: 5, pods: 'insecure', selfIps: [ip('127.0.0.1')] }, 1);
   const server = createDnsServer({
-    chain: [kubernetesHandler(() => zone, undefined), refuse],
     log: silentLogger,
     metrics: {
       ...metrics,
@@ -82,15 +82,15 @@ function serverUnderTest(): { server: DnsServer; arrivals: readonly [Arrival, Ar
         throw new Error('a handler threw');
       },
     },
-    monotonic: () => systemClock.monotonic(),
-    random: Math.random,
+    clock: systemClock,
   });
   const counters = metrics.forServer('dns://:53');
+  const site = zoneSite(zone);
   return {
     server,
     arrivals: [
-      { transport: 'udp', ipv6: false, metrics: counters },
-      { transport: 'tcp', ipv6: true, metrics: counters },
+      { transport: 'udp', ipv6: false, metrics: counters, site },
+      { transport: 'tcp', ipv6: true, metrics: counters, site },
     ],
   };
 }
@@ -100,7 +100,7 @@ function checked(server: DnsServer, packet: Buffer, arrival: Arrival | undefined
   try {
     // The reader of upstream's replies gets the same bytes.
     parseMessage(packet);
-    const reply = server.receive(packet, arrival);
+    const reply = server.receive(packet, arrival, CLIENT);
     if (reply instanceof Promise) throw new Error('waits for somebody');
     if (!reply) return undefined;
     const message = parseMessage(reply);

@@ -1,17 +1,56 @@
-// `fairlead dns`: CoreDNS's job.
+// `fairlead dns`: CoreDNS's job, as its Corefile says or as flags say.
 
+import { hostPort, parseIp } from '../../lib/ip.ts';
 import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import type { BlockDraft, HttpAddress } from '../../dns/block.ts';
+import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
+import type { Kind } from '../../source/store.ts';
+import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
-import { createRunningContext } from '../context.ts';
-import { UsageError } from '../errors.ts';
-import { runHouse } from '../house.ts';
+import { createRunningContext, type RunningContext } from '../context.ts';
+import { EXIT_STOPPED, UsageError } from '../errors.ts';
+import { runHouse, type Endpoint } from '../house.ts';
 import type { ListenAddress } from '../listen-address.ts';
-import { dnsPlane } from '../planes.ts';
+import { corefilePlane, dnsPlane } from '../planes.ts';
 import { listenAddress, listenAddresses, nodeName, port } from '../settings.ts';
-import { chooseSource } from '../source-choice.ts';
+import { apiServerSource, chooseSource, type SourceStarter } from '../source-choice.ts';
+import { VERSION } from '../version.ts';
 
-export function dns(args: Arguments): Promise<number> {
+export async function dns(args: Arguments): Promise<number> {
   const context = createRunningContext(args);
+  if (args.isSet('version')) {
+    context.out(`fairlead ${VERSION}\n`);
+    return EXIT_STOPPED;
+  }
+  if (args.isSet('plugins')) {
+    const { PLUGINS } = await import('../../dns/plugin-list.ts');
+    const names = PLUGINS.flatMap((plugin) => (typeof plugin === 'string' ? [] : [plugin.name]));
+    context.out(`${names.map((name) => `dns.${name}`).join('\n')}\n`);
+    return EXIT_STOPPED;
+  }
+  const path = args.text('conf');
+  return withPidFile(args, () => (path === undefined ? byFlags(args, context) : byCorefile(args, context, path)));
+}
+
+/** The file holds the process's number while it runs. */
+async function withPidFile(args: Arguments, run: () => Promise<number>): Promise<number> {
+  const path = args.text('pidfile');
+  if (path === undefined) return run();
+  const { removeFile, writeText } = await import('../../system/written-file.ts');
+  try {
+    await writeText(path, `${process.pid}\n`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UsageError(`flag --pidfile: cannot write ${path}: ${why}`);
+  }
+  try {
+    return await run();
+  } finally {
+    await removeFile(path);
+  }
+}
+
+function byFlags(args: Arguments, context: RunningContext): Promise<number> {
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
@@ -19,27 +58,101 @@ export function dns(args: Arguments): Promise<number> {
     kinds: ['services', 'endpointSlices', 'namespaces'],
     planes: [dnsPlane(args, context, listenOn(args))],
     endpoints: [
-      {
-        what: 'metrics and state',
-        listen: listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153'),
-        flag: 'metrics-bind-address',
-        routes: ({ state }) => [metricsRoutes(context.metrics), jsonRoute('/state', state)],
-      },
-      {
-        what: 'health',
-        listen: listenAddress(args, 'health-bind-address', '0.0.0.0:8080'),
-        flag: 'health-bind-address',
-        routes: () => [coreDnsHealth()],
-      },
-      {
-        what: 'readiness',
-        listen: listenAddress(args, 'ready-bind-address', '0.0.0.0:8181'),
-        flag: 'ready-bind-address',
-        routes: ({ health }) => [coreDnsReady(health)],
-      },
+      metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153')),
+      healthEndpoint(listenAddress(args, 'health-bind-address', '0.0.0.0:8080')),
+      readyEndpoint(listenAddress(args, 'ready-bind-address', '0.0.0.0:8181')),
     ],
     onPlaneFailure: 'alone',
   });
+}
+
+function metricsEndpoint(context: RunningContext, listen: ListenAddress): Endpoint {
+  return {
+    what: 'metrics and state',
+    listen,
+    flag: 'metrics-bind-address',
+    routes: ({ state }) => [metricsRoutes(context.metrics), jsonRoute('/state', state)],
+  };
+}
+
+function healthEndpoint(listen: ListenAddress): Endpoint {
+  return { what: 'health', listen, flag: 'health-bind-address', routes: () => [coreDnsHealth()] };
+}
+
+function readyEndpoint(listen: ListenAddress): Endpoint {
+  return {
+    what: 'readiness',
+    listen,
+    flag: 'ready-bind-address',
+    routes: ({ health }) => [coreDnsReady(health)],
+  };
+}
+
+/** What a Corefile says itself. */
+const NOT_WITH_CONF = [
+  'cluster-domain',
+  'upstream',
+  'dns-bind-address',
+  'metrics-bind-address',
+  'health-bind-address',
+  'ready-bind-address',
+];
+
+async function byCorefile(args: Arguments, context: RunningContext, path: string): Promise<number> {
+  for (const flag of NOT_WITH_CONF) {
+    if (args.list(flag) ?? args.text(flag))
+      throw new UsageError(`flags --conf and --${flag} exclude each other: the Corefile says it; change it there`);
+  }
+  const { loadCorefile } = await import('../../dns/corefile/load.ts');
+  const load = (): Promise<LoadedCorefile> =>
+    loadCorefile({ path, files: context.files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
+  const loaded = await load();
+  if (loaded.kind === 'mistake') throw new UsageError(loaded.message);
+  const { corefile } = loaded;
+  const { blocks } = corefile;
+  if (args.isSet('quiet') !== true)
+    for (const { zones, port: number } of blocks) context.log.info('serving', { zones: zones.length, port: number });
+  const pods = blocks.some(({ kubernetes }) => kubernetes?.options.pods === 'verified');
+  const hasKubernetes = blocks.some(({ kubernetes }) => kubernetes !== undefined);
+  const kinds: Kind[] = hasKubernetes
+    ? ['services', 'endpointSlices', 'namespaces', ...(pods ? ['pods' as const] : [])]
+    : [];
+  return runHouse({
+    context,
+    nodeName: nodeName(args, context.hostname),
+    source: hasKubernetes ? sourceOf(args, context, corefile) : noSource,
+    kinds,
+    planes: [corefilePlane(context, corefile, load)],
+    endpoints: [
+      ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(context, at)),
+      ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
+      ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+    ],
+    onPlaneFailure: 'alone',
+  });
+}
+
+const noSource: SourceStarter = async () => ({ connection: undefined, watchSecrets: () => {}, stop: async () => {} });
+
+/** Several blocks may name the same address: it is opened once. */
+function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
+  const everywhere = interfaceAddresses().some((ip) => ip.includes(':')) ? '::' : '0.0.0.0';
+  const found = new Map<string, ListenAddress>();
+  for (const { address = parseIp(everywhere), port: number } of addresses)
+    if (address) found.set(hostPort(address, number), { address, port: number });
+  return [...found.values()];
+}
+
+/** Where the Corefile says nothing of it, as the flags say. */
+function sourceOf(args: Arguments, context: RunningContext, { blocks }: Corefile): SourceStarter {
+  const targets = blocks.map(({ kubernetes }: BlockDraft) => kubernetes?.target).filter((one) => one !== undefined);
+  const named = targets.filter(({ kubeconfig, endpoint }) => kubeconfig !== undefined || endpoint !== undefined);
+  const [target] = named;
+  if (!target) return chooseSource(args, context);
+  if (named.some(({ kubeconfig, endpoint }) => kubeconfig !== target.kubeconfig || endpoint !== target.endpoint))
+    throw new UsageError('the kubernetes plugins of the Corefile name different API servers; one process follows one');
+  const master = target.kubeconfig === undefined ? target.endpoint : undefined;
+  return apiServerSource({ kubeconfig: target.kubeconfig, master }, nodeName(args, context.hostname));
 }
 
 function listenOn(args: Arguments): readonly ListenAddress[] {

@@ -60,6 +60,7 @@ export function parseMessage(packet: Buffer, length = packet.length): Message | 
         udpSize: read.record.klass,
         version: (read.record.ttl >>> 16) & 0xff,
         dnssecOk: (read.record.ttl & 0x8000) !== 0,
+        wantsNsid: false,
       };
     }
   }

@@ -8,6 +8,8 @@ export interface Edns {
   readonly udpSize: number;
   readonly dnssecOk: boolean;
   readonly version: number;
+  /** Whether the server's name is asked for (RFC 5001). */
+  readonly wantsNsid: boolean;
 }
 
 export interface Query {
@@ -104,6 +106,7 @@ function readSections(packet: Buffer, start: number, length: number): Edns | und
         udpSize: packet.readUInt16BE(fixed + 2),
         version: packet[fixed + 5] ?? 0,
         dnssecOk: ((packet[fixed + 6] ?? 0) & 0x80) !== 0,
+        wantsNsid: hasOption(packet, data, end, OPTION_NSID),
       };
     }
     at = end;
@@ -119,6 +122,14 @@ function optionsFit(packet: Buffer, start: number, end: number): boolean {
     at += 4 + packet.readUInt16BE(at + 2);
   }
   return at === end;
+}
+
+const OPTION_NSID = 3;
+
+function hasOption(packet: Buffer, start: number, end: number, code: number): boolean {
+  for (let at = start; at + 4 <= end; at += 4 + packet.readUInt16BE(at + 2))
+    if (packet.readUInt16BE(at) === code) return true;
+  return false;
 }
 
 /** A question as a packet, for upstreams and for tests. `udpSize` undefined leaves EDNS out. */

@@ -25,6 +25,7 @@ export const RR = {
 } as const;
 
 export const CLASS_IN = 1;
+export const CLASS_CH = 3;
 
 export const RCODE = {
   NOERROR: 0,
@@ -33,6 +34,11 @@ export const RCODE = {
   NXDOMAIN: 3,
   NOTIMP: 4,
   REFUSED: 5,
+  YXDOMAIN: 6,
+  YXRRSET: 7,
+  NXRRSET: 8,
+  NOTAUTH: 9,
+  NOTZONE: 10,
   /** Extended (RFC 6891 section 6.1.3): its upper bits travel in the OPT record. */
   BADVERS: 16,
 } as const;
@@ -55,7 +61,13 @@ export const HEADER_SIZE = 12;
 
 const TYPE_NAMES: ReadonlyMap<number, string> = new Map(Object.entries(RR).map(([name, code]) => [code, name]));
 const TYPE_CODES: ReadonlyMap<string, number> = new Map(Object.entries(RR));
+const RCODE_NUMBERS: ReadonlyMap<string, number> = new Map(Object.entries(RCODE));
 const RCODE_NAMES: ReadonlyMap<number, string> = new Map(Object.entries(RCODE).map(([name, code]) => [code, name]));
+
+/** The code of a name in any case; undefined for one without a name here. */
+export function rcodeNumber(name: string): number | undefined {
+  return RCODE_NUMBERS.get(name.toUpperCase());
+}
 
 /** `A`, `SRV`, …; `TYPE123` for one that has no name here (RFC 3597). */
 export function typeName(code: number): string {

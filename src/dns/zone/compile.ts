@@ -15,7 +15,9 @@ const SOA_REFRESH = 7200;
 const SOA_RETRY = 1800;
 const SOA_EXPIRE = 86_400;
 const SOA_MOST_TTL = 300;
-const REVERSE_ORIGINS = ['in-addr.arpa', 'ip6.arpa'];
+const REVERSE_ORIGINS: readonly DnsName[] = ['in-addr.arpa', 'ip6.arpa']
+  .map((text) => parseName(text))
+  .filter((origin) => origin !== undefined);
 
 /** The Zone before the first Snapshot: names that are not there answer SERVFAIL, not NXDOMAIN. */
 export function emptyZone(options: ZoneOptions, serial: number): Zone {
@@ -45,12 +47,13 @@ export function compileZone(snapshot: Snapshot, options: ZoneOptions, serial: nu
   const reverse = new ReverseEdits(base.reverse);
   let { nameCount } = base;
   for (const change of snapshot.services.differences(before?.services ?? PersistentMap.empty())) {
+    const namespace = (change.after ?? change.before)?.record.namespace ?? '';
+    if (options.namespaces && !options.namespaces.has(namespace)) continue;
     const old = base.services.get(change.key);
     const now = change.after && compileService(change.after, options);
     services.set(change.key, now);
     reverse.replace(change.key, pointersOf(old), pointersOf(now));
     nameCount += namesOf(now) - namesOf(old);
-    const namespace = (change.after ?? change.before)?.record.namespace ?? '';
     const delta = (change.after ? 1 : 0) - (change.before ? 1 : 0);
     if (delta !== 0) counts.set(namespace, (counts.get(namespace) ?? base.servicesIn.get(namespace) ?? 0) + delta);
   }
@@ -139,9 +142,7 @@ function servedZones(options: ZoneOptions, serial: number): Pick<Zone, 'cluster'
   return {
     serial,
     cluster: servedZone(options.origin, false, options.ttl, serial),
-    reverseZones: REVERSE_ORIGINS.map((text) => parseName(text))
-      .filter((origin) => origin !== undefined)
-      .map((origin) => servedZone(origin, true, options.ttl, serial)),
+    reverseZones: (options.reverse ?? REVERSE_ORIGINS).map((origin) => servedZone(origin, true, options.ttl, serial)),
   };
 }
 

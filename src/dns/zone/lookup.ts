@@ -54,7 +54,11 @@ export function lookup(zone: Zone, name: DnsName, type: number): Found {
 /** The zone that a name is in, or undefined. */
 function servedZoneOf(zone: Zone, name: DnsName): ServedZone | undefined {
   if (originAt(name, zone.cluster.origin) >= 0) return zone.cluster;
-  return zone.reverseZones.find((reverse) => originAt(name, reverse.origin) >= 0);
+  let best: ServedZone | undefined;
+  for (const reverse of zone.reverseZones) {
+    if (originAt(name, reverse.origin) >= 0 && !(best && best.origin.length > reverse.origin.length)) best = reverse;
+  }
+  return best;
 }
 
 function replied(reply: Reply): Found {
@@ -72,6 +76,8 @@ function missing(zone: Zone, served: ServedZone): Found {
 /** With pods disabled nothing is below `pod`. A Service is proof of its namespace, listed or not. */
 function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'): boolean {
   if (below === 'pod' && zone.options.pods === 'disabled') return false;
+  const exposed = zone.options.namespaces;
+  if (exposed && !exposed.has(namespace)) return false;
   return zone.servicesIn.has(namespace) || (zone.source?.namespaces.has(namespace) ?? false);
 }
 

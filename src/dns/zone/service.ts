@@ -29,7 +29,9 @@ export function compileService(service: ResolvedService, options: ZoneOptions): 
   const name = serviceName(record, options.origin);
   if (!name) return ABSENT;
   if (record.type === 'ExternalName') return compileAlias(record, name);
-  const endpoints = endpointCandidates(service, name);
+  const endpoints = options.noEndpoints ? [] : endpointCandidates(service, name, options.endpointPodNames ?? false);
+  const empty = !options.noEndpoints && endpoints.length === 0;
+  if (options.ignoreEmptyService && !record.headless && empty) return ABSENT;
   const own = record.headless ? endpoints : serviceCandidates(record, name);
   if (record.headless && own.length === 0) return ABSENT;
   const names = new NameTable(options.ttl);
@@ -72,14 +74,23 @@ function candidatesOf(ip: Ip, owner: DnsName, ports: readonly (ServicePortRecord
 }
 
 /** Ready endpoints with the ports of their slices. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
-function endpointCandidates(service: ResolvedService, name: DnsName): Candidate[] {
+function endpointCandidates(service: ResolvedService, name: DnsName, podNames: boolean): Candidate[] {
   const candidates: Candidate[] = [];
   for (const { endpoint, ports } of service.members) {
     if (!endpoint.ready) continue;
-    const owner = endpointName(endpoint.hostname, endpoint.ip, name);
+    const owner = endpointName(
+      endpoint.hostname ?? (podNames ? shortPodName(endpoint.podName) : undefined),
+      endpoint.ip,
+      name,
+    );
     if (owner) candidates.push(...candidatesOf(endpoint.ip, owner, ports));
   }
   return candidates;
+}
+
+/** Longer ones are no label. */
+function shortPodName(name: string | undefined): string | undefined {
+  return name !== undefined && name.length < 64 ? name : undefined;
 }
 
 function endpointName(hostname: string | undefined, ip: Ip, service: DnsName): DnsName | undefined {

@@ -19,6 +19,16 @@ export interface ZoneOptions {
   readonly pods: PodMode;
   /** This server's own addresses: they find the Service behind the zone's NS record, and are `ns.dns.<zone>`. */
   readonly selfIps: readonly Ip[];
+  /** The reverse zones that are answered, lower case; `in-addr.arpa` and `ip6.arpa` by default. */
+  readonly reverse?: readonly DnsName[];
+  /** Only these namespaces, and nothing of the others; undefined for all. */
+  readonly namespaces?: ReadonlySet<string>;
+  /** Endpoints are not answered for: headless Services do not exist then. */
+  readonly noEndpoints?: boolean;
+  /** The name of an endpoint is that of its Pod, where it has no hostname. */
+  readonly endpointPodNames?: boolean;
+  /** A Service with a ClusterIP and without a ready endpoint does not exist. */
+  readonly ignoreEmptyService?: boolean;
 }
 
 /** What one name below a Service answers. */

@@ -1,0 +1,131 @@
+// A server block while its plugins read their directives: what each of them asks for, and what it answers with.
+
+import type { Ip } from '../lib/ip.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import type { Clock } from '../system/clock.ts';
+import type { Place } from './corefile/error.ts';
+import type { Directive } from './corefile/parse.ts';
+import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler.ts';
+import type { DnsMetrics } from './metrics.ts';
+import type { UpstreamServer } from './upstream.ts';
+import type { DnsName } from './wire/name.ts';
+import type { Zone, ZoneOptions } from './zone/zone.ts';
+
+/** An address of the small HTTP servers; `address` undefined is every one. */
+export interface HttpAddress {
+  readonly address: Ip | undefined;
+  readonly port: number;
+  readonly place: Place;
+}
+
+/** How to reach the API server, as the Corefile says; all undefined is in-cluster, or as the flags say. */
+export interface ApiTarget {
+  readonly kubeconfig: string | undefined;
+  readonly endpoint: string | undefined;
+}
+
+/** The zone options but for what only the running server knows. */
+export type KubernetesOptions = Omit<ZoneOptions, 'selfIps'>;
+
+/** One line of the query log. */
+export interface QueryLog {
+  /** Names under which queries are logged. */
+  readonly zones: readonly DnsName[];
+  readonly classes: ReadonlySet<'success' | 'denial' | 'error'>;
+  readonly format: string;
+}
+
+export interface HeaderRule {
+  readonly set: number;
+  readonly clear: number;
+}
+
+/** What handlers of a running block are given. */
+export interface BlockServices {
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly dnsMetrics: DnsMetrics;
+  /** 0 to 1. */
+  readonly random: () => number;
+  /** 0 to 65535, not to be guessed. */
+  readonly randomId: () => number;
+  /** Aborted when the block is taken out of service. */
+  readonly stopped: AbortSignal;
+  /** Asks the whole server, as a client would. */
+  readonly ask: Handle;
+  /** The newest compiled zone for these options. */
+  readonly zone: (options: KubernetesOptions) => () => Zone;
+  /** Whether an upstream address is one that this server itself listens on. */
+  readonly isOurselves: (server: UpstreamServer) => boolean;
+  readonly readText: (path: string) => Promise<string | undefined>;
+}
+
+export type MakeHandler = (services: BlockServices) => Handler;
+
+/** A long task of a block, from start to stop. Never rejects. */
+export type BackgroundTask = (services: BlockServices) => Promise<void>;
+
+export interface BlockDoors {
+  readonly readText: (path: string) => Promise<string | undefined>;
+  /** The path of a file that the Corefile names. */
+  readonly pathOf: (name: string, place: Place) => string;
+  readonly warn: (message: string) => void;
+}
+
+/** Filled in by the plugins of one block. */
+export class BlockDraft {
+  readonly zones: readonly DnsName[];
+  readonly port: number;
+  readonly place: Place;
+  readonly doors: BlockDoors;
+  /** By plugin; a plugin may answer at more than one place of the chain. */
+  readonly handlers = new Map<string, MakeHandler[]>();
+  readonly tasks: BackgroundTask[] = [];
+  readonly queryLogs: QueryLog[] = [];
+  readonly health: { address: HttpAddress; lameduckMs: number }[] = [];
+  readonly ready: HttpAddress[] = [];
+  readonly prometheus: HttpAddress[] = [];
+  kubernetes: { options: KubernetesOptions; target: ApiTarget } | undefined;
+  /** Where it listens; undefined is everywhere. */
+  bind: readonly Ip[] | undefined;
+  loadBalanced = false;
+  logsErrors = false;
+  otherClasses = false;
+  bufsize: number | undefined;
+  nsid: string | undefined;
+  header: HeaderRule | undefined;
+  deadlineMs: number | undefined;
+  reload: { intervalMs: number; jitterMs: number } | undefined;
+  root: string | undefined;
+  /** Servers that are forwarded to, for people. */
+  readonly upstreams: string[] = [];
+  /** What the end of the chain does with what no plugin answered. */
+  end: Handle = nobodyAnswered;
+
+  constructor(zones: readonly DnsName[], port: number, place: Place, doors: BlockDoors) {
+    this.zones = zones;
+    this.port = port;
+    this.place = place;
+    this.doors = doors;
+  }
+
+  answer(plugin: string, make: MakeHandler): void {
+    this.handlers.set(plugin, [...(this.handlers.get(plugin) ?? []), make]);
+  }
+}
+
+/** A plugin: what it makes of its lines in a server block. */
+export interface PluginDefinition {
+  readonly name: string;
+  /** Whether a block may have it at most once. */
+  readonly once: boolean;
+  /** Throws a CorefileError. */
+  readonly setup: (directive: Directive, draft: BlockDraft) => void | Promise<void>;
+}
+
+/** Whether a question is one of our own. */
+export function isOwn(asked: Asked): boolean {
+  return asked.client === undefined;
+}

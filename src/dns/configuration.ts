@@ -1,0 +1,109 @@
+// A configuration in force: blocks that run, the addresses that they answer at, and their background tasks.
+
+import { randomInt } from 'node:crypto';
+import { isLoopback, isUnspecified, type Ip } from '../lib/ip.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import type { Clock } from '../system/clock.ts';
+import type { Files } from '../system/files.ts';
+import { interfaceAddresses } from '../system/interfaces.ts';
+import type { BlockDraft, BlockServices } from './block.ts';
+import { refuse, type Handle } from './handler.ts';
+import type { ListenAddress } from './listener.ts';
+import type { DnsMetrics } from './metrics.ts';
+import { isOurselves } from './resolv-conf.ts';
+import { Routes, runBlock, type RunningBlock } from './route.ts';
+import { ZoneKeeper } from './zone-keeper.ts';
+
+export interface BlockAt {
+  readonly draft: BlockDraft;
+  readonly listen: readonly ListenAddress[];
+}
+
+export interface ConfigurationOptions {
+  readonly blocks: readonly BlockAt[];
+  readonly selfIps: readonly Ip[] | undefined;
+  readonly snapshot: Snapshot | undefined;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly dnsMetrics: DnsMetrics;
+  readonly clock: Clock;
+  readonly files: Files;
+  readonly random: () => number;
+}
+
+export interface Configuration {
+  readonly blocks: readonly BlockAt[];
+  readonly zones: ZoneKeeper;
+  /** What answers at each address. */
+  readonly sites: ReadonlyMap<string, { readonly at: ListenAddress; readonly routes: Routes }>;
+  /** Begins the background tasks. */
+  start(): void;
+  /** Ends them; what waits for upstream is answered SERVFAIL. */
+  stop(): Promise<void>;
+}
+
+export function siteKey(at: ListenAddress): string {
+  return `${at.address} ${at.port}`;
+}
+
+export function configure(options: ConfigurationOptions): Configuration {
+  const { blocks, clock, files } = options;
+  const stopping = new AbortController();
+  const listen = blocks.flatMap((block) => block.listen);
+  const own = interfaceAddresses();
+  const zones = new ZoneKeeper(
+    options.selfIps ?? selfIps(listen),
+    () => Math.floor(clock.now() / 1000),
+    options.snapshot,
+  );
+  const services = (ask: Handle): BlockServices => ({
+    clock,
+    log: options.log,
+    metrics: options.metrics,
+    dnsMetrics: options.dnsMetrics,
+    random: options.random,
+    randomId: () => randomInt(0x10000),
+    stopped: stopping.signal,
+    ask,
+    zone: (zoneOptions) => zones.zone(zoneOptions),
+    isOurselves: (server) => isOurselves(server, listen, own),
+    readText: (path) => files.readText(path).catch(() => undefined),
+  });
+  const running: { readonly block: RunningBlock; readonly at: BlockAt; readonly services: BlockServices }[] = [];
+  for (const at of blocks) {
+    // A block asks the server as it is met at the block's own address; it is whole only once all blocks are made.
+    const ask: Handle = (asked) =>
+      (at.listen[0] ? (sites.get(siteKey(at.listen[0]))?.routes.ask ?? refuse) : refuse)(asked);
+    const given = services(ask);
+    running.push({ block: runBlock(at.draft, given), at, services: given });
+  }
+  const sites = new Map(
+    listen.map((address) => {
+      const here = running.filter(({ at }) => at.listen.some((one) => siteKey(one) === siteKey(address)));
+      const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block }));
+      return [siteKey(address), { at: address, routes: new Routes(routed) }] as const;
+    }),
+  );
+  let tasks: Promise<unknown> = Promise.resolve();
+  return {
+    blocks,
+    zones,
+    sites,
+    start: () => {
+      tasks = Promise.all(running.flatMap((one) => one.at.draft.tasks.map((task) => task(one.services))));
+    },
+    stop: async () => {
+      stopping.abort();
+      await tasks;
+    },
+  };
+}
+
+/** The addresses by which this server finds its own Service. */
+function selfIps(listen: readonly ListenAddress[]): readonly Ip[] {
+  const named = listen.map(({ address }) => address).filter((address) => !isUnspecified(address));
+  if (named.length === listen.length) return [...new Set(named)];
+  return interfaceAddresses().filter((address) => !isLoopback(address));
+}

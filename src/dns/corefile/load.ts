@@ -1,0 +1,141 @@
+// A Corefile's text → server blocks whose plugins have read their lines, or the first mistake in it.
+
+import { createHash } from 'node:crypto';
+import { basename, dirname, isAbsolute, join } from 'node:path';
+import type { Files } from '../../system/files.ts';
+import { BlockDraft, type BlockDoors } from '../block.ts';
+import { builtPlugin, isKnownPlugin } from '../plugin-list.ts';
+import { nameText, type DnsName } from '../wire/name.ts';
+import { CorefileError } from './error.ts';
+import { parseKey } from './key.ts';
+import { parseCorefile, type CorefileDoors, type Directive, type ServerBlock } from './parse.ts';
+
+export interface Corefile {
+  readonly blocks: readonly BlockDraft[];
+  /** SHA-512 of what it says, comments and white space left out. */
+  readonly hash: string;
+  readonly warnings: readonly string[];
+}
+
+export type LoadedCorefile =
+  | { readonly kind: 'corefile'; readonly corefile: Corefile }
+  /** `file:line: what is wrong`. */
+  | { readonly kind: 'mistake'; readonly message: string };
+
+export interface LoadOptions {
+  readonly path: string;
+  readonly files: Files;
+  readonly env: (name: string) => string | undefined;
+  /** For keys without a port; 53 by default. */
+  readonly port?: number;
+}
+
+/** What is served when a Corefile says nothing. */
+const EMPTY = '.:53 {\n whoami\n log\n}\n';
+
+/** Reads the file and what it imports. A file that is not there is a mistake too. */
+export async function loadCorefile(options: LoadOptions): Promise<LoadedCorefile> {
+  const { path, files, env, port } = options;
+  const text = await readText(files, path);
+  if (text === undefined)
+    return { kind: 'mistake', message: `cannot read the Corefile ${path}: give its path with -conf` };
+  const warnings: string[] = [];
+  const doors: CorefileDoors = {
+    env,
+    readText: (file) => readText(files, file),
+    glob: (pattern) => glob(files, pattern),
+    relativeTo: (file, named) => (isAbsolute(named) ? named : join(dirname(file), named)),
+    warn: (message) => warnings.push(message),
+  };
+  try {
+    let blocks = await parseCorefile(text, path, doors);
+    if (blocks.length === 0) blocks = await parseCorefile(EMPTY, path, doors);
+    const hash = createHash('sha512')
+      .update(JSON.stringify(blocks.map(withoutPlaces)))
+      .digest('hex');
+    return { kind: 'corefile', corefile: { blocks: await draftsOf(blocks, port, doors), hash, warnings } };
+  } catch (error) {
+    if (!(error instanceof CorefileError)) throw error;
+    return { kind: 'mistake', message: error.message };
+  }
+}
+
+async function readText(files: Files, path: string): Promise<string | undefined> {
+  try {
+    return await files.readText(path);
+  } catch {
+    return undefined;
+  }
+}
+
+async function glob(files: Files, pattern: string): Promise<readonly string[]> {
+  const folder = dirname(pattern);
+  const listing = await files.list(folder);
+  const last = basename(pattern).replace(/[.+^${}()|\\]/g, '\\$&');
+  const matches = new RegExp(`^${last.replace('*', '.*').replace('?', '.')}$`, 's');
+  return [...(listing?.files.keys() ?? [])]
+    .filter((file) => dirname(file) === folder && matches.test(basename(file)))
+    .sort();
+}
+
+function withoutPlaces({ keys, directives }: ServerBlock): unknown {
+  const bare = ({ name, args, options }: Directive) => [
+    name,
+    args,
+    options.map((option) => [option.name, option.args]),
+  ];
+  return [keys, directives.map(bare)];
+}
+
+async function draftsOf(
+  blocks: readonly ServerBlock[],
+  port: number | undefined,
+  doors: CorefileDoors,
+): Promise<readonly BlockDraft[]> {
+  const drafts: BlockDraft[] = [];
+  const served = new Set<string>();
+  for (const block of blocks) {
+    const byPort = new Map<number, DnsName[]>();
+    for (const key of block.keys.flatMap((text) => parseKey(text, block.place, port))) {
+      const id = `${key.zone} ${key.port}`;
+      if (served.has(id))
+        throw new CorefileError(block.place, `the zone ${nameText(key.zone)} is served on port ${key.port} twice`);
+      served.add(id);
+      byPort.set(key.port, [...(byPort.get(key.port) ?? []), key.zone]);
+    }
+    for (const [number, zones] of byPort) drafts.push(await draftOf(block, zones, number, doors));
+  }
+  return drafts;
+}
+
+async function draftOf(
+  block: ServerBlock,
+  zones: readonly DnsName[],
+  port: number,
+  doors: CorefileDoors,
+): Promise<BlockDraft> {
+  const blockDoors: BlockDoors = {
+    readText: doors.readText,
+    pathOf: (name, place) =>
+      draft.root !== undefined && !isAbsolute(name) ? join(draft.root, name) : doors.relativeTo(place.file, name),
+    warn: doors.warn,
+  };
+  const draft: BlockDraft = new BlockDraft(zones, port, block.place, blockDoors);
+  const seen = new Set<string>();
+  // The folder for files is known before any file is named.
+  const ordered = [...block.directives].sort((a, b) => Number(b.name === 'root') - Number(a.name === 'root'));
+  for (const directive of ordered) {
+    const { name, place } = directive;
+    const plugin = builtPlugin(name);
+    if (!plugin) {
+      const why = isKnownPlugin(name)
+        ? `the plugin "${name}" is known and not built yet; remove it`
+        : `there is no plugin "${name}"`;
+      throw new CorefileError(place, why);
+    }
+    if (plugin.once && seen.has(name)) throw new CorefileError(place, `${name} may stand in a server block once`);
+    seen.add(name);
+    await plugin.setup(directive, draft);
+  }
+  return draft;
+}

@@ -1,0 +1,108 @@
+// The server block that stands for the flags, where there is no Corefile.
+
+import { systemFiles } from '../system/files.ts';
+import { interfaceAddresses } from '../system/interfaces.ts';
+import { BlockDraft, type KubernetesOptions } from './block.ts';
+import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
+import { refuse } from './handler.ts';
+import type { DnsPlaneOptions } from './plane.ts';
+import { kubernetesHandler, resolveThrough } from './plugins/kubernetes.ts';
+import { isOurselves, parseResolvConf } from './resolv-conf.ts';
+import { upstreamText, type UpstreamServer } from './upstream.ts';
+import { lowerName, parseName, ROOT } from './wire/name.ts';
+
+const DEFAULT_TTL = 5;
+const DEFAULT_MAX_CONCURRENT = 1000;
+const REVERSE = ['in-addr.arpa', 'ip6.arpa'].map((text) => parseName(text)).filter((name) => name !== undefined);
+
+/** kubernetes, and forward where there are servers to forward to; reverse names that are not ours go there too. */
+export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
+  const place = { file: 'flags', line: 0 };
+  const doors = {
+    readText: async () => undefined,
+    pathOf: (name: string) => name,
+    warn: (message: string) => options.log.warn(message),
+  };
+  const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
+  const origin = options.zone ?? parseName('cluster.local');
+  if (!origin) throw new RangeError('no zone');
+  const zoneOptions: KubernetesOptions = {
+    origin: lowerName(origin),
+    reverse: REVERSE,
+    ttl: options.ttl ?? DEFAULT_TTL,
+    pods: options.pods ?? 'insecure',
+  };
+  const servers = await upstreamServers(options);
+  draft.loadBalanced = true;
+  draft.end = refuse;
+  draft.upstreams.push(...servers.map(upstreamText));
+  draft.kubernetes = { options: zoneOptions, target: { kubeconfig: undefined, endpoint: undefined } };
+  draft.answer('kubernetes', (services) =>
+    kubernetesHandler({
+      zone: services.zone(zoneOptions),
+      resolveOutside: servers.length > 0 ? resolveThrough(services.ask) : undefined,
+      fallthrough: servers.length > 0 ? REVERSE : [],
+    }),
+  );
+  if (servers.length > 0)
+    draft.answer('forward', (services) =>
+      createForwarder({
+        ...DEFAULT_FORWARD,
+        ...services,
+        servers,
+        maxConcurrent: options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT,
+        onReject: () => services.dnsMetrics.forwardRejected(),
+      }),
+    );
+  return draft;
+}
+
+/** The servers that can be asked. What cannot be is said once, with the mend; the cluster's names go on without. */
+async function upstreamServers(options: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
+  const { log } = options;
+  const configured = await configuredServers(options);
+  const own = interfaceAddresses();
+  const loops = configured.filter((server) => isOurselves(server, options.listen, own));
+  if (loops.length > 0) {
+    log.error('an upstream DNS server is this server itself, so it is not asked; name another one with --upstream', {
+      upstream: loops.map(upstreamText).join(','),
+      ...(options.upstream.kind === 'resolv-conf' ? { file: options.upstream.path } : {}),
+    });
+  }
+  const servers = configured.filter((server) => !loops.includes(server));
+  if (servers.length === 0)
+    log.info('names outside the cluster are refused: there is no upstream DNS server; name one with --upstream');
+  return servers;
+}
+
+async function configuredServers({
+  upstream,
+  log,
+  files = systemFiles,
+}: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
+  switch (upstream.kind) {
+    case 'none':
+      return [];
+    case 'servers':
+      return upstream.servers;
+    case 'resolv-conf': {
+      let text: string;
+      try {
+        text = await files.readText(upstream.path);
+      } catch (error) {
+        log.warn('the upstream DNS servers cannot be read; mend the file or name servers with --upstream', {
+          file: upstream.path,
+          error: error instanceof Error ? error.message : String(error),
+        });
+        return [];
+      }
+      const { servers, unusable } = parseResolvConf(text);
+      if (unusable.length > 0)
+        log.warn('these nameserver entries are no addresses that can be asked, and are left out', {
+          file: upstream.path,
+          entries: unusable.join(','),
+        });
+      return servers;
+    }
+  }
+}

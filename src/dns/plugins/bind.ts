@@ -1,0 +1,23 @@
+// bind: the addresses that a block listens on.
+
+import { networkAddressesOf } from '../../system/interfaces.ts';
+import { parseIp, type Ip } from '../../lib/ip.ts';
+import type { PluginDefinition } from '../block.ts';
+import { CorefileError } from '../corefile/error.ts';
+import { count, notBuilt } from '../corefile/words.ts';
+
+export const bind: PluginDefinition = {
+  name: 'bind',
+  once: false,
+  setup: ({ args, options, place }, draft) => {
+    count(args, place, 'bind', 1, Infinity);
+    for (const option of options) throw notBuilt('bind', `"${option.name}"`, option.place);
+    const named = args.flatMap((word): readonly Ip[] => {
+      const ip = parseIp(word);
+      const found = ip ? [ip] : networkAddressesOf(word);
+      if (found.length === 0) throw new CorefileError(place, `"${word}" is no address, and no interface with one`);
+      return found;
+    });
+    draft.bind = [...new Set([...(draft.bind ?? []), ...named])];
+  },
+};

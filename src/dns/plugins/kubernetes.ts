@@ -1,0 +1,249 @@
+// kubernetes: the cluster's zone and reverse zones.
+
+import type { BlockDraft, BlockServices, KubernetesOptions, PluginDefinition } from '../block.ts';
+import { CorefileError } from '../corefile/error.ts';
+import type { Option } from '../corefile/parse.ts';
+import { count, duration, integer, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
+import { messageOf, type Answer, type Asked, type Handle, type Handler } from '../handler.ts';
+import type { Message, OwnedRecord } from '../wire/message.ts';
+import { lowerName, nameText, ROOT, type DnsName } from '../wire/name.ts';
+import { CLASS_IN, FLAG, RCODE, RR } from '../wire/types.ts';
+import { lookup, type Found } from '../zone/lookup.ts';
+import type { PodMode, Zone } from '../zone/zone.ts';
+
+/** Looks up what this server does not hold: the records of a name and type, none when there are none to be had. */
+export type ResolveOutside = (name: DnsName, type: number) => Promise<readonly OwnedRecord[]>;
+
+export interface KubernetesHandlerOptions {
+  readonly zone: () => Zone;
+  /** Undefined: an ExternalName that leads outside is answered as its CNAME alone. */
+  readonly resolveOutside: ResolveOutside | undefined;
+  /** Names in these that do not exist are handed on, also before the first Snapshot. */
+  readonly fallthrough: readonly DnsName[];
+}
+
+/** Answers from the newest Zone; what is in none of its zones is handed on. */
+export function kubernetesHandler({ zone, resolveOutside, fallthrough }: KubernetesHandlerOptions): Handler {
+  return {
+    name: 'kubernetes',
+    handle: (asked, next): Answer => {
+      const found = lookup(zone(), asked.query.key, asked.query.type);
+      switch (found.kind) {
+        case 'outside':
+          return next(asked);
+        case 'reply':
+          return isMissing(found) && zoneOf(asked.query.key, fallthrough) !== undefined ? next(asked) : found;
+        case 'alias':
+          return resolveOutside ? followed(found, asked, resolveOutside) : aliasReply(found, []);
+      }
+    },
+  };
+}
+
+type Alias = Extract<Found, { kind: 'alias' }>;
+
+async function followed(alias: Alias, asked: Asked, resolveOutside: ResolveOutside): Promise<Awaited<Answer>> {
+  return aliasReply(alias, await resolveOutside(alias.target, asked.query.type));
+}
+
+function aliasReply(alias: Alias, records: readonly OwnedRecord[]): Awaited<Answer> {
+  const answer = [...alias.answer, ...records];
+  return { kind: 'reply', reply: { kind: 'records', answer, additional: [], origin: alias.zone.origin } };
+}
+
+function isMissing({ reply }: Extract<Found, { kind: 'reply' }>): boolean {
+  return reply.kind === 'negative' && reply.rcode !== RCODE.NOERROR;
+}
+
+/** EDNS size for questions of our own (DNS flag day 2020: what passes unfragmented). */
+const OWN_UDP_SIZE = 1232;
+
+/** Follows names through the whole server, by TCP where the answer is cut. */
+export function resolveThrough(ask: Handle): ResolveOutside {
+  return async (name, type) => {
+    let message = await askFor(ask, name, type, 'udp');
+    if (message?.truncated) message = await askFor(ask, name, type, 'tcp');
+    return message?.rcode === RCODE.NOERROR ? chainFrom(name, message.answer) : [];
+  };
+}
+
+async function askFor(
+  ask: Handle,
+  name: DnsName,
+  type: number,
+  transport: 'udp' | 'tcp',
+): Promise<Message | undefined> {
+  const edns = { udpSize: OWN_UDP_SIZE, dnssecOk: false, version: 0, wantsNsid: false };
+  const key = lowerName(name);
+  const query = { kind: 'query', id: 0, flags: FLAG.RD, name, key, type, klass: CLASS_IN, edns } as const;
+  const asked: Asked = { query, transport, client: undefined, by: '' };
+  return messageOf(asked, await ask(asked));
+}
+
+/** The records that follow from `name` by the aliases among them, in order; others were not asked for. */
+function chainFrom(name: DnsName, records: readonly OwnedRecord[]): readonly OwnedRecord[] {
+  const names = new Set<string>([lowerName(name)]);
+  return records.filter((record) => {
+    if (record.klass !== CLASS_IN || !names.has(lowerName(record.owner))) return false;
+    if (record.type === RR.CNAME) names.add(lowerName(record.data as DnsName));
+    return true;
+  });
+}
+
+const OPTIONS = [
+  'endpoint',
+  'kubeconfig',
+  'namespaces',
+  'pods',
+  'endpoint_pod_names',
+  'ttl',
+  'noendpoints',
+  'fallthrough',
+  'ignore',
+  'startup_timeout',
+  'apiserver_qps',
+  'apiserver_burst',
+  'apiserver_max_inflight',
+];
+const NOT_BUILT: ReadonlySet<string> = new Set(['tls', 'namespace_labels', 'labels', 'multicluster', 'zonal']);
+const POD_MODES: ReadonlySet<string> = new Set(['disabled', 'insecure', 'verified']);
+const DEFAULT_TTL = 5;
+
+interface Draft {
+  ttl: number;
+  pods: PodMode;
+  fallthrough: readonly DnsName[];
+  namespaces: Set<string> | undefined;
+  noEndpoints: boolean;
+  endpointPodNames: boolean;
+  ignoreEmptyService: boolean;
+  kubeconfig: string | undefined;
+  endpoint: string | undefined;
+}
+
+export const kubernetes: PluginDefinition = {
+  name: 'kubernetes',
+  once: true,
+  setup: ({ args, options, place }, draft) => {
+    const own = zones(args, place, draft.zones);
+    const reverse = own.filter(isReverse);
+    const [origin, ...others] = own.filter((zone) => !isReverse(zone));
+    if (origin === undefined)
+      throw new CorefileError(place, 'kubernetes needs a zone that is not a reverse zone, such as cluster.local');
+    if (others.length > 0) throw notBuilt('kubernetes', `a second zone (${others.map(nameText).join(' ')})`, place);
+    checkExclusive(options);
+    const read: Draft = {
+      ttl: DEFAULT_TTL,
+      pods: 'disabled',
+      fallthrough: [],
+      namespaces: undefined,
+      noEndpoints: false,
+      endpointPodNames: false,
+      ignoreEmptyService: false,
+      kubeconfig: undefined,
+      endpoint: undefined,
+    };
+    for (const option of options) readOption(option, own, read, draft);
+    const zoneOptions: KubernetesOptions = {
+      origin,
+      reverse,
+      ttl: read.ttl,
+      pods: read.pods,
+      ...(read.namespaces ? { namespaces: read.namespaces } : {}),
+      noEndpoints: read.noEndpoints,
+      endpointPodNames: read.endpointPodNames,
+      ignoreEmptyService: read.ignoreEmptyService,
+    };
+    draft.kubernetes = { options: zoneOptions, target: { kubeconfig: read.kubeconfig, endpoint: read.endpoint } };
+    draft.answer('kubernetes', (services: BlockServices) =>
+      kubernetesHandler({
+        zone: services.zone(zoneOptions),
+        resolveOutside: resolveThrough(services.ask),
+        fallthrough: read.fallthrough,
+      }),
+    );
+  },
+};
+
+function isReverse(zone: DnsName): boolean {
+  return zone.endsWith('\x07in-addr\x04arpa\0') || zone.endsWith('\x03ip6\x04arpa\0');
+}
+
+function checkExclusive(options: readonly Option[]): void {
+  const named = (name: string): Option | undefined => options.find((option) => option.name === name);
+  const labels = named('namespace_labels');
+  if (labels && named('namespaces'))
+    throw new CorefileError(labels.place, 'namespaces and namespace_labels exclude each other');
+}
+
+/** What applies: kubeconfig before endpoint; the client limits, which have no effect in CoreDNS either, are checked and said. */
+function readOption(option: Option, own: readonly DnsName[], read: Draft, draft: BlockDraft): void {
+  const { name, args, place } = option;
+  switch (name) {
+    case 'ttl':
+      count(args, place, name, 1);
+      read.ttl = integer(args[0] ?? '', place, 'ttl', 0, 3600);
+      return;
+    case 'pods': {
+      count(args, place, name, 1);
+      const [mode = ''] = args;
+      if (!POD_MODES.has(mode)) throw new CorefileError(place, `pods is disabled, insecure or verified, not "${mode}"`);
+      read.pods = mode as PodMode;
+      return;
+    }
+    case 'fallthrough':
+      read.fallthrough = zones(args, place, [ROOT]);
+      return;
+    case 'namespaces':
+      count(args, place, name, 1, Infinity);
+      read.namespaces = new Set([...(read.namespaces ?? []), ...args]);
+      return;
+    case 'endpoint_pod_names':
+      count(args, place, name, 0);
+      read.endpointPodNames = true;
+      return;
+    case 'noendpoints':
+      count(args, place, name, 0);
+      read.noEndpoints = true;
+      return;
+    case 'ignore':
+      if (args.length !== 1 || args[0] !== 'empty_service')
+        throw new CorefileError(place, 'ignore takes one argument: empty_service');
+      read.ignoreEmptyService = true;
+      return;
+    case 'kubeconfig':
+      count(args, place, name, 1, 2);
+      if (args.length === 2) throw notBuilt('kubernetes', 'a context of the kubeconfig', place);
+      read.kubeconfig = draft.doors.pathOf(args[0] ?? '', place);
+      return;
+    case 'endpoint':
+      count(args, place, name, 1, Infinity);
+      if (args.length > 1) draft.doors.warn(`${place.file}:${place.line}: only the first endpoint is used`);
+      read.endpoint = args[0];
+      return;
+    case 'startup_timeout':
+      count(args, place, name, 1);
+      // Queries are taken from the start, and answered SERVFAIL where the zone is not known yet: nothing waits.
+      duration(args[0] ?? '', place);
+      return;
+    case 'apiserver_qps':
+    case 'apiserver_burst':
+    case 'apiserver_max_inflight':
+      count(args, place, name, 1);
+      integer(args[0] ?? '', place, name, 0, 1_000_000);
+      draft.doors.warn(
+        `${place.file}:${place.line}: ${name} has no effect: the API server is read by list and watch alone`,
+      );
+      return;
+    default:
+      if (name === 'multicluster') checkMulticluster(option, own);
+      if (NOT_BUILT.has(name)) throw notBuilt('kubernetes', `"${name}"`, place);
+      throw unknownOption('kubernetes', name, place, OPTIONS);
+  }
+}
+
+function checkMulticluster({ args, place }: Option, own: readonly DnsName[]): void {
+  for (const zone of zones(args, place, []))
+    if (!own.includes(zone))
+      throw new CorefileError(place, `the multicluster zone ${nameText(zone)} is none of kubernetes' zones`);
+}

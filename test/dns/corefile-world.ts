@@ -1,0 +1,98 @@
+// A plane that serves a Corefile over a test API server.
+
+import { Pipeline } from '../../src/cli/pipeline.ts';
+import { loadCorefile, type LoadedCorefile } from '../../src/dns/corefile/load.ts';
+import { startCorefilePlane, type DnsPlane } from '../../src/dns/plane.ts';
+import { createMetrics } from '../../src/observe/metrics.ts';
+import { startApiSource } from '../../src/source/api/source.ts';
+import { Store } from '../../src/source/store.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { systemFiles, type Files } from '../../src/system/files.ts';
+import type { Server } from './dig.ts';
+import { ip } from './snapshot-builder.ts';
+import { recordingLog, until } from './world.ts';
+
+const COREFILE = '/Corefile';
+const KINDS = ['services', 'endpointSlices', 'namespaces', 'pods'] as const;
+
+export interface ClusterFeed {
+  readonly pipeline: Pipeline;
+  close(): Promise<void>;
+}
+
+/** Follows an API server, for any number of planes. */
+export async function followCluster(url: string): Promise<ClusterFeed> {
+  const { log } = recordingLog();
+  const store = new Store();
+  const common = { log, metrics: createMetrics(), clock: systemClock };
+  const pipeline = new Pipeline({ ...common, store, kinds: KINDS, nodeName: 'node-a' });
+  pipeline.start();
+  const source = await startApiSource({
+    ...common,
+    store,
+    target: { kubeconfig: undefined, master: url },
+    kinds: KINDS.map((kind) => ({ kind })),
+    random: Math.random,
+    files: systemFiles,
+  });
+  await source.synced();
+  await until(() => pipeline.snapshot !== undefined);
+  return {
+    pipeline,
+    close: async () => {
+      await source.stop();
+      pipeline.stop();
+    },
+  };
+}
+
+export interface CorefileWorld {
+  readonly plane: DnsPlane;
+  readonly server: Server;
+  readonly lines: readonly string[];
+  /** What is read at the next reload. */
+  rewrite(text: string): void;
+  metrics(): Promise<string>;
+}
+
+/** `:PORT` in the text becomes a port of the system's choice; every block listens on 127.0.0.1. */
+export async function serveCorefile(text: string, feed: ClusterFeed | undefined): Promise<CorefileWorld> {
+  let now = text;
+  const files: Files = {
+    ...systemFiles,
+    readText: (path) => (path === COREFILE ? Promise.resolve(placed(now)) : systemFiles.readText(path)),
+  };
+  const load = (): Promise<LoadedCorefile> => loadCorefile({ path: COREFILE, files, env: () => undefined });
+  const loaded = await load();
+  if (loaded.kind === 'mistake') throw new Error(loaded.message);
+  const { log, lines } = recordingLog();
+  const metrics = createMetrics();
+  const plane = await startCorefilePlane({
+    corefile: loaded.corefile,
+    load,
+    selfIps: [ip('10.244.0.20')],
+    log,
+    metrics,
+    clock: systemClock,
+    files,
+  });
+  if (feed) {
+    feed.pipeline.add(plane);
+    await until(() => plane.ready);
+  }
+  const [server] = plane.addresses;
+  if (!server) throw new Error('nothing is listened on');
+  return {
+    plane,
+    server,
+    lines,
+    rewrite: (next) => {
+      now = next;
+    },
+    metrics: () => metrics.text(),
+  };
+}
+
+function placed(text: string): string {
+  return text.replaceAll(/:PORT \{\n/g, ':0 {\n    bind 127.0.0.1\n');
+}
