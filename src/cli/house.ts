@@ -12,7 +12,7 @@ import { EXIT_STOPPED } from './errors.ts';
 import { PlaneKeeper, type PlaneStarter } from './plane-keeper.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ListenAddress } from './settings.ts';
-import type { RunningSource, SourceStarter } from './source-choice.ts';
+import type { NamedObjects, RunningSource, SourceStarter } from './source-choice.ts';
 import { stateJson } from './state.ts';
 import { VERSION } from './version.ts';
 
@@ -35,6 +35,8 @@ export interface HouseOptions {
   readonly source: SourceStarter;
   readonly kinds: readonly Kind[];
   readonly planes: readonly PlaneStarter[];
+  /** The Secrets and ConfigMaps that a Snapshot names: only those are read. */
+  readonly namedObjects?: (snapshot: Snapshot) => NamedObjects;
   readonly endpoints: readonly Endpoint[];
   /**
    * `together`: a plane that cannot start is tried again while the others work. `alone`: it ends the command, and whoever
@@ -65,7 +67,7 @@ class House {
   readonly #planes: PlaneKeeper[];
   readonly #servers: HttpServer[] = [];
   #source: RunningSource | undefined;
-  #secrets = '';
+  readonly #followed = { secrets: '', configMaps: '' };
   #stopping = false;
 
   constructor(options: HouseOptions) {
@@ -76,7 +78,7 @@ class House {
       store: this.#store,
       kinds: kinds.filter((kind) => kind !== 'secrets' && kind !== 'configMaps'),
       nodeName,
-      onSnapshot: (snapshot) => this.#followSecrets(snapshot),
+      onSnapshot: (snapshot) => this.#follow(snapshot),
     });
     this.#planes = options.planes.map(
       (starter) =>
@@ -111,7 +113,7 @@ class House {
     this.#pipeline.start();
     await Promise.all(this.#planes.map((plane) => (onPlaneFailure === 'alone' ? plane.startOnce() : plane.start())));
     this.#source = await source(this.#store, kinds, context);
-    if (this.#pipeline.snapshot) this.#followSecrets(this.#pipeline.snapshot);
+    if (this.#pipeline.snapshot) this.#follow(this.#pipeline.snapshot);
   }
 
   async stop(): Promise<void> {
@@ -139,17 +141,14 @@ class House {
     };
   }
 
-  /** Only Secrets that an Ingress names are read. */
-  #followSecrets(snapshot: Snapshot): void {
-    const keys = new Set<string>();
-    for (const ingress of snapshot.ingresses.values()) {
-      for (const { secretName } of ingress.tls) {
-        if (secretName !== undefined) keys.add(`${ingress.namespace}/${secretName}`);
-      }
+  #follow(snapshot: Snapshot): void {
+    const named = this.#source && this.#options.namedObjects?.(snapshot);
+    if (!named) return;
+    for (const kind of ['secrets', 'configMaps'] as const) {
+      const text = [...named[kind]].sort().join(' ');
+      if (text === this.#followed[kind]) continue;
+      this.#followed[kind] = text;
+      this.#source?.watchNamed(kind, named[kind]);
     }
-    const text = [...keys].sort().join(' ');
-    if (text === this.#secrets || !this.#source) return;
-    this.#secrets = text;
-    this.#source.watchSecrets(keys);
   }
 }

@@ -5,7 +5,15 @@ import type { Arguments } from './args.ts';
 import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
-import { clusterDomain, rulesConfig, upstreams, type ListenAddress } from './settings.ts';
+import type { ReferenceOptions } from '../ingress/references.ts';
+import {
+  annotationsPrefix,
+  clusterDomain,
+  objectFlag,
+  rulesConfig,
+  upstreams,
+  type ListenAddress,
+} from './settings.ts';
 
 export interface RulesChoice {
   readonly mode: RulesModeSetting;
@@ -45,6 +53,15 @@ export function dnsPlane(args: Arguments, context: RunningContext, listen: reado
   };
 }
 
+/** What `namedObjects` of the Ingress plane needs to know. */
+export function ingressObjects(args: Arguments): ReferenceOptions {
+  return {
+    annotationsPrefix: annotationsPrefix(args),
+    configMap: objectFlag(args, 'configmap'),
+    defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+  };
+}
+
 export interface IngressChoice {
   readonly http: ListenAddress;
   readonly https: ListenAddress;
@@ -53,6 +70,11 @@ export interface IngressChoice {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): PlaneStarter {
+  const { annotationsPrefix: prefix, configMap, defaultCertificate } = ingressObjects(args);
+  const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
+  if (args.isSet('disable-svc-external-name') === false) {
+    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
+  }
   return {
     name: 'ingress',
     start: async () => {
@@ -64,6 +86,12 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.watchIngressWithoutClass,
         ingressClass: args.text('ingress-class') ?? 'nginx',
         controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
+        ingressClassByName: args.isSet('ingress-class-by-name') ?? false,
+        watchNamespace: args.text('watch-namespace') || undefined,
+        annotationsPrefix: prefix,
+        configMap,
+        defaultCertificate,
+        defaultBackend: namespace && service ? { namespace, service } : undefined,
         log: context.log.named('ingress'),
       });
     },

@@ -12,9 +12,14 @@ import { UsageError } from './errors.ts';
 import { clusterIpRanges, nodeName, nodePortRange } from './settings.ts';
 import { VERSION } from './version.ts';
 
+export interface NamedObjects {
+  readonly secrets: ReadonlySet<string>;
+  readonly configMaps: ReadonlySet<string>;
+}
+
 export interface RunningSource {
-  /** Reads these Secrets too, `namespace/name`; replaces the ones asked for before. */
-  readonly watchSecrets: (keys: ReadonlySet<string>) => void;
+  /** Reads these objects too, `namespace/name`; replaces the ones of the kind that were asked for before. */
+  readonly watchNamed: (kind: keyof NamedObjects, keys: ReadonlySet<string>) => void;
   readonly stop: () => Promise<void>;
 }
 
@@ -36,7 +41,7 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
 }
 
 /** The source that the flags ask for. Throws UsageError for flags that contradict each other. */
-export function chooseSource(args: Arguments, context: Context): SourceStarter {
+export function chooseSource(args: Arguments, context: Context, namespace?: string): SourceStarter {
   const dirs = manifestDirs(args);
   if (dirs.length > 0) {
     for (const flag of ['kubeconfig', 'master']) {
@@ -48,11 +53,11 @@ export function chooseSource(args: Arguments, context: Context): SourceStarter {
     return async (store, _kinds, { log, clock, files }) => {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
-      // Every Secret of the folder is in the store already.
-      return { watchSecrets: () => {}, stop: () => source.stop() };
+      // Every Secret and ConfigMap of the folder is in the store already.
+      return { watchNamed: () => {}, stop: () => source.stop() };
     };
   }
-  return apiServerSource(args, nodeName(args, context.hostname));
+  return apiServerSource(args, nodeName(args, context.hostname), namespace);
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */
@@ -60,7 +65,8 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-function apiServerSource(args: Arguments, node: string): SourceStarter {
+/** `namespace`: objects of no other one are read. */
+function apiServerSource(args: Arguments, node: string, namespace: string | undefined): SourceStarter {
   const target = { kubeconfig: args.text('kubeconfig'), master: args.text('master') };
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
@@ -68,16 +74,26 @@ function apiServerSource(args: Arguments, node: string): SourceStarter {
       ...context,
       target,
       store,
-      kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node)])),
+      kinds: kinds.flatMap((kind) =>
+        kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, namespace)],
+      ),
       log: context.log.named('api'),
       userAgent: `fairlead/${VERSION}`,
     });
-    return { watchSecrets: (keys) => source.watchNamed('secrets', keys), stop: () => source.stop() };
+    return { watchNamed: (kind, keys) => source.watchNamed(kind, keys), stop: () => source.stop() };
   };
 }
 
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
-function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
+function wanted(
+  kind: Exclude<Kind, 'secrets' | 'configMaps'>,
+  node: string,
+  namespace: string | undefined,
+): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
-  return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
+  return {
+    kind,
+    ...(namespace === undefined ? {} : { scope: { namespace } }),
+    optional: kind === 'ingresses' || kind === 'ingressClasses',
+  };
 }
