@@ -19,7 +19,7 @@ import { authQuestion } from './auth-request.ts';
 import type { BackendKey } from './backend.ts';
 import { Preferring, type RoundRobin, type Targets } from './balance.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
-import { passwordFits, readPasswords } from './htpasswd.ts';
+import { passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
 import type { Answer } from './http/answer.ts';
 import type { Edit, Forward } from './http/engine.ts';
 import type { EndpointPool } from './http/upstream.ts';
@@ -62,6 +62,7 @@ export class Guard {
   readonly #options: GuardOptions;
   readonly #limits = new LimitState();
   readonly #remembered = new WeakMap<SecretRecord, Set<string>>();
+  readonly #passwords = new WeakMap<SecretRecord, { readonly form: string; readonly passwords: Passwords }>();
   readonly #headerLines = new WeakMap<object, HeaderLines>();
 
   constructor(options: GuardOptions) {
@@ -164,8 +165,8 @@ export class Guard {
     settings: BasicAuthSettings,
     request: TemplateRequest,
   ): Answer | undefined {
-    const passwords = readPasswords(secret, settings.form);
-    if (!secret || passwords.kind === 'bad') return deniedAnswer();
+    const passwords = secret && this.#passwordsOf(secret, settings.form);
+    if (!passwords || passwords.kind === 'bad') return deniedAnswer();
     const refused: Answer = {
       status: 401,
       reason: 'a user name and a password are needed',
@@ -185,6 +186,14 @@ export class Guard {
     if (remembered.size >= MAX_REMEMBERED) remembered.clear();
     remembered.add(digest);
     return undefined;
+  }
+
+  #passwordsOf(secret: SecretRecord, form: BasicAuthSettings['form']): Passwords {
+    const known = this.#passwords.get(secret);
+    if (known?.form === form) return known.passwords;
+    const passwords = readPasswords(secret, form);
+    this.#passwords.set(secret, { form, passwords });
+    return passwords;
   }
 
   #customHeaders(table: RouteTable, globals: GlobalSettings, key: string): HeaderLines {

@@ -102,8 +102,9 @@ export function findHost(table: RouteTable, host: string): HostRoutes | undefine
   if (exact) return exact;
   const dot = host.indexOf('.');
   const wildcard = dot > 0 ? table.hosts.get(`*${host.slice(dot)}`) : undefined;
-  if (wildcard) return wildcard;
   const alias = table.otherNames.size > 0 ? otherName(table, host) : undefined;
+  // A name that is given in full is nearer than a wildcard host.
+  if (wildcard && (!alias || table.otherNames.get(host) === undefined)) return wildcard;
   if (alias?.kind === 'alias') return table.hosts.get(alias.host);
   return alias ? undefined : table.hosts.get('');
 }

@@ -2,9 +2,12 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
-import { expect, test } from 'vitest';
-import { httpPort, startBackend, startPlane, type TestBackend } from './plane.ts';
-import { ingress, service, snapshot, type IngressSpec, type PathSpec, type World } from './world.ts';
+import { createServer as createTlsServer } from 'node:https';
+import { expect, onTestFinished, test } from 'vitest';
+import { selfSigned } from '../../src/ingress/self-signed.ts';
+import { createLogger } from '../../src/observe/log.ts';
+import { httpPort, portOf, startBackend, startPlane, type TestBackend } from './plane.ts';
+import { ingress, ip, service, snapshot, type IngressSpec, type PathSpec, type World } from './world.ts';
 
 interface Asked {
   readonly method?: string;
@@ -274,6 +277,7 @@ test.each([
   ['auth-url', 'javascript:alert(1)'],
   ['auth-url', 'http://auth.example/\nX: y'],
   ['auth-realm', 'a"b'],
+  ['auth-realm', 'a\u200aX-Injected: 1'],
 ])('fails closed: %s = %s answers 503 and touches no other Ingress', async (name, value) => {
   const other = ingress({ name: 'b', rules: [{ host: 'b.example', paths: [{ service: 'echo' }] }] });
   const annotations =
@@ -588,4 +592,107 @@ test('the ConfigMap holds for every Ingress, an annotation wins, a change is liv
   expect((await go()).status).toBe(403);
   update({});
   expect((await go()).status).toBe(308);
+});
+
+test.each(['\u200a', '\u010a', '\u0085', '\n', '\r'])(
+  'no character of an annotation becomes a line break: %j',
+  async (char) => {
+    const evil = `x${char}X-Injected: 1`;
+    const { ask: go } = await site({
+      'enable-cors': 'true',
+      'cors-allow-methods': `GET${char},${char}X-Injected`,
+      'cors-expose-headers': `A,${char}B`,
+      'x-forwarded-prefix': evil,
+      'rewrite-target': '/y',
+      affinity: 'cookie',
+      'session-cookie-path': `/${evil}`,
+      'session-cookie-domain': evil,
+      'upstream-vhost': 'inner',
+    });
+    const got = await go();
+    expect(got.status).toBe(200);
+    expect([got.headers['x-injected'], got.seen.headers['x-injected']]).toEqual([undefined, undefined]);
+    expect(got.headers['access-control-expose-headers']).toBe(undefined);
+    expect(got.seen.headers['x-forwarded-prefix']).toBe(undefined);
+  },
+);
+
+test('the log names each annotation without effect once, with its Ingress, and what shuts a location', async () => {
+  const lines: string[] = [];
+  const log = createLogger({ format: 'text', verbosity: 0, now: () => 0, write: (line) => void lines.push(line) });
+  const plane = await startPlane({ log, annotationsPrefix: 'my.prefix' });
+  const annotated = (annotations: Record<string, string>) => ({
+    ...ingress({ name: 'a', rules: [{ host: 'a.example', paths: [{ service: 'echo' }] }] }),
+    annotations: new Map(Object.entries(annotations)),
+  });
+  plane.update(
+    snapshot({
+      ingresses: [annotated({ 'my.prefix/mirror-target': 'x', 'nginx.ingress.kubernetes.io/app-root': '/' })],
+    }),
+  );
+  const first = snapshot({ ingresses: [annotated({ 'my.prefix/mirror-target': 'x', 'my.prefix/satisfy': 'any' })] });
+  plane.update(first);
+  const told = lines.filter((line) => line.includes('annotation'));
+  expect(told.filter((line) => line.includes('my.prefix/mirror-target') && line.includes('default/a')).length).toBe(1);
+  expect(told.filter((line) => line.includes('my.prefix/satisfy') && line.includes('503')).length).toBe(1);
+  expect(told.length).toBe(2);
+});
+
+test('--default-backend-service takes unknown hosts and paths, --watch-namespace leaves other namespaces out', async () => {
+  const backend = await startBackend();
+  const plane = await startPlane({
+    defaultBackend: { namespace: 'system', service: 'fallback' },
+    watchNamespace: 'default',
+  });
+  plane.update(
+    snapshot({
+      ingresses: [
+        ingress({ name: 'a', rules: [{ host: 'a.example', paths: [{ path: '/a', service: 'none' }] }] }),
+        ingress({ name: 'b', namespace: 'other', rules: [{ host: 'b.example', paths: [{ service: 'none' }] }] }),
+      ],
+      services: [
+        service({
+          name: 'fallback',
+          namespace: 'system',
+          portNumber: 8080,
+          portName: 'web',
+          endpoints: [backend.address],
+        }),
+      ],
+    }),
+  );
+  const port = httpPort(plane);
+  expect((await ask(port, { host: 'nobody.example' })).status).toBe(200);
+  expect((await ask(port, { host: 'b.example' })).status).toBe(200);
+  expect((await ask(port, { path: '/other' })).status).toBe(200);
+  expect((await ask(port, { path: '/a' })).status).toBe(503);
+});
+
+test('backend-protocol HTTPS speaks TLS to the endpoint, service-upstream uses the Service address', async () => {
+  const pair = selfSigned('backend', ['backend'], Date.now(), 1);
+  const server = createTlsServer(pair, (_request, response) => response.end('by TLS'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const more = { services: [service({ name: 'tls', endpoints: [`127.0.0.1:${portOf(server)}`] })] };
+  const {
+    ask: go,
+    update,
+    backend,
+  } = await site({ 'backend-protocol': 'https' }, { paths: [{ service: 'tls' }] }, more);
+  expect((await go()).text).toBe('by TLS');
+  expect((await go()).text).toBe('by TLS');
+  // Nothing listens on the endpoint; the Service address leads to a backend that does.
+  const number = Number(backend.address.split(':')[1]);
+  const by = service({ name: 'tls', portNumber: number, endpoints: ['127.0.0.1:1'] });
+  const ports = by.ports.map((one) => ({ ...one, clusterIP: ip('127.0.0.1') }));
+  const second = ingress({
+    name: 'b',
+    rules: [{ host: 'b.example', paths: [{ service: 'tls', port: number }] }],
+    annotations: { 'service-upstream': 'true' },
+  });
+  update({}, { ingresses: [second], services: [{ ...by, ports }] });
+  expect((await go({ host: 'b.example' })).status).toBe(200);
 });

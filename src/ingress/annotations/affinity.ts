@@ -51,7 +51,7 @@ export function cookieAttributes(
   const domain = settings.domain === undefined ? '' : `; Domain=${settings.domain}`;
   const sameSite = settings.sameSite === undefined ? '' : `; SameSite=${settings.sameSite}`;
   // A location path is an Ingress author's text: what would end the attribute stays out.
-  const path = settings.path ?? locationPath.replaceAll(/[;\s\u0080-\uffff]/g, '');
+  const path = settings.path ?? locationPath.replaceAll(/[^\u0021-\u003a\u003c-\u007e]/g, '');
   return `${expires}${maxAge}; Path=${path}${domain}${secure || settings.secure ? '; Secure' : ''}; HttpOnly${sameSite}`;
 }
 

@@ -46,10 +46,9 @@ export class SettingReader {
     this.#seen.add(name);
     const value = this.#text(name)?.trim();
     if (value === undefined || value === '') return undefined;
-    // Control characters end header fields and lines of configuration: no setting has a use for them.
-    return value.split('').some(isControl)
-      ? this.ignored(name, 'the value holds a line break or control character')
-      : value;
+    // Header fields are written a byte a character: beyond ASCII, U+200A would become a line break.
+    if (/^[\u0020-\u007e]*$/.test(value)) return value;
+    return this.ignored(name, 'the value holds a line break, a control character or a character beyond ASCII');
   }
 
   /** As `text`, for what guards a location: a value that cannot be read shuts the location. */
@@ -134,11 +133,6 @@ export class SettingReader {
       ? value
       : this.ignored(name, `${JSON.stringify(value)} is no header name`);
   }
-}
-
-function isControl(char: string): boolean {
-  const code = char.charCodeAt(0);
-  return code < 0x20 || code === 0x7f;
 }
 
 /** Letters, digits and hyphens: the names that the proxy passes on. */
