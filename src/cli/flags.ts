@@ -201,7 +201,7 @@ export const FLAGS: readonly Flag[] = [
     name: 'configmap',
     kind: 'text',
     value: 'NS/NAME',
-    help: "the ConfigMap with the settings of every Ingress, with ingress-nginx' keys",
+    help: "the ConfigMap with the settings of every Ingress, with ingress-nginx' keys; nothing is served until it is there",
     commands: ['up', 'ingress'],
   },
   {

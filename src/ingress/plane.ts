@@ -70,6 +70,7 @@ class RunningPlane implements IngressPlane {
   #routing: RoutingOptions;
   readonly #defaults: GlobalSettings;
   #configMap: ConfigMapRecord | undefined;
+  #awaited = false;
   #shown: CertificatePair | undefined;
   readonly #warnings: SettingWarnings;
   readonly #log: Logger;
@@ -134,7 +135,7 @@ class RunningPlane implements IngressPlane {
     if (this.#stopped) return;
     const started = this.#clock.monotonic();
     const before = this.#routes.table;
-    this.#readConfigMap(snapshot);
+    if (!this.#readConfigMap(snapshot)) return;
     const table = compileRoutes(snapshot, this.#routing, before);
     const changed = !before || table.hosts !== before.hosts || table.backends !== before.backends;
     const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
@@ -155,14 +156,22 @@ class RunningPlane implements IngressPlane {
     });
   }
 
-  #readConfigMap(snapshot: Snapshot): void {
+  /** False until the ConfigMap was there once: what guards every location may stand in it, so nothing is served before. */
+  #readConfigMap(snapshot: Snapshot): boolean {
     const { configMap: key } = this.#options;
     const map = key === undefined ? undefined : snapshot.configMaps.get(key);
-    if (map === this.#configMap) return;
+    if (key !== undefined && !map && !this.ready) {
+      if (!this.#awaited)
+        this.#log.warn('nothing is served until the ConfigMap of --configmap is there', { configMap: key });
+      this.#awaited = true;
+      return false;
+    }
+    if (map === this.#configMap) return true;
     this.#configMap = map;
     const globals = readGlobals(map, this.#defaults);
     this.#routing = { ...this.#routing, globals };
     this.#warnings.tellOfConfigMap(key ?? '', globals);
+    return true;
   }
 
   #showDefaultCertificate(): void {

@@ -75,7 +75,7 @@ async function site(
         ],
         services: [service({ name: 'echo', endpoints: [backend.address] }), ...(others.services ?? [])],
         secrets: others.secrets ?? [],
-        configMaps: others.configMaps ?? [],
+        configMaps: [{ namespace: 'system', name: 'settings', data: new Map() }, ...(others.configMaps ?? [])],
       }),
     );
   update(annotations, more);
@@ -695,4 +695,22 @@ test('backend-protocol HTTPS speaks TLS to the endpoint, service-upstream uses t
   });
   update({}, { ingresses: [second], services: [{ ...by, ports }] });
   expect((await go({ host: 'b.example' })).status).toBe(200);
+});
+
+test('nothing is served before the ConfigMap of --configmap was there; when it goes, the defaults hold', async () => {
+  const plane = await startPlane({ configMap: 'system/settings' });
+  const backend = await startBackend();
+  const world = {
+    ingresses: [ingress({ name: 'a', rules: [{ host: 'a.example', paths: [{ service: 'echo' }] }] })],
+    services: [service({ name: 'echo', endpoints: [backend.address] })],
+  };
+  const before = snapshot(world);
+  plane.update(before);
+  expect([plane.ready, (await ask(httpPort(plane), {})).status]).toEqual([false, 503]);
+  const data = new Map([['denylist-source-range', '127.0.0.1']]);
+  const there = snapshot({ configMaps: [{ namespace: 'system', name: 'settings', data }] }, before);
+  plane.update(there);
+  expect([plane.ready, (await ask(httpPort(plane), {})).status]).toEqual([true, 403]);
+  plane.update(snapshot({ configMaps: [] }, there));
+  expect((await ask(httpPort(plane), {})).status).toBe(200);
 });
