@@ -13,7 +13,7 @@ import { EXIT_STOPPED } from './errors.ts';
 import { PlaneKeeper, type PlaneStarter } from './plane-keeper.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ListenAddress } from './listen-address.ts';
-import type { RunningSource, SourceStarter } from './source-choice.ts';
+import type { NamedObjects, RunningSource, SourceStarter } from './source-choice.ts';
 import { stateJson } from './state.ts';
 import { VERSION } from './version.ts';
 
@@ -41,6 +41,8 @@ export interface HouseOptions {
   readonly source: SourceStarter;
   readonly kinds: readonly Kind[];
   readonly planes: readonly PlaneStarter[];
+  /** The Secrets and ConfigMaps that a Snapshot names: only those are read. */
+  readonly namedObjects?: (snapshot: Snapshot) => NamedObjects;
   readonly endpoints: readonly Endpoint[];
   /**
    * `together`: a plane that cannot start is tried again while the others work. `alone`: it ends the command, and whoever
@@ -87,7 +89,7 @@ class House {
   readonly #planes: PlaneKeeper[];
   readonly #servers: ObserveServer[] = [];
   #source: RunningSource | undefined;
-  #secrets = '';
+  readonly #followed = { secrets: '', configMaps: '' };
   #stopping = false;
   #patience: Timer | undefined;
 
@@ -100,7 +102,7 @@ class House {
       kinds: kinds.filter((kind) => kind !== 'secrets' && kind !== 'configMaps'),
       nodeName,
       ...(options.identity ? { identity: options.identity } : {}),
-      onSnapshot: (snapshot) => this.#followSecrets(snapshot),
+      onSnapshot: (snapshot) => this.#follow(snapshot),
     });
     this.#planes = options.planes.map(
       (starter) =>
@@ -137,7 +139,7 @@ class House {
     this.#source = await source(this.#store, kinds, context);
     this.#options.onSource?.(this.#source);
     this.#losePatience();
-    if (this.#pipeline.snapshot) this.#followSecrets(this.#pipeline.snapshot);
+    if (this.#pipeline.snapshot) this.#follow(this.#pipeline.snapshot);
   }
 
   #losePatience(): void {
@@ -179,17 +181,14 @@ class House {
     };
   }
 
-  /** Only Secrets that an Ingress names are read. */
-  #followSecrets(snapshot: Snapshot): void {
-    const keys = new Set<string>();
-    for (const ingress of snapshot.ingresses.values()) {
-      for (const { secretName } of ingress.tls) {
-        if (secretName !== undefined) keys.add(`${ingress.namespace}/${secretName}`);
-      }
+  #follow(snapshot: Snapshot): void {
+    const named = this.#source && this.#options.namedObjects?.(snapshot);
+    if (!named) return;
+    for (const kind of ['secrets', 'configMaps'] as const) {
+      const text = [...named[kind]].sort().join(' ');
+      if (text === this.#followed[kind]) continue;
+      this.#followed[kind] = text;
+      this.#source?.watchNamed(kind, named[kind]);
     }
-    const text = [...keys].sort().join(' ');
-    if (text === this.#secrets || !this.#source) return;
-    this.#secrets = text;
-    this.#source.watchSecrets(keys);
   }
 }

@@ -9,7 +9,8 @@ import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
-import { clusterDomain, rulesConfig, upstreams } from './settings.ts';
+import type { ReferenceOptions } from '../ingress/references.ts';
+import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
   readonly mode: RulesModeSetting;
@@ -74,6 +75,15 @@ export function corefilePlane(
   };
 }
 
+/** What `namedObjects` of the Ingress plane needs to know. */
+export function ingressObjects(args: Arguments): ReferenceOptions {
+  return {
+    annotationsPrefix: annotationsPrefix(args),
+    configMap: objectFlag(args, 'configmap'),
+    defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+  };
+}
+
 export interface IngressChoice {
   readonly http: ListenAddress;
   readonly https: ListenAddress;
@@ -86,6 +96,11 @@ export interface IngressChoice {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): PlaneStarter {
+  const { annotationsPrefix: prefix, configMap, defaultCertificate } = ingressObjects(args);
+  const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
+  if (args.isSet('disable-svc-external-name') === false) {
+    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
+  }
   return {
     name: 'ingress',
     start: async () => {
@@ -96,9 +111,14 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         https: choice.https,
         sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
         watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
-        ingressClassByName: choice.lenientClass,
         ingressClass: args.text('ingress-class') ?? 'nginx',
         controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
+        ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
+        watchNamespace: args.text('watch-namespace') || undefined,
+        annotationsPrefix: prefix,
+        configMap,
+        defaultCertificate,
+        defaultBackend: namespace && service ? { namespace, service } : undefined,
         log: context.log.named('ingress'),
       });
     },

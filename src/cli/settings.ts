@@ -124,6 +124,24 @@ export function clusterDomain(args: Arguments): string {
   return name;
 }
 
+/** `NAMESPACE/NAME` of an object. */
+export function objectFlag(args: Arguments, flag: string): string | undefined {
+  const text = args.text(flag);
+  if (text === undefined || text === '') return undefined;
+  if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(text)) {
+    throw new UsageError(`flag --${flag} is NAMESPACE/NAME, such as ingress-nginx/controller, not "${text}"`);
+  }
+  return text;
+}
+
+export function annotationsPrefix(args: Arguments): string {
+  const text = args.text('annotations-prefix') ?? 'nginx.ingress.kubernetes.io';
+  if (!/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/.test(text)) {
+    throw new UsageError(`flag --annotations-prefix is the part of a name before the /, not "${text}"`);
+  }
+  return text;
+}
+
 function toListen(flag: string, text: string): ListenAddress {
   const listen = parseListen(text);
   if (listen) return listen;

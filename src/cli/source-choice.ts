@@ -14,11 +14,16 @@ import { UsageError } from './errors.ts';
 import { clusterIpRanges, nodeName, nodePortRange } from './settings.ts';
 import { VERSION } from './version.ts';
 
+export interface NamedObjects {
+  readonly secrets: ReadonlySet<string>;
+  readonly configMaps: ReadonlySet<string>;
+}
+
 export interface RunningSource {
   /** Sends requests as who we are; undefined when no API server is the source. */
   readonly connection: ApiConnection | undefined;
-  /** Reads these Secrets too, `namespace/name`; replaces the ones asked for before. */
-  readonly watchSecrets: (keys: ReadonlySet<string>) => void;
+  /** Reads these objects too, `namespace/name`; replaces the ones of the kind that were asked for before. */
+  readonly watchNamed: (kind: keyof NamedObjects, keys: ReadonlySet<string>) => void;
   readonly stop: () => Promise<void>;
 }
 
@@ -39,11 +44,11 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
   };
 }
 
-/** The source that the flags ask for; `own` goes before them. Throws UsageError for flags that contradict each other. */
+/** The source that the flags ask for; `own` goes before them, and its `namespace` is the only one that is read. Throws UsageError for flags that contradict each other. */
 export function chooseSource(
   args: Arguments,
   context: Context,
-  own: { readonly nodeName?: string; readonly kubeconfig?: string } = {},
+  own: { readonly nodeName?: string; readonly kubeconfig?: string; readonly namespace?: string | undefined } = {},
 ): SourceStarter {
   const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
@@ -57,8 +62,8 @@ export function chooseSource(
     return async (store, _kinds, { log, clock, files }) => {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
-      // Every Secret of the folder is in the store already.
-      return { connection: undefined, watchSecrets: () => {}, stop: () => source.stop() };
+      // Every Secret and ConfigMap of the folder is in the store already.
+      return { connection: undefined, watchNamed: () => {}, stop: () => source.stop() };
     };
   }
   return apiServerSource(
@@ -67,6 +72,7 @@ export function chooseSource(
       master: args.text('master'),
     },
     node,
+    own.namespace,
   );
 }
 
@@ -75,29 +81,39 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-/** Follows an API server; without kubeconfig and master, in-cluster. */
-export function apiServerSource(target: ApiTarget, node: string): SourceStarter {
+/** Follows an API server; without kubeconfig and master, in-cluster. `namespace`: objects of no other one are read. */
+export function apiServerSource(target: ApiTarget, node: string, namespace?: string): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
       ...context,
       target,
       store,
-      kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node)])),
+      kinds: kinds.flatMap((kind) =>
+        kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, namespace)],
+      ),
       log: context.log.named('api'),
       userAgent: `fairlead/${VERSION}`,
     });
     return {
       connection: source.connection,
-      watchSecrets: (keys) => source.watchNamed('secrets', keys),
+      watchNamed: (kind, keys) => source.watchNamed(kind, keys),
       stop: () => source.stop(),
     };
   };
 }
 
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
-function wanted(kind: Exclude<Kind, 'secrets' | 'configMaps'>, node: string): WantedKind {
+function wanted(
+  kind: Exclude<Kind, 'secrets' | 'configMaps'>,
+  node: string,
+  namespace: string | undefined,
+): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
   if (kind === 'serviceCIDRs') return { kind, optional: true, dispensable: true };
-  return { kind, optional: kind === 'ingresses' || kind === 'ingressClasses' };
+  return {
+    kind,
+    ...(namespace === undefined ? {} : { scope: { namespace } }),
+    optional: kind === 'ingresses' || kind === 'ingressClasses',
+  };
 }

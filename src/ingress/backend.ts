@@ -1,5 +1,6 @@
 import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { IngressBackend, IngressPortRef } from '../model/records.ts';
+import type { UpstreamSettings } from './annotations/upstream.ts';
 import type { Endpoint, ResolvedPort, ResolvedService } from '../model/snapshot.ts';
 
 /** `namespace/service:port`, or the description of a resource: what locations share when they share a backend. */
@@ -10,9 +11,20 @@ export interface BackendRef {
   readonly key: BackendKey;
   readonly namespace: string;
   readonly backend: IngressBackend;
+  readonly upstream: UpstreamSettings;
+  /** `--default-backend-service` names no port: the first of the Service. */
+  readonly firstPort?: true;
 }
 
-export type UnavailableReason = 'resource' | 'no-service' | 'external-name' | 'no-port' | 'no-endpoints';
+const PLAIN_UPSTREAM: UpstreamSettings = { protocol: 'http', serviceAddress: false };
+
+export type UnavailableReason =
+  | 'resource'
+  | 'no-service'
+  | 'external-name'
+  | 'no-port'
+  | 'no-endpoints'
+  | 'no-cluster-ip';
 
 /** Where a backend's requests go now. */
 export type BackendTarget =
@@ -24,12 +36,18 @@ export interface Backend {
   readonly target: BackendTarget;
 }
 
-export function backendRef(namespace: string, backend: IngressBackend): BackendRef {
+export function backendRef(
+  namespace: string,
+  backend: IngressBackend,
+  upstream: UpstreamSettings = PLAIN_UPSTREAM,
+): BackendRef {
   const key =
     backend.kind === 'service'
       ? `${namespace}/${backend.service}:${portText(backend.port)}`
       : `${namespace}/${backend.resourceKind}.${backend.apiGroup}/${backend.name}`;
-  return { key, namespace, backend };
+  // Endpoints reached in another way are another backend.
+  const way = `${upstream.protocol === 'https' ? ' by https' : ''}${upstream.serviceAddress ? ' by its address' : ''}`;
+  return { key: key + way, namespace, backend, upstream };
 }
 
 export function portText(port: IngressPortRef): string {
@@ -57,6 +75,8 @@ export function unavailableText(ref: BackendRef, reason: UnavailableReason): str
       return 'the Service is an ExternalName, which this version does not forward to; use a Service with endpoints';
     case 'no-port':
       return `the Service has no TCP port ${port}; correct the port in the Ingress or add it to the Service`;
+    case 'no-cluster-ip':
+      return 'service-upstream is set and the Service has no ClusterIP; give it one or take the annotation away';
     case 'no-endpoints':
       return 'the Service has no ready endpoint; look at its selector and its Pods';
   }
@@ -68,10 +88,18 @@ function targetOf(ref: BackendRef, services: PersistentMap<ResolvedService>): Ba
   const service = services.get(`${ref.namespace}/${backend.service}`);
   if (!service) return { kind: 'unavailable', reason: 'no-service' };
   if (service.record.type === 'ExternalName') return { kind: 'unavailable', reason: 'external-name' };
-  const ports = service.ports.filter((port) => port.protocol === 'TCP' && isNamed(port, backend.port));
+  const first = service.record.ports.find(({ protocol }) => protocol === 'TCP');
+  const wanted: IngressPortRef = ref.firstPort && first ? { kind: 'number', number: first.port } : backend.port;
+  const ports = service.ports.filter((port) => port.protocol === 'TCP' && isNamed(port, wanted));
   if (ports.length === 0) {
-    const declared = service.record.ports.some((port) => port.protocol === 'TCP' && isNamed(port, backend.port));
+    const declared = service.record.ports.some((port) => port.protocol === 'TCP' && isNamed(port, wanted));
     return { kind: 'unavailable', reason: declared ? 'no-endpoints' : 'no-port' };
+  }
+  if (ref.upstream.serviceAddress) {
+    const addresses = ports.flatMap(addressOf);
+    return addresses.length > 0
+      ? { kind: 'endpoints', endpoints: addresses }
+      : { kind: 'unavailable', reason: 'no-cluster-ip' };
   }
   const endpoints = ports.flatMap(endpointsOf);
   return endpoints.length > 0 ? { kind: 'endpoints', endpoints } : { kind: 'unavailable', reason: 'no-endpoints' };
@@ -87,4 +115,11 @@ function isNamed(port: { readonly name: string; readonly port: number }, ref: In
  */
 function endpointsOf(port: ResolvedPort): readonly Endpoint[] {
   return port.cluster.kind === 'used' ? port.cluster.endpoints : port.endpoints.filter((endpoint) => endpoint.ready);
+}
+
+/** The Service address in the place of an endpoint. */
+function addressOf({ clusterIP, port, hasEndpoints }: ResolvedPort): readonly Endpoint[] {
+  if (clusterIP === undefined || !hasEndpoints) return [];
+  const state = { local: false, ready: true, serving: true, terminating: false };
+  return [{ ip: clusterIP, port, ...state, nodeName: undefined, zone: undefined, podName: undefined }];
 }

@@ -1,6 +1,38 @@
 // Round robin, with the list swapped while it turns.
 
-export class RoundRobin<T> {
+/** What one request may go to. */
+export interface Targets<T> {
+  readonly targets: readonly T[];
+  has(target: T): boolean;
+  /** The next target that is not among `tried`; undefined when there is none. */
+  pick(tried?: readonly T[]): T | undefined;
+}
+
+/** One target first, while it is there; then the turn. */
+export class Preferring<T> implements Targets<T> {
+  readonly #first: T;
+  readonly #turn: Targets<T>;
+
+  constructor(first: T, turn: Targets<T>) {
+    this.#first = first;
+    this.#turn = turn;
+  }
+
+  get targets(): readonly T[] {
+    return this.#turn.targets;
+  }
+
+  has(target: T): boolean {
+    return this.#turn.has(target);
+  }
+
+  pick(tried?: readonly T[]): T | undefined {
+    const usable = this.#turn.has(this.#first) && !tried?.includes(this.#first);
+    return usable ? this.#first : this.#turn.pick(tried);
+  }
+}
+
+export class RoundRobin<T> implements Targets<T> {
   #targets: readonly T[];
   #next: number;
 

@@ -11,6 +11,8 @@ export interface ClassSelection {
   readonly ingressClassByName: boolean;
   /** `--watch-ingress-without-class`. */
   readonly watchIngressWithoutClass: boolean;
+  /** `--watch-namespace`: only Ingresses of this namespace are ours. */
+  readonly watchNamespace?: string | undefined;
 }
 
 /** The controller name of our own, always accepted beside the one of the option. */
@@ -29,6 +31,7 @@ export function isOurs(
   classes: PersistentMap<IngressClassRecord>,
   selection: ClassSelection,
 ): boolean {
+  if (selection.watchNamespace !== undefined && ingress.namespace !== selection.watchNamespace) return false;
   if (ingress.className !== undefined) {
     if (selection.ingressClassByName && ingress.className === selection.ingressClass) return true;
     const controller = classes.get(ingress.className)?.controller;

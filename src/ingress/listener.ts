@@ -1,5 +1,5 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
+import { Server as TlsServer, createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { parseIp, type Ip } from '../lib/ip.ts';
 import { hostPort } from '../lib/ip.ts';
 
@@ -28,6 +28,8 @@ export interface IngressListener {
   readonly address: ListenAddress;
   /** Connections that are open, those in a TLS handshake included. */
   readonly connections: ReadonlySet<Socket>;
+  /** For TLS clients that name no host, from the next handshake on. */
+  setDefaultCertificate(pair: { readonly cert: string; readonly key: string }): void;
   /** Accepts no more. Resolves when every connection has ended. */
   close(): Promise<void>;
 }
@@ -60,6 +62,9 @@ export async function openListener(options: ListenOptions): Promise<IngressListe
   return {
     address: { address: parseIp(address) ?? options.listen.address, port },
     connections,
+    setDefaultCertificate: (pair) => {
+      if (options.tls && server instanceof TlsServer) server.setSecureContext({ ...options.tls, ...pair });
+    },
     close: () => new Promise((resolve) => void server.close(() => resolve())),
   };
 }

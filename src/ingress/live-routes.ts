@@ -4,21 +4,31 @@ import { RoundRobin } from './balance.ts';
 import type { Answer } from './http/answer.ts';
 import type { Dial } from './http/byte-stream.ts';
 import type { Deadlines } from './http/deadlines.ts';
-import type { Forward } from './http/engine.ts';
+import type { ClientFacts, Forward } from './http/engine.ts';
+import type { RequestHead } from './http/request-head.ts';
 import { EndpointPool, type UpstreamTimes } from './http/upstream.ts';
-import { findHost, findLocation, hostName, httpsUrl, redirects, type RouteOptions } from './match.ts';
-import type { Location, RouteTable } from './route-table.ts';
+import type { ExternalAuthSettings } from './annotations/external-auth.ts';
+import type { TemplateRequest } from './annotations/template.ts';
+import { DEFAULT_GLOBALS } from './global-settings.ts';
+import { Guard } from './guard.ts';
+import { findHost, findLocation, hostName, toHttps, wwwTarget } from './match.ts';
+import { DEFAULT_BACKEND, type HostRoutes, type Location, type RouteTable } from './route-table.ts';
 
 const NOT_READY: Answer = { status: 503, reason: 'the proxy has no configuration yet' };
 const NO_ROUTE: Answer = { status: 404, reason: 'no Ingress rule matches this host and path' };
 const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has no endpoint that is ready' };
 
-export interface LiveRoutesOptions extends RouteOptions {
+const TOO_LARGE: Answer = { status: 413, reason: 'the request body is larger than this path takes' };
+
+export interface LiveRoutesOptions {
   readonly dial: Dial;
+  readonly dialTls: Dial;
   readonly deadlines: Deadlines;
   readonly times: UpstreamTimes;
   /** In [0, 1): where a round robin starts. */
   readonly random: () => number;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
 }
 
 /** The route table in force, with what lives longer than one table: the turn of each backend and its connections. */
@@ -29,8 +39,18 @@ export class LiveRoutes {
   readonly #pools = new Map<string, { pool: EndpointPool; uses: number }>();
   #forwards = new WeakMap<Location, Forward>();
 
+  /** Connections to services that decide on access, by their origin. */
+  readonly #authPools = new Map<string, EndpointPool>();
+  readonly #guard: Guard;
+
   constructor(options: LiveRoutesOptions) {
     this.#options = options;
+    this.#guard = new Guard({
+      now: options.now,
+      random: options.random,
+      turnOf: (key) => this.#turns.get(key),
+      authPool: (settings) => this.#authPool(settings),
+    });
   }
 
   get table(): RouteTable | undefined {
@@ -49,55 +69,114 @@ export class LiveRoutes {
     const before = this.#table?.backends;
     const changes = before ? table.backends.differences(before) : unchanged(table.backends.entries());
     for (const change of changes) {
-      const pools = endpointsOf(change.after?.target).map(({ ip, port }) => this.#acquire(ip, port));
-      for (const { ip, port } of endpointsOf(change.before?.target)) released.push(hostPort(ip, port));
+      const { protocol } = (change.after ?? change.before)?.ref.upstream ?? { protocol: 'http' as const };
+      const pools = endpointsOf(change.after?.target).map(({ ip, port }) => this.#acquire(protocol, ip, port));
+      for (const { ip, port } of endpointsOf(change.before?.target)) released.push(poolKey(protocol, ip, port));
       const turn = this.#turns.get(change.key);
       if (turn) turn.swap(pools);
       else this.#turns.set(change.key, new RoundRobin(pools, this.#options.random()));
       if (!change.after) this.#turns.delete(change.key);
     }
+    const settingsBefore = this.#table?.settings;
     this.#table = table;
+    if (this.#authPools.size > 0 && table.settings !== settingsBefore) this.#dropAuthPools(table);
     for (const key of released) this.#release(key);
   }
 
-  decide(secure: boolean, hostHeader: string, path: string, query: string): Forward | Answer {
+  /** `head` is read during the call only. */
+  decide(client: ClientFacts, head: RequestHead): Forward | Answer {
     const table = this.#table;
     if (!table) return NOT_READY;
-    const host = hostName(hostHeader);
+    const host = hostName(head.host);
     const routes = findHost(table, host);
-    if (!routes) return NO_ROUTE;
-    if (redirects(routes, secure, this.#options.sslRedirect)) {
-      return { status: 308, reason: 'this host is served by HTTPS', location: httpsUrl(host, path + query) };
+    if (!routes) return this.#noHost(table, host, client, head);
+    const location = findLocation(routes, head.path);
+    if (!location) {
+      const refusal = this.#guard.refuseUnmatched(table, routes, requestOf(client, head));
+      return refusal ?? this.#defaultBackend(table, client, head);
     }
-    const location = findLocation(routes, path);
-    if (!location) return NO_ROUTE;
+    return this.#forwardTo(table, routes, location, client, head);
+  }
+
+  #forwardTo(
+    table: RouteTable,
+    routes: HostRoutes,
+    location: Location,
+    client: ClientFacts,
+    head: RequestHead,
+  ): Forward | Answer {
+    const { maxBody } = location.settings.transfer;
+    if (maxBody > 0 && head.contentLength > maxBody && location.denied === undefined) return TOO_LARGE;
+    if (!location.plain || (!client.secure && toHttps(location.settings.redirect, routes))) {
+      return this.#guard.decide(table, routes, location, requestOf(client, head));
+    }
     const forward = this.#forwards.get(location) ?? this.#forwardOf(location);
     return forward && forward.targets.targets.length > 0 ? forward : UNAVAILABLE;
   }
 
+  #defaultBackend(table: RouteTable, client: ClientFacts, head: RequestHead): Forward | Answer {
+    const routes = table.hosts.get(DEFAULT_BACKEND);
+    return routes?.fallback ? this.#forwardTo(table, routes, routes.fallback, client, head) : NO_ROUTE;
+  }
+
+  #noHost(table: RouteTable, host: string, client: ClientFacts, head: RequestHead): Forward | Answer {
+    const url = table.otherNames.size > 0 ? wwwTarget(table, host, requestOf(client, head)) : undefined;
+    if (url === undefined) return this.#defaultBackend(table, client, head);
+    const status = (table.selection.globals ?? DEFAULT_GLOBALS).redirectStatus;
+    return { status, reason: 'this host has another name', location: url };
+  }
+
   stop(): void {
     for (const { pool } of this.#pools.values()) pool.destroy();
+    for (const pool of this.#authPools.values()) pool.destroy();
+    this.#authPools.clear();
     this.#pools.clear();
   }
 
   #forwardOf(location: Location): Forward | undefined {
     const targets = this.#turns.get(location.backend.key);
     if (!targets) return undefined;
-    const forward = { location, targets };
+    const forward: Forward = { location, targets, transfer: location.settings.transfer };
     this.#forwards.set(location, forward);
     return forward;
   }
 
-  #acquire(ip: string, port: number): EndpointPool {
-    const key = hostPort(ip, port);
+  #acquire(protocol: 'http' | 'https', ip: string, port: number): EndpointPool {
+    const key = poolKey(protocol, ip, port);
     let entry = this.#pools.get(key);
     if (!entry) {
-      const { dial, deadlines, times } = this.#options;
-      entry = { pool: new EndpointPool(ip, port, dial, deadlines, times), uses: 0 };
+      const { dial, dialTls, deadlines, times } = this.#options;
+      const pool = new EndpointPool(ip, port, protocol === 'https' ? dialTls : dial, deadlines, times);
+      entry = { pool, uses: 0 };
       this.#pools.set(key, entry);
     }
     entry.uses++;
     return entry.pool;
+  }
+
+  #authPool({ secure, host, port }: ExternalAuthSettings): EndpointPool {
+    const key = poolKey(secure ? 'https' : 'http', host, port);
+    let pool = this.#authPools.get(key);
+    if (!pool) {
+      const { dial, dialTls, deadlines, times } = this.#options;
+      pool = new EndpointPool(host, port, secure ? dialTls : dial, deadlines, times);
+      this.#authPools.set(key, pool);
+    }
+    return pool;
+  }
+
+  #dropAuthPools(table: RouteTable): void {
+    const used = new Set<string>();
+    for (const { externalAuth } of table.settings.values()) {
+      if (externalAuth) {
+        used.add(poolKey(externalAuth.secure ? 'https' : 'http', externalAuth.host, externalAuth.port));
+      }
+    }
+    for (const [key, pool] of this.#authPools) {
+      if (used.has(key)) continue;
+      this.#authPools.delete(key);
+      pool.retire();
+    }
   }
 
   #release(key: string): void {
@@ -116,4 +195,16 @@ function* unchanged<V>(
   entries: Iterable<readonly [string, V]>,
 ): Generator<{ key: string; before: V | undefined; after: V | undefined }> {
   for (const [key, after] of entries) yield { key, before: undefined, after };
+}
+
+function poolKey(protocol: 'http' | 'https', ip: string, port: number): string {
+  const key = hostPort(ip, port);
+  return protocol === 'https' ? `https ${key}` : key;
+}
+
+/** A copy, but for the header fields: those are read in the head itself, while it is there. */
+function requestOf(client: ClientFacts, head: RequestHead): TemplateRequest {
+  const { secure, remoteAddress, localPort } = client;
+  const { host, method, path, query } = head;
+  return { secure, remoteAddress, localPort, host, method, path, query, header: (name) => head.header(name) };
 }

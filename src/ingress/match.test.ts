@@ -4,14 +4,19 @@ import { ingress, service, snapshot, tlsSecret } from '../../test/ingress/world.
 import type { IngressRecord, PathType } from '../model/records.ts';
 import type { ResolvedService, Snapshot } from '../model/snapshot.ts';
 import { DEFAULT_SELECTION } from './class-selection.ts';
+import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { hostName, route } from './match.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
 
-const SELECTION = { ...DEFAULT_SELECTION, watchIngressWithoutClass: true };
+const SELECTION = {
+  ...DEFAULT_SELECTION,
+  watchIngressWithoutClass: true,
+  globals: { ...DEFAULT_GLOBALS, sslRedirect: false },
+};
 const SERVICES = ['a', 'b', 'c'].map((name) => service({ name, endpoints: ['10.0.0.1:8080'] }));
 
 function ask(table: RouteTable, host: string, path: string): string | number {
-  const answer = route(table, { scheme: 'http', host, path }, { sslRedirect: false });
+  const answer = route(table, { scheme: 'http', host, path });
   return answer.kind === 'backend' ? answer.service : answer.status;
 }
 
@@ -199,11 +204,7 @@ test('a backend without Service, port or endpoints, an ExternalName and a resour
         service({ name: 'named', portName: 'web', endpoints: ['10.0.0.1:80'] }),
       ],
     };
-    const answer = route(
-      compileRoutes(snapshot(world), SELECTION),
-      { scheme: 'http', host: 'h', path: '/' },
-      { sslRedirect: false },
-    );
+    const answer = route(compileRoutes(snapshot(world), SELECTION), { scheme: 'http', host: 'h', path: '/' });
     return answer.kind === 'backend' ? 'backend' : `${answer.status} ${answer.reason}`;
   };
   expect(reason({ service: 'missing' })).toMatch(/^503 .*does not exist/);
@@ -232,9 +233,9 @@ test('plain HTTP is sent to HTTPS for a host with tls, and only for that', () =>
     services: SERVICES,
     secrets: [tlsSecret('s', '', '')],
   };
-  const table = compileRoutes(snapshot(world), SELECTION);
+  const table = compileRoutes(snapshot(world), { ...SELECTION, globals: DEFAULT_GLOBALS });
   const redirect = (scheme: 'http' | 'https', host: string, path: string) => {
-    const answer = route(table, { scheme, host, path }, { sslRedirect: true });
+    const answer = route(table, { scheme, host, path });
     return answer.kind === 'status' && answer.status === 308 ? answer.location : answer.kind;
   };
   expect(redirect('http', 'x.example:8080', '/tea/?a=b')).toBe('https://x.example/tea/?a=b');
@@ -249,4 +250,32 @@ test('a host is looked up without its port, its case and a dot at its end', () =
     Array.from({ length: 4 }, () => 'a.example'),
   );
   expect(hostName('[::1]:80')).toBe('[::1]');
+});
+
+test('in regex mode the router says the same as trying every expression of the host by length', () => {
+  const paths = fc.constantFrom('/', '/a', '/a/', '/a.*', '/a/b', '/(a|b)', '/[ab]/b$', '/A', '/a+', '/b/(.*)');
+  const types = fc.constantFrom<PathType>('Exact', 'Prefix', 'ImplementationSpecific');
+  const rule = fc.record({ path: paths, pathType: types, service: fc.constantFrom('a', 'b', 'c') });
+  const requests = fc.constantFrom('/', '/a', '/aa', '/A/b', '/b/b', '/b', '/c', '/a/b/c', '/b/x');
+  fc.assert(
+    fc.property(fc.array(rule, { minLength: 1, maxLength: 6 }), requests, (rules, path) => {
+      const world = {
+        ingresses: rules.map((spec, i) =>
+          ingress({
+            name: `i${i}`,
+            createdAt: i,
+            rules: [{ host: 'h', paths: [spec] }],
+            annotations: i === rules.length - 1 ? { 'use-regex': 'true' } : {},
+          }),
+        ),
+        services: SERVICES,
+      };
+      const ordered = rules.toSorted(
+        (a, b) => b.path.length - a.path.length || (a.path < b.path ? 1 : a.path > b.path ? -1 : 0),
+      );
+      const first = ordered.find((spec) => new RegExp(`^(?:${spec.path})`, 'i').test(path));
+      expect(ask(compileRoutes(snapshot(world), SELECTION), 'h', path)).toBe(first?.service ?? 404);
+    }),
+    { numRuns: 500 },
+  );
 });

@@ -1,8 +1,13 @@
 import type { IngressPortRef } from '../model/records.ts';
 import type { Endpoint } from '../model/snapshot.ts';
 import { unavailableText } from './backend.ts';
+import type { RedirectSettings } from './annotations/redirect.ts';
+import { rewrite, type Rewritten } from './annotations/rewrite.ts';
+import type { IngressSettings } from './annotations/settings.ts';
+import type { TemplateRequest } from './annotations/template.ts';
+import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
 import { normalisePath } from './path.ts';
-import type { HostRoutes, Location, RouteTable } from './route-table.ts';
+import { DEFAULT_BACKEND, type HostRoutes, type Location, type OtherName, type RouteTable } from './route-table.ts';
 
 export interface RouteQuestion {
   readonly scheme: 'http' | 'https';
@@ -10,11 +15,6 @@ export interface RouteQuestion {
   readonly host: string;
   /** Path of the target, without or with a query. */
   readonly path: string;
-}
-
-export interface RouteOptions {
-  /** Send plain HTTP on to HTTPS for a host that an Ingress covers with `tls`. */
-  readonly sslRedirect: boolean;
 }
 
 export type RouteAnswer =
@@ -28,23 +28,49 @@ export type RouteAnswer =
       /** The path that the backend gets. */
       readonly path: string;
     }
-  | { readonly kind: 'status'; readonly status: 308; readonly reason: string; readonly location: string }
-  | { readonly kind: 'status'; readonly status: 400 | 404 | 503; readonly reason: string };
+  | {
+      readonly kind: 'status';
+      readonly status: number;
+      readonly reason: string;
+      /** Of a redirect. */
+      readonly location?: string;
+    };
 
-/** What the Ingress plane does with a request, without a socket: the same code as the data path decides. */
-export function route(table: RouteTable, question: RouteQuestion, options: RouteOptions): RouteAnswer {
-  const query = question.path.indexOf('?');
-  const raw = query < 0 ? question.path : question.path.slice(0, query);
+/**
+ * What the Ingress plane does with a request of a client that is let in, without a socket: the same code as the data path
+ * decides. What depends on header fields (authentication, canary by header, affinity) is left out.
+ */
+export function route(table: RouteTable, question: RouteQuestion): RouteAnswer {
+  const mark = question.path.indexOf('?');
+  const raw = mark < 0 ? question.path : question.path.slice(0, mark);
+  const query = mark < 0 ? '' : question.path.slice(mark);
   const path = raw.startsWith('/') ? normalisePath(raw) : undefined;
   if (path === undefined) return { kind: 'status', status: 400, reason: 'the path is malformed' };
   const host = hostName(question.host);
+  const secure = question.scheme === 'https';
+  const asked = { secure, host: question.host, method: 'GET', path, query, remoteAddress: '', localPort: 0 };
+  const request = { ...asked, header: () => undefined };
+  const globals = table.selection.globals ?? DEFAULT_GLOBALS;
   const routes = findHost(table, host);
-  if (routes && redirects(routes, question.scheme === 'https', options.sslRedirect)) {
-    const target = query < 0 ? path : path + question.path.slice(query);
-    return { kind: 'status', status: 308, reason: 'this host is served by HTTPS', location: httpsUrl(host, target) };
+  if (!routes) {
+    const url = wwwTarget(table, host, request);
+    if (url !== undefined) return redirected(globals.redirectStatus, url);
+    return toLocation(table, table.hosts.get(DEFAULT_BACKEND)?.fallback, path, query);
   }
-  const location = routes && findLocation(routes, path);
+  const location = findLocation(routes, path);
+  const settings = location?.settings ?? routes.unmatched;
+  const denied = location?.denied ?? settings?.denied;
+  if (denied !== undefined) return { kind: 'status', status: 503, reason: denied };
+  const redirect = settings && redirectOf(settings, routes, globals, request);
+  if (redirect) return redirected(redirect.status, redirect.location);
+  return toLocation(table, location ?? table.hosts.get(DEFAULT_BACKEND)?.fallback, path, query);
+}
+
+function toLocation(table: RouteTable, location: Location | undefined, path: string, query: string): RouteAnswer {
   if (!location) return { kind: 'status', status: 404, reason: 'no Ingress rule matches this host and path' };
+  const rewritten = rewriteOf(location, path, query);
+  if (rewritten.kind === 'redirect') return redirected(302, rewritten.url);
+  if (rewritten.kind === 'bad') return { kind: 'status', status: 400, reason: 'the path is malformed' };
   const { ref, target } = table.backends.get(location.backend.key) ?? {
     ref: location.backend,
     target: { kind: 'unavailable' as const, reason: 'no-service' as const },
@@ -54,7 +80,12 @@ export function route(table: RouteTable, question: RouteQuestion, options: Route
     return { kind: 'status', status: 503, reason: unavailableText(ref, reason) };
   }
   const { service, port } = ref.backend;
-  return { kind: 'backend', ingress: location.ingress, location, service, port, endpoints: target.endpoints, path };
+  const { ingress } = location;
+  return { kind: 'backend', ingress, location, service, port, endpoints: target.endpoints, path: rewritten.path };
+}
+
+function redirected(status: number, location: string): RouteAnswer {
+  return { kind: 'status', status, reason: 'an annotation or a certificate sends this request elsewhere', location };
 }
 
 /** The host of a Host header, as it is looked up: no port, lower case, no dot at the end. */
@@ -71,11 +102,31 @@ export function findHost(table: RouteTable, host: string): HostRoutes | undefine
   if (exact) return exact;
   const dot = host.indexOf('.');
   const wildcard = dot > 0 ? table.hosts.get(`*${host.slice(dot)}`) : undefined;
-  return wildcard ?? table.hosts.get('');
+  const alias = table.otherNames.size > 0 ? otherName(table, host) : undefined;
+  // A name that is given in full is nearer than a wildcard host.
+  if (wildcard && (!alias || table.otherNames.get(host) === undefined)) return wildcard;
+  if (alias?.kind === 'alias') return table.hosts.get(alias.host);
+  return alias ? undefined : table.hosts.get('');
+}
+
+/** What a name that is no host leads to. */
+function otherName(table: RouteTable, host: string): OtherName | undefined {
+  const exact = table.otherNames.get(host)?.[0];
+  const dot = host.indexOf('.');
+  return exact ?? (dot > 0 ? table.otherNames.get(`*${host.slice(dot)}`)?.[0] : undefined);
+}
+
+/** Where from-to-www-redirect sends a name that no host has; its port stays. */
+export function wwwTarget(table: RouteTable, host: string, request: TemplateRequest): string | undefined {
+  const other = table.otherNames.size > 0 ? otherName(table, host) : undefined;
+  if (other?.kind !== 'redirect') return undefined;
+  const port = /:[0-9]+$/.exec(request.host)?.[0] ?? '';
+  return `${request.secure ? 'https' : 'http'}://${other.host}${port}${request.path}${request.query}`;
 }
 
 /** The location of a normal path: Exact, else the longest, Prefix before a literal prefix of the same length. */
 export function findLocation(routes: HostRoutes, path: string): Location | undefined {
+  if (routes.regex) return routes.regex.find(({ regex }) => regex?.test(path)) ?? routes.fallback;
   const exact = routes.exact.get(path);
   if (exact) return exact;
   const prefix = routes.prefix.size > 0 ? longestPrefix(routes, path) : undefined;
@@ -86,13 +137,37 @@ export function findLocation(routes: HostRoutes, path: string): Location | undef
   return prefix ?? routes.fallback;
 }
 
-export function redirects(routes: HostRoutes, secure: boolean, sslRedirect: boolean): boolean {
-  return sslRedirect && routes.tls && !secure;
+/** The redirect that stands in the way of a location, in the order of nginx' phases: app-root, the location's own, HTTPS. */
+export function redirectOf(
+  settings: IngressSettings,
+  routes: HostRoutes,
+  globals: GlobalSettings,
+  request: TemplateRequest,
+): { readonly status: number; readonly location: string } | undefined {
+  const { redirect } = settings;
+  if (redirect.appRoot && request.path === '/') {
+    const origin = `${request.secure ? 'https' : 'http'}://${request.host}`;
+    return { status: 302, location: origin + redirect.appRoot.render(request) };
+  }
+  if (redirect.to) return { status: redirect.to.status, location: redirect.to.url.render(request) };
+  if (request.secure || !toHttps(redirect, routes)) return undefined;
+  if (globals.noTlsRedirect.some((start) => request.path.startsWith(start))) return undefined;
+  const target = request.path + request.query;
+  // ingress-nginx takes one slash off the end, also behind a query.
+  const kept = target.endsWith('/') && !redirect.keepSlash ? target.slice(0, -1) : target;
+  return { status: globals.redirectStatus, location: `https://${hostName(request.host)}${kept}` };
 }
 
-/** ingress-nginx takes one slash off the end of the target when it redirects (also behind a query). */
-export function httpsUrl(host: string, target: string): string {
-  return `https://${host}${target.endsWith('/') ? target.slice(0, -1) : target}`;
+/** Whether plain HTTP of a location goes to HTTPS. */
+export function toHttps(redirect: RedirectSettings, routes: HostRoutes): boolean {
+  return redirect.force || (redirect.ssl && routes.tls);
+}
+
+/** What the backend is asked for. */
+export function rewriteOf(location: Location, path: string, query: string): Rewritten {
+  const { target } = location.settings.rewrite;
+  if (target === undefined) return { kind: 'path', path, query };
+  return rewrite(target, location.regex?.exec(path) ?? [path], query);
 }
 
 /** Element-wise: looks up the path and each of its parents, but nothing longer than the longest rule. */

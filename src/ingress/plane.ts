@@ -1,18 +1,23 @@
 import type { Socket } from 'node:net';
 import type { Plane } from '../model/plane.ts';
+import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { unavailableText, type Backend } from './backend.ts';
+import { DEFAULT_PREFIX } from './annotations/settings.ts';
 import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
 import { serveConnection } from './http/client-connection.ts';
 import { Deadlines } from './http/deadlines.ts';
-import { createTcpDial } from './http/dial.ts';
+import { createTcpDial, createTlsDial } from './http/dial.ts';
 import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes, type RequestRecord } from './http/engine.ts';
 import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
 import { LiveRoutes } from './live-routes.ts';
-import { compileRoutes, locationsOf, type RouteTable } from './route-table.ts';
+import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
+import type { CertificatePair } from './self-signed.ts';
+import { SettingWarnings } from './setting-warnings.ts';
+import { compileRoutes, locationsOf, type RouteTable, type RoutingOptions } from './route-table.ts';
 import { CertificateTable, tlsOptions } from './tls.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
@@ -22,8 +27,15 @@ const DEFAULT_GRACE_MS = 10_000;
 export interface IngressPlaneOptions extends Partial<ClassSelection> {
   readonly http?: ListenAddress;
   readonly https?: ListenAddress;
-  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx. */
+  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx; annotations and the ConfigMap win. */
   readonly sslRedirect?: boolean;
+  /** `--configmap`, `namespace/name`: settings for every Ingress. */
+  readonly configMap?: ObjectKey | undefined;
+  /** `--annotations-prefix`. */
+  readonly annotationsPrefix?: string;
+  readonly defaultBackend?: RoutingOptions['defaultBackend'];
+  /** `--default-ssl-certificate`, `namespace/name`. */
+  readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly clock?: Clock;
@@ -55,7 +67,12 @@ export async function startIngressPlane(options: IngressPlaneOptions): Promise<I
 class RunningPlane implements IngressPlane {
   readonly name = 'ingress';
   readonly #options: IngressPlaneOptions;
-  readonly #selection: ClassSelection;
+  #routing: RoutingOptions;
+  readonly #defaults: GlobalSettings;
+  #configMap: ConfigMapRecord | undefined;
+  #awaited = false;
+  #shown: CertificatePair | undefined;
+  readonly #warnings: SettingWarnings;
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
@@ -70,28 +87,31 @@ class RunningPlane implements IngressPlane {
 
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
-    this.#selection = selectionOf(options);
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
+    this.#defaults = defaultsOf(options, times);
+    this.#routing = routingOf(options, this.#defaults);
+    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX);
     this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);
     this.#routes = new LiveRoutes({
-      sslRedirect: options.sslRedirect ?? true,
       dial: createTcpDial(),
+      dialTls: createTlsDial(),
       deadlines: this.#deadlines,
-      times: { connectMs: times.connectMs, idleMs: times.upstreamIdleMs },
+      times: { idleMs: times.upstreamIdleMs },
       random: Math.random,
+      now: () => this.#clock.now(),
     });
     this.#engine = createEngine(
       {
-        decide: (secure, host, path, query) => this.#routes.decide(secure, host, path, query),
+        decide: (client, head) => this.#routes.decide(client, head),
         record: (record) => this.#record(record),
       },
       times,
       this.#deadlines,
       () => this.#clock.monotonic(),
     );
-    this.#certificates = new CertificateTable(this.#log, this.#clock.now());
+    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate);
     this.#traffic = new TrafficMetrics(options.metrics, () => this.#counts());
   }
 
@@ -115,11 +135,14 @@ class RunningPlane implements IngressPlane {
     if (this.#stopped) return;
     const started = this.#clock.monotonic();
     const before = this.#routes.table;
-    const table = compileRoutes(snapshot, this.#selection, before);
+    if (!this.#readConfigMap(snapshot)) return;
+    const table = compileRoutes(snapshot, this.#routing, before);
     const changed = !before || table.hosts !== before.hosts || table.backends !== before.backends;
     const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
     this.#certificates.apply(table);
+    this.#showDefaultCertificate();
     this.#routes.apply(table);
+    this.#warnings.tell(table, before);
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
     for (const { before: old, after } of backends) {
       if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
@@ -131,6 +154,31 @@ class RunningPlane implements IngressPlane {
       backends: table.backends.size,
       milliseconds: Math.round((this.#clock.monotonic() - started) * 10) / 10,
     });
+  }
+
+  /** False until the ConfigMap was there once: what guards every location may stand in it, so nothing is served before. */
+  #readConfigMap(snapshot: Snapshot): boolean {
+    const { configMap: key } = this.#options;
+    const map = key === undefined ? undefined : snapshot.configMaps.get(key);
+    if (key !== undefined && !map && !this.ready) {
+      if (!this.#awaited)
+        this.#log.warn('nothing is served until the ConfigMap of --configmap is there', { configMap: key });
+      this.#awaited = true;
+      return false;
+    }
+    if (map === this.#configMap) return true;
+    this.#configMap = map;
+    const globals = readGlobals(map, this.#defaults);
+    this.#routing = { ...this.#routing, globals };
+    this.#warnings.tellOfConfigMap(key ?? '', globals);
+    return true;
+  }
+
+  #showDefaultCertificate(): void {
+    const pair = this.#certificates.defaultCertificate;
+    if (pair === (this.#shown ?? this.#certificates.defaultPair)) return;
+    this.#shown = pair;
+    this.#https?.setDefaultCertificate(pair);
   }
 
   state(): unknown {
@@ -216,8 +264,21 @@ function reasonOf(backend: Backend): string {
   return backend.target.kind === 'unavailable' ? backend.target.reason : '';
 }
 
-function selectionOf(options: IngressPlaneOptions): ClassSelection {
+function defaultsOf(options: IngressPlaneOptions, times: EngineTimes): GlobalSettings {
+  const { connectMs, upstreamMs, tunnelMs } = times;
   return {
+    ...DEFAULT_GLOBALS,
+    transfer: { ...DEFAULT_GLOBALS.transfer, connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs },
+    sslRedirect: options.sslRedirect ?? true,
+  };
+}
+
+function routingOf(options: IngressPlaneOptions, globals: GlobalSettings): RoutingOptions {
+  return {
+    globals,
+    annotationsPrefix: options.annotationsPrefix ?? DEFAULT_PREFIX,
+    defaultBackend: options.defaultBackend,
+    watchNamespace: options.watchNamespace,
     controllerClass: options.controllerClass ?? DEFAULT_SELECTION.controllerClass,
     ingressClass: options.ingressClass ?? DEFAULT_SELECTION.ingressClass,
     ingressClassByName: options.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,

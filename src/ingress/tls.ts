@@ -1,6 +1,6 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
-import type { SecretRecord } from '../model/records.ts';
+import type { ObjectKey, SecretRecord } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CertificateRef, RouteTable } from './route-table.ts';
 import { selfSigned, type CertificatePair } from './self-signed.ts';
@@ -34,8 +34,12 @@ export class CertificateTable {
   readonly #warned = new Map<string, string>();
   #table: RouteTable | undefined;
 
-  constructor(log: Logger, now: number) {
+  /** `--default-ssl-certificate`: the Secret, `namespace/name`, in the place of the certificate made here. */
+  readonly #defaultSecret: ObjectKey | undefined;
+
+  constructor(log: Logger, now: number, defaultSecret?: ObjectKey) {
     this.#log = log;
+    this.#defaultSecret = defaultSecret;
     this.defaultPair = selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS);
     this.#default = createSecureContext(this.defaultPair);
   }
@@ -44,6 +48,7 @@ export class CertificateTable {
   apply(table: RouteTable): void {
     const before = this.#table;
     this.#table = table;
+    this.#checkDefault(before, table);
     if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
     for (const [host, ref] of table.certificates.entries()) {
       const secret = table.snapshot.secrets.get(ref.secret);
@@ -64,7 +69,7 @@ export class CertificateTable {
   /** Never throws: a throw in an SNI callback ends the process (CVE-2026-21637). */
   contextFor(servername: string): SecureContext {
     try {
-      return this.#lookup(servername.toLowerCase()) ?? this.#default;
+      return this.#lookup(servername.toLowerCase()) ?? this.#defaultContext();
     } catch (error) {
       this.#log.warn('a certificate could not be loaded; the default certificate is served', {
         host: JSON.stringify(servername),
@@ -82,9 +87,13 @@ export class CertificateTable {
   }
 
   #contextOf(host: string): SecureContext | undefined {
-    const ref = this.#table?.certificates.get(host);
+    const alias = this.#table?.otherNames.get(host)?.[0];
+    const ref = this.#table?.certificates.get(host) ?? (alias && this.#table?.certificates.get(alias.host));
     const secret = ref && this.#table?.snapshot.secrets.get(ref.secret);
-    if (!secret) return undefined;
+    return secret && this.#contextOfSecret(secret);
+  }
+
+  #contextOfSecret(secret: SecretRecord): SecureContext | undefined {
     const known = this.#contexts.get(secret);
     if (known) return known;
     const parsed = this.#parse(secret);
@@ -92,6 +101,33 @@ export class CertificateTable {
     const context = createSecureContext(parsed.pair);
     this.#contexts.set(secret, context);
     return context;
+  }
+
+  #defaultContext(): SecureContext {
+    const key = this.#defaultSecret;
+    const secret = key === undefined ? undefined : this.#table?.snapshot.secrets.get(key);
+    return (secret && this.#contextOfSecret(secret)) ?? this.#default;
+  }
+
+  /** What a client gets that names no host. */
+  get defaultCertificate(): CertificatePair {
+    const key = this.#defaultSecret;
+    const secret = key === undefined ? undefined : this.#table?.snapshot.secrets.get(key);
+    const parsed = secret && this.#parse(secret);
+    return parsed?.kind === 'pair' ? parsed.pair : this.defaultPair;
+  }
+
+  #checkDefault(before: RouteTable | undefined, table: RouteTable): void {
+    const key = this.#defaultSecret;
+    if (key === undefined) return;
+    const secret = table.snapshot.secrets.get(key);
+    if (before && before.snapshot.secrets.get(key) === secret) return;
+    const parsed = secret ? this.#parse(secret) : { kind: 'bad' as const, reason: 'it does not exist' };
+    if (parsed.kind === 'pair') return;
+    this.#log.warn('the Secret of --default-ssl-certificate cannot be used, so a certificate made here stands in', {
+      secret: key,
+      reason: parsed.reason,
+    });
   }
 
   #parse(secret: SecretRecord): Parsed {

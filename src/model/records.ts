@@ -152,6 +152,8 @@ export interface IngressRecord {
   readonly className: string | undefined;
   /** Annotation `kubernetes.io/ingress.class`. */
   readonly classAnnotation: string | undefined;
+  /** The annotations that may be settings of a proxy, by full name: those that Kubernetes' own tools write are left out. */
+  readonly annotations: ReadonlyMap<string, string>;
   readonly defaultBackend: IngressBackend | undefined;
   readonly rules: readonly IngressRule[];
   readonly tls: readonly IngressTls[];

@@ -5,6 +5,8 @@ import { createServer } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { DEFAULT_PREFIX, readSettings } from '../../src/ingress/annotations/settings.ts';
+import { DEFAULT_GLOBALS } from '../../src/ingress/global-settings.ts';
 import { RoundRobin } from '../../src/ingress/balance.ts';
 import type { ClientStream, Dial, UpstreamEvents, UpstreamStream } from '../../src/ingress/http/byte-stream.ts';
 import { serveConnection } from '../../src/ingress/http/client-connection.ts';
@@ -188,7 +190,7 @@ class MemoryBench {
       this.#backends.push(backend);
       return backend;
     };
-    const times = { connectMs: 5000, idleMs: 60_000 };
+    const times = { idleMs: 60_000 };
     // A pool for each case: what a backend received belongs to one case.
     const fresh = (): Forward => ({
       location: {
@@ -201,8 +203,15 @@ class MemoryBench {
           key: 'x',
           namespace: 'default',
           backend: { kind: 'resource', apiGroup: '', resourceKind: 'X', name: 'x' },
+          upstream: { protocol: 'http', serviceAddress: false },
         },
+        settings: readSettings(ingress({ name: 'all' }), DEFAULT_GLOBALS, DEFAULT_PREFIX),
+        regex: undefined,
+        canary: undefined,
+        denied: undefined,
+        plain: true,
       },
+      transfer: { ...DEFAULT_GLOBALS.transfer, maxBody: 0 },
       targets: new RoundRobin([new EndpointPool('10.0.0.1', 80, dial, deadlines, times)], 0),
     });
     this.#forward = fresh();

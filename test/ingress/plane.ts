@@ -29,7 +29,9 @@ export async function startPlane(options: Partial<IngressPlaneOptions> = {}): Pr
 export function routeAll(plane: IngressPlane, ...endpoints: readonly string[]): void {
   plane.update(
     snapshot({
-      ingresses: [ingress({ name: 'all', defaultBackend: { service: 'echo' } })],
+      ingresses: [
+        ingress({ name: 'all', defaultBackend: { service: 'echo' }, annotations: { 'proxy-body-size': '0' } }),
+      ],
       services: [service({ name: 'echo', endpoints })],
     }),
   );

@@ -2,6 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { DEFAULT_SELECTION } from '../../src/ingress/class-selection.ts';
+import { DEFAULT_GLOBALS } from '../../src/ingress/global-settings.ts';
 import { route } from '../../src/ingress/match.ts';
 import { compileRoutes } from '../../src/ingress/route-table.ts';
 import { ingress, service, snapshot, type IngressSpec, type PathSpec } from './world.ts';
@@ -115,7 +116,8 @@ test.each(CASES)('%s', (_title, specs, host, path, expected) => {
   const table = compileRoutes(snapshot({ ingresses: list, services }), {
     ...DEFAULT_SELECTION,
     watchIngressWithoutClass: true,
+    globals: { ...DEFAULT_GLOBALS, sslRedirect: false },
   });
-  const answer = route(table, { scheme: 'http', host, path }, { sslRedirect: false });
+  const answer = route(table, { scheme: 'http', host, path });
   expect(answer.kind === 'backend' ? answer.service : answer.status).toBe(expected);
 });

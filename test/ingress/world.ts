@@ -4,6 +4,7 @@ import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
 import { toPort, type Port } from '../../src/lib/port.ts';
 import type {
+  ConfigMapRecord,
   IngressBackend,
   IngressClassRecord,
   IngressRecord,
@@ -123,6 +124,8 @@ export interface IngressSpec {
   readonly defaultBackend?: PathSpec;
   readonly rules?: readonly { readonly host?: string; readonly paths: readonly PathSpec[] }[];
   readonly tls?: readonly IngressTls[];
+  /** Without the prefix `nginx.ingress.kubernetes.io/`. */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export function ingress(spec: IngressSpec): IngressRecord {
@@ -132,6 +135,9 @@ export function ingress(spec: IngressSpec): IngressRecord {
     createdAt: spec.createdAt ?? 0,
     className: spec.className,
     classAnnotation: spec.classAnnotation,
+    annotations: new Map(
+      Object.entries(spec.annotations ?? {}).map(([name, value]) => [`nginx.ingress.kubernetes.io/${name}`, value]),
+    ),
     defaultBackend: spec.defaultBackend && backend(spec.defaultBackend),
     rules: (spec.rules ?? []).map((rule) => ({
       host: rule.host,
@@ -157,6 +163,7 @@ export interface World {
   readonly ingresses?: readonly IngressRecord[];
   readonly services?: readonly ResolvedService[];
   readonly secrets?: readonly SecretRecord[];
+  readonly configMaps?: readonly ConfigMapRecord[];
   readonly classes?: readonly IngressClassRecord[];
 }
 
@@ -179,7 +186,7 @@ export function snapshot(world: World, before?: Snapshot): Snapshot {
     ingresses: map(before?.ingresses, world.ingresses, named),
     ingressClasses: map(before?.ingressClasses, world.classes, (value) => value.name),
     secrets: map(before?.secrets, world.secrets, named),
-    configMaps: PersistentMap.empty(),
+    configMaps: map(before?.configMaps, world.configMaps, named),
     serviceCIDRs: [],
   };
 }

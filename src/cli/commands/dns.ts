@@ -132,7 +132,7 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
   });
 }
 
-const noSource: SourceStarter = async () => ({ connection: undefined, watchSecrets: () => {}, stop: async () => {} });
+const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
 
 /** Several blocks may name the same address: it is opened once. */
 function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {

@@ -5,18 +5,21 @@ import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts'
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
+import { namedObjects } from '../../ingress/references.ts';
 import type { ListenAddress } from '../listen-address.ts';
-import { ingressPlane } from '../planes.ts';
+import { ingressObjects, ingressPlane } from '../planes.ts';
 import { nodeName, port } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function ingress(args: Arguments): Promise<number> {
   const context = createRunningContext(args);
+  const objects = ingressObjects(args);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context),
-    kinds: ['services', 'endpointSlices', 'ingresses', 'ingressClasses', 'secrets'],
+    source: chooseSource(args, context, { namespace: args.text('watch-namespace') || undefined }),
+    namedObjects: (snapshot) => namedObjects(snapshot, objects),
+    kinds: ['services', 'endpointSlices', 'ingresses', 'ingressClasses', 'secrets', 'configMaps'],
     planes: [
       ingressPlane(args, context, {
         http: everywhere(port(args, 'http-port', 80)),

@@ -7,7 +7,8 @@ import { keepHeapSmall } from '../../system/heap.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
-import { dnsPlane, ingressPlane, rulesPlane } from '../planes.ts';
+import { namedObjects } from '../../ingress/references.ts';
+import { dnsPlane, ingressObjects, ingressPlane, rulesPlane } from '../planes.ts';
 import { explainRoutes } from '../explain-routes.ts';
 import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
@@ -16,11 +17,13 @@ export function up(args: Arguments): Promise<number> {
   keepHeapSmall();
   const context = createRunningContext(args);
   const rules = rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true });
+  const objects = ingressObjects(args);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
-    kinds: KINDS.filter((kind) => kind !== 'pods' && kind !== 'configMaps'),
+    namedObjects: (snapshot) => namedObjects(snapshot, objects),
+    kinds: KINDS.filter((kind) => kind !== 'pods'),
     planes: [
       rules,
       dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])),

@@ -2,14 +2,25 @@
 
 const REASONS: Readonly<Record<number, string>> = {
   204: 'No Content',
+  300: 'Multiple Choices',
+  301: 'Moved Permanently',
+  302: 'Found',
+  303: 'See Other',
+  304: 'Not Modified',
+  307: 'Temporary Redirect',
   308: 'Permanent Redirect',
   400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
   404: 'Not Found',
   405: 'Method Not Allowed',
   408: 'Request Timeout',
+  413: 'Content Too Large',
   414: 'URI Too Long',
   417: 'Expectation Failed',
+  429: 'Too Many Requests',
   431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
   501: 'Not Implemented',
   502: 'Bad Gateway',
   503: 'Service Unavailable',
@@ -23,14 +34,16 @@ export interface Answer {
   readonly reason: string;
   /** For a redirect. */
   readonly location?: string;
+  /** Further lines of the head, each with its end. */
+  readonly fields?: string;
 }
 
 /** The whole answer as bytes on the wire. `minor` is the client's version; HEAD gets the head alone. */
 export function renderAnswer(answer: Answer, method: string, minor: 0 | 1, keepAlive: boolean): string {
   const title = `${answer.status} ${REASONS[answer.status] ?? 'Error'}`;
-  const head = `HTTP/1.1 ${title}\r\n${answer.location === undefined ? '' : `Location: ${answer.location}\r\n`}`;
+  const head = `HTTP/1.1 ${title}\r\n${answer.location === undefined ? '' : `Location: ${headerText(answer.location)}\r\n`}${answer.fields ?? ''}`;
   const connection = keepAlive ? (minor === 0 ? 'Connection: keep-alive\r\n' : '') : 'Connection: close\r\n';
-  if (answer.status === 204) return `${head}${connection}\r\n`;
+  if (answer.status === 204 || answer.status === 304) return `${head}${connection}\r\n`;
   const page = `<!doctype html>\n<title>${title}</title>\n<h1>${title}</h1>\n<p>${sentence(answer.reason)}</p>\n`;
   const fields = `Content-Type: text/html; charset=utf-8\r\nContent-Length: ${page.length}\r\n${connection}\r\n`;
   return `${head}${fields}${method === 'HEAD' ? '' : page}`;
@@ -38,4 +51,9 @@ export function renderAnswer(answer: Answer, method: string, minor: 0 | 1, keepA
 
 function sentence(reason: string): string {
   return `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`;
+}
+
+/** A URL is made of what clients and annotations give: what could end a line never gets into one. */
+function headerText(text: string): string {
+  return text.replace(/[^\u0020-\u007e]/g, (char) => encodeURIComponent(char.toWellFormed()));
 }

@@ -24,6 +24,7 @@ export class ClientConnection implements Expiring {
   deadline: number;
   readonly stream: ClientStream;
   readonly remoteAddress: string;
+  readonly localPort: number;
   readonly secure: boolean;
   /** The forwarding fields that are the same for every request of the connection. */
   readonly forwarding: string;
@@ -48,6 +49,7 @@ export class ClientConnection implements Expiring {
     this.stream = stream;
     this.secure = info.secure;
     this.remoteAddress = plainAddress(info.remoteAddress);
+    this.localPort = info.localPort;
     this.deadline = engine.deadlines.now + engine.times.headMs;
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
     stream.on('data', (chunk) => this.#onData(chunk));

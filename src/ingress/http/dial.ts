@@ -1,4 +1,5 @@
 import { connect } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { Dial } from './byte-stream.ts';
 
 /** One read is at most this long. */
@@ -26,6 +27,25 @@ export function createTcpDial(): Dial {
       },
     });
     socket.on('connect', () => events.onConnect());
+    socket.on('end', () => events.onEnd());
+    socket.on('drain', () => events.onDrain());
+    socket.on('error', () => {});
+    socket.on('close', () => events.onClose());
+    return socket;
+  };
+}
+
+/**
+ * Dials by TLS. As ingress-nginx does without proxy-ssl-verify: the certificate is not looked at, and the name is told to the server
+ * only where one is given.
+ */
+export function createTlsDial(): Dial {
+  return (host, port, events) => {
+    const name = /^[0-9.]+$|:/.test(host) ? {} : { servername: host };
+    const socket = connectTls({ host, port, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'], ...name });
+    socket.setNoDelay(true);
+    socket.on('secureConnect', () => events.onConnect());
+    socket.on('data', (bytes: Buffer) => events.onData(bytes, bytes.length));
     socket.on('end', () => events.onEnd());
     socket.on('drain', () => events.onDrain());
     socket.on('error', () => {});

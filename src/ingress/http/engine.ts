@@ -1,7 +1,9 @@
-import type { RoundRobin } from '../balance.ts';
+import type { TransferSettings } from '../annotations/transfer.ts';
+import type { Targets } from '../balance.ts';
 import type { Location } from '../route-table.ts';
 import type { Answer } from './answer.ts';
 import { Ranges } from './chunked.ts';
+import type { AuthQuestion } from './auth-question.ts';
 import type { ClientConnection } from './client-connection.ts';
 import type { Deadlines } from './deadlines.ts';
 import { RequestHead } from './request-head.ts';
@@ -30,12 +32,39 @@ export interface RequestRecord {
 /** A request goes on to one of these targets; none of them means 503. */
 export interface Forward {
   readonly location: Location;
-  readonly targets: RoundRobin<EndpointPool>;
+  readonly targets: Targets<EndpointPool>;
+  readonly transfer: TransferSettings;
+  /** Undefined where the request and its answer go on as they are. */
+  readonly edit?: Edit;
+}
+
+/** What of a request and its answer is changed on the way. */
+export interface Edit {
+  readonly path: string;
+  readonly query: string;
+  readonly host: string;
+  /** Names of request fields that stay behind, in lower case; and lines that come in their place. */
+  readonly dropped: readonly string[];
+  readonly fields: string;
+  /** The same for every answer, also for those of our own. */
+  readonly answerDropped: readonly string[];
+  readonly answerFields: string;
+  /** Asked before the request goes on. */
+  readonly question: AuthQuestion | undefined;
+  /** Called once when the request is over, whatever became of it. */
+  readonly release: (() => void) | undefined;
+}
+
+/** The connection that a request came on. */
+export interface ClientFacts {
+  readonly secure: boolean;
+  readonly remoteAddress: string;
+  readonly localPort: number;
 }
 
 /** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
 export interface EngineHost {
-  decide(secure: boolean, host: string, path: string, query: string): Forward | Answer;
+  decide(client: ClientFacts, head: RequestHead): Forward | Answer;
   record(record: RequestRecord): void;
 }
 

@@ -2,17 +2,19 @@ import { renderAnswer, type Answer } from './answer.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
 import { LAST_CHUNK } from './chunked.ts';
 import type { ClientConnection } from './client-connection.ts';
-import type { Engine, Forward } from './engine.ts';
+import { AuthAsking, type AuthQuestion, type Passed, type Verdict } from './auth-question.ts';
+import type { Edit, Engine, Forward } from './engine.ts';
+import { textOf } from './octets.ts';
 import { RequestBodyFlow } from './request-body.ts';
 import type { RequestHead } from './request-head.ts';
 import { requestIdFrom } from './request-id.ts';
 import type { ResponseHead } from './response-head.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
-import { textOf } from './octets.ts';
 
-const MAX_TRIES = 3;
 /** Bodies up to this size leave in one write with their head, as text. */
 const SMALL = 2048;
+/** A request up to this size can be sent again, head and body. */
+const MAX_REPLAY = 64 * 1024;
 const MAX_INTERIM = 16;
 /** nginx' 499: the client went away. */
 const CLIENT_GONE = 499;
@@ -39,7 +41,13 @@ export class Exchange implements UpstreamUser {
   readonly #body: RequestBodyFlow;
   #requestId = '';
   #forward: Forward | undefined;
+  #edit: Edit | undefined;
+  #asking: AuthAsking | undefined;
+  /** Lines for the client of the service that let the request pass. */
+  #passed: Passed | undefined;
   #head = '';
+  /** All that was sent of the request, where it may have to be sent again. */
+  #replay: string | undefined;
   #phase: Phase = 'connecting';
   #upstream: UpstreamConnection | undefined;
   #endpoint: EndpointPool | undefined;
@@ -86,14 +94,42 @@ export class Exchange implements UpstreamUser {
       this.#answer({ status: 204, reason: '' });
       return;
     }
-    const decision = this.#engine.host.decide(this.#client.secure, head.host, head.path, head.query);
+    const decision = this.#engine.host.decide(this.#client, head);
     if ('status' in decision) {
       this.#answer(decision);
       return;
     }
+    const { edit } = decision;
     this.#forward = decision;
     this.#requestId = requestIdFrom(head.requestId);
-    this.#head = requestText(head, this.#requestId, this.#client.forwarding);
+    if (!edit) {
+      this.#head = requestText(head, this.#requestId, this.#client.forwarding, undefined);
+      this.#connect(false);
+      return;
+    }
+    this.#edit = edit;
+    const question = edit.question?.text(head.kept(), this.#requestId);
+    head.dropNamed(edit.dropped);
+    this.#head = requestText(head, this.#requestId, this.#client.forwarding, edit);
+    if (edit.question && question !== undefined) this.#ask(edit.question, question);
+    else this.#connect(false);
+  }
+
+  #ask(question: AuthQuestion, text: string): void {
+    this.#client.waitForNothing();
+    this.#asking = new AuthAsking(this.#engine, question, text, (verdict) => this.#judge(question, verdict));
+  }
+
+  #judge(question: AuthQuestion, verdict: Verdict): void {
+    this.#asking = undefined;
+    const judged = question.judge(verdict);
+    if ('status' in judged) {
+      this.#answer(judged);
+      return;
+    }
+    this.#passed = judged;
+    // Before the empty line that ends the head.
+    this.#head = `${this.#head.slice(0, -2)}${judged.fields}\r\n`;
     this.#connect(false);
   }
 
@@ -105,7 +141,7 @@ export class Exchange implements UpstreamUser {
   }
 
   onClientDrain(): void {
-    if (this.#phase === 'tunnel') this.#client.touch(this.#engine.times.tunnelMs);
+    if (this.#phase === 'tunnel') this.#touchTunnel();
     else this.#awaitClient();
     if (!this.#upstreamPaused) return;
     this.#upstreamPaused = false;
@@ -126,7 +162,7 @@ export class Exchange implements UpstreamUser {
   }
 
   onTunnelData(chunk: Buffer): void {
-    this.#client.touch(this.#engine.times.tunnelMs);
+    this.#touchTunnel();
     this.#tunnelIn += chunk.length;
     if (this.#upstream?.stream.write(chunk) === false) this.#client.pause();
   }
@@ -159,7 +195,7 @@ export class Exchange implements UpstreamUser {
       this.#awaitUpstream();
       if (this.#answerBody) this.#relay(this.#answerBody, bytes, 0, length, '');
     } else if (this.#phase === 'tunnel') {
-      this.#client.touch(this.#engine.times.tunnelMs);
+      this.#touchTunnel();
       this.#tunnelOut += length;
       if (!this.#client.stream.write(Buffer.from(bytes.subarray(0, length)))) this.#pauseUpstream();
     } else if (this.#phase === 'waiting') {
@@ -195,7 +231,7 @@ export class Exchange implements UpstreamUser {
 
   onUpstreamDrain(): void {
     this.#client.resume();
-    if (this.#phase === 'tunnel') this.#client.touch(this.#engine.times.tunnelMs);
+    if (this.#phase === 'tunnel') this.#touchTunnel();
     else if (this.wantsBody) {
       this.#awaitUpstream();
       this.#pumpBody();
@@ -205,6 +241,7 @@ export class Exchange implements UpstreamUser {
   onUpstreamTimeout(): void {
     this.#dropUpstream();
     if (this.#phase === 'body') this.#cut();
+    else if (this.#forward?.transfer.retry.onTimeout && this.#again()) return;
     else this.#fail({ status: 504, reason: 'the backend did not answer in time' });
   }
 
@@ -228,14 +265,16 @@ export class Exchange implements UpstreamUser {
       this.#send();
     } else {
       this.#phase = 'connecting';
-      this.#upstream = endpoint.open(this);
+      this.#upstream = endpoint.open(this, this.#forward?.transfer.connectMs ?? 0);
     }
   }
 
   #nextEndpoint(timedOut: boolean): void {
     if (this.#phase === 'done') return;
     if (this.#endpoint) this.#tried.push(this.#endpoint);
-    const next = this.#tried.length < MAX_TRIES ? this.#forward?.targets.pick(this.#tried) : undefined;
+    const next = this.#mayTry(this.#forward?.transfer.retry.onConnect ?? false)
+      ? this.#forward?.targets.pick(this.#tried)
+      : undefined;
     if (next) this.#dial(next, false);
     else if (timedOut) this.#fail({ status: 504, reason: 'no connection to the backend in time' });
     else if (this.#forward?.targets.targets.length === 0)
@@ -243,10 +282,46 @@ export class Exchange implements UpstreamUser {
     else this.#fail({ status: 502, reason: 'no connection to the backend' });
   }
 
+  #mayTry(asked: boolean): boolean {
+    const retry = this.#forward?.transfer.retry;
+    if (!retry || !asked || this.#tried.length >= retry.tries) return false;
+    return retry.withinMs === 0 || this.#engine.monotonic() - this.#startedAt < retry.withinMs;
+  }
+
+  /**
+   * Sends the whole request to the next endpoint, or to the same one where there is no other (as nginx in this place). False when it
+   * may not be: the tries are used up, part of the body is gone, or doing it twice could do harm.
+   */
+  #again(): boolean {
+    const retry = this.#forward?.transfer.retry;
+    if (!retry || !this.#endpoint || !this.#body.done || this.#replay === undefined || this.#interim > 0) return false;
+    if (!IDEMPOTENT.test(this.#method) && !retry.nonIdempotent) return false;
+    this.#tried.push(this.#endpoint);
+    const next = this.#mayTry(true)
+      ? (this.#forward?.targets.pick(this.#tried) ?? this.#forward?.targets.pick())
+      : undefined;
+    if (!next) return false;
+    this.#partial = undefined;
+    this.#dropUpstream();
+    this.#dial(next, false);
+    return true;
+  }
+
+  #mayReplay(): boolean {
+    const retry = this.#forward?.transfer.retry;
+    return retry !== undefined && (retry.statuses.size > 0 || retry.onLost || retry.onTimeout);
+  }
+
   #send(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
     this.#phase = 'waiting';
+    if (this.#replay !== undefined) {
+      upstream.stream.write(this.#replay, 'latin1');
+      this.#awaitUpstream();
+      return;
+    }
+    if (this.#mayReplay()) this.#replay = this.#head;
     if (this.#body.done) {
       upstream.stream.write(this.#head, 'latin1');
       this.#awaitUpstream();
@@ -258,6 +333,7 @@ export class Exchange implements UpstreamUser {
       first += text;
       return start + text.length;
     });
+    if (this.#replay !== undefined) this.#replay = first;
     upstream.stream.write(first, 'latin1');
     this.#awaitUpstream();
     this.#awaitClient();
@@ -272,8 +348,17 @@ export class Exchange implements UpstreamUser {
     const upstream = this.#upstream;
     if (!upstream || this.#body.done) return;
     this.#client.drainPending((bytes, start, end) =>
-      this.#body.take(bytes, start, end, this.#engine.ranges, (data) => void upstream.stream.write(data)),
+      this.#body.take(bytes, start, end, this.#engine.ranges, (data) => {
+        upstream.stream.write(data);
+        if (this.#replay !== undefined) this.#keepForReplay(data);
+      }),
     );
+    const limit = this.#forward?.transfer.maxBody ?? 0;
+    if (limit > 0 && this.#body.received > limit) {
+      if (this.#phase === 'body') this.#cut();
+      else this.#fail({ status: 413, reason: 'the request body is larger than this path takes' });
+      return;
+    }
     if (this.#body.failed) {
       // Where this body ends is not known: nothing of it may look whole to the backend, nothing after it is a request.
       if (this.#phase === 'body') this.#cut();
@@ -285,7 +370,16 @@ export class Exchange implements UpstreamUser {
     this.#awaitUpstream();
   }
 
+  #keepForReplay(data: Uint8Array): void {
+    const kept = this.#replay ?? '';
+    this.#replay = kept.length + data.length > MAX_REPLAY ? undefined : kept + Buffer.from(data).toString('latin1');
+  }
+
   // Time.
+
+  #touchTunnel(): void {
+    this.#client.touch(this.#forward?.transfer.tunnelMs ?? 0);
+  }
 
   /** The client is waited for while its body is due and may come, or while it has to take bytes of the answer. */
   #awaitClient(): void {
@@ -300,7 +394,9 @@ export class Exchange implements UpstreamUser {
     const upstream = this.#upstream;
     if (!upstream) return;
     const due = this.#phase === 'body' ? !this.#upstreamPaused : this.#body.done || upstream.stream.writableNeedDrain;
-    upstream.deadline = due ? this.#engine.deadlines.now + this.#engine.times.upstreamMs : Number.POSITIVE_INFINITY;
+    const { readMs = 0, sendMs = 0 } = this.#forward?.transfer ?? {};
+    const ms = this.#body.done || this.#phase === 'body' ? readMs : sendMs;
+    upstream.deadline = due ? this.#engine.deadlines.now + ms : Number.POSITIVE_INFINITY;
   }
 
   #pauseUpstream(): void {
@@ -349,6 +445,10 @@ export class Exchange implements UpstreamUser {
   }
 
   #sendHead(head: ResponseHead, bytes: Buffer, start: number, end: number): void {
+    if (this.#replay !== undefined) {
+      if (this.#forward?.transfer.retry.statuses.has(head.status) && this.#again()) return;
+      this.#replay = undefined;
+    }
     this.#status = head.status;
     this.#headAt = this.#engine.monotonic();
     this.#upstreamKeepAlive = head.keepAlive;
@@ -356,7 +456,9 @@ export class Exchange implements UpstreamUser {
     const body = new AnswerBodyFlow(head, this.#minor);
     this.#answerBody = body;
     this.#keepAlive = this.#wantsKeepAlive && this.#client.mayKeepAlive && this.#body.done && !body.untilClose;
-    let text = head.text(bytes);
+    const edit = this.#edit;
+    if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
+    let text = edit ? head.text(bytes) + this.#answerFields(head.status) : head.text(bytes);
     if (body.chunked) text += 'Transfer-Encoding: chunked\r\n';
     if (!this.#keepAlive) text += 'Connection: close\r\n';
     else if (this.#minor === 0) text += 'Connection: keep-alive\r\n';
@@ -398,7 +500,7 @@ export class Exchange implements UpstreamUser {
     const head = this.#engine.responseHead;
     head.keepUpgrade();
     this.#client.stream.write(`${head.text(bytes)}Connection: upgrade\r\n\r\n`, 'latin1');
-    this.#client.touch(this.#engine.times.tunnelMs);
+    this.#touchTunnel();
     this.#client.startTunnel();
     if (start < end) this.onUpstreamData(bytes.subarray(start, end), end - start);
     this.#client.drainPending((pending, from, to) => {
@@ -436,6 +538,7 @@ export class Exchange implements UpstreamUser {
       this.#cut();
       return;
     }
+    if (this.#forward?.transfer.retry.onLost && this.#again()) return;
     const stale = this.#reused && this.#partial === undefined && this.#interim === 0 && !this.#retriedStale;
     if (stale && this.#body.kind === 'none' && IDEMPOTENT.test(this.#method) && this.#endpoint) {
       this.#retriedStale = true;
@@ -469,9 +572,16 @@ export class Exchange implements UpstreamUser {
     if (this.#phase === 'done') return;
     if (!this.#body.done && !this.#expectContinue && this.#phase === 'connecting') this.#skipBody();
     const keepAlive = this.#wantsKeepAlive && this.#body.done && this.#client.mayKeepAlive;
-    this.#client.stream.write(renderAnswer(answer, this.#method, this.#minor, keepAlive), 'latin1');
+    const full = this.#edit ? { ...answer, fields: this.#answerFields(answer.status) + (answer.fields ?? '') } : answer;
+    this.#client.stream.write(renderAnswer(full, this.#method, this.#minor, keepAlive), 'latin1');
     this.#finish(answer.status);
     this.#client.exchangeDone(keepAlive);
+  }
+
+  #answerFields(status: number): string {
+    const passed = this.#passed;
+    const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
+    return (this.#edit?.answerFields ?? '') + cookies;
   }
 
   #skipBody(): void {
@@ -487,6 +597,8 @@ export class Exchange implements UpstreamUser {
   #finish(status: number): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
+    this.#asking?.cancel();
+    this.#edit?.release?.();
     this.#engine.host.record({
       method: this.#method,
       host: this.#host,
@@ -505,7 +617,8 @@ export class Exchange implements UpstreamUser {
 }
 
 /** The head that the backend gets: what stays of the client's, framed anew, and the forwarding fields. */
-function requestText(head: RequestHead, requestId: string, forwarding: string): string {
+function requestText(head: RequestHead, requestId: string, forwarding: string, edit: Edit | undefined): string {
+  const { path, query, host } = edit ?? head;
   const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
   const length = head.body === 'length' ? `Content-Length: ${head.contentLength}\r\n` : '';
   const framing = head.body === 'chunked' ? 'Transfer-Encoding: chunked\r\n' : length;
@@ -513,7 +626,7 @@ function requestText(head: RequestHead, requestId: string, forwarding: string): 
   const expect = head.expectContinue && hasBody ? 'Expect: 100-continue\r\n' : '';
   const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
   return (
-    `${head.method} ${head.path}${head.query} HTTP/1.1\r\nHost: ${head.host}\r\n${head.kept()}${connection}${framing}${expect}` +
-    `X-Request-ID: ${requestId}\r\n${forwarding}X-Forwarded-Host: ${head.host}\r\n${original}\r\n`
+    `${head.method} ${path}${query} HTTP/1.1\r\nHost: ${host}\r\n${head.kept()}${connection}${framing}${expect}` +
+    `X-Request-ID: ${requestId}\r\n${forwarding}X-Forwarded-Host: ${head.host}\r\n${original}${edit?.fields ?? ''}\r\n`
   );
 }

@@ -139,6 +139,10 @@ export class FieldSection {
     return equalsIgnoringCase(bytes, this.valueStart[index] as number, this.valueEnd[index] as number, text);
   }
 
+  nameEquals(bytes: Uint8Array, index: number, name: string): boolean {
+    return equalsIgnoringCase(bytes, this.lineStart[index] as number, this.nameEnd[index] as number, name);
+  }
+
   /** Marks in `drop` every field whose name (any case) is among `names`. */
   dropNamed(bytes: Buffer, names: readonly string[], drop: Uint8Array): void {
     for (let i = 0; i < this.count; i++) {

@@ -90,6 +90,21 @@ export class RequestHead {
     return this.fields.kept(this.#bytes, this.drop);
   }
 
+  /** The value of a field by its name in lower case; several are joined. */
+  header(name: string): string | undefined {
+    const values: string[] = [];
+    for (let i = 0; i < this.fields.count; i++) {
+      if (this.fields.odd[i] === 0 && this.fields.nameEquals(this.#bytes, i, name))
+        values.push(this.fields.value(this.#bytes, i));
+    }
+    return values.length > 0 ? values.join(name === 'cookie' ? '; ' : ', ') : undefined;
+  }
+
+  /** Fields of these names, in lower case, stay behind. */
+  dropNamed(names: readonly string[]): void {
+    if (names.length > 0) this.fields.dropNamed(this.#bytes, names, this.drop);
+  }
+
   #readLine(bytes: Buffer, start: number, end: number): ReadResult {
     let at = start;
     while (at < end && (CLASS[bytes[at] as number] as number) & TOKEN) at++;

@@ -48,6 +48,11 @@ export class ResponseHead {
     return `HTTP/1.1${textOf(bytes, this.#lineStart + 8, this.#lineEnd)}${this.fields.kept(bytes, this.drop)}`;
   }
 
+  /** Fields of these names, in lower case, stay behind. */
+  dropNamed(bytes: Buffer, names: readonly string[]): void {
+    this.fields.dropNamed(bytes, names, this.drop);
+  }
+
   /** Takes the Upgrade field back in: it belongs to a 101. */
   keepUpgrade(): void {
     for (let i = 0; i < this.fields.count; i++) if (this.fields.id[i] === FIELD.upgrade) this.drop[i] = 0;

@@ -5,7 +5,6 @@ import type { Deadlines, Expiring } from './deadlines.ts';
 const MAX_IDLE = 128;
 
 export interface UpstreamTimes {
-  readonly connectMs: number;
   readonly idleMs: number;
 }
 
@@ -32,11 +31,11 @@ export class UpstreamConnection implements UpstreamEvents, Expiring {
   #closed = false;
   readonly #deadlines: Deadlines;
 
-  constructor(endpoint: EndpointPool, user: UpstreamUser, dial: Dial, deadlines: Deadlines, times: UpstreamTimes) {
+  constructor(endpoint: EndpointPool, user: UpstreamUser, dial: Dial, deadlines: Deadlines, connectMs: number) {
     this.endpoint = endpoint;
     this.#user = user;
     this.#deadlines = deadlines;
-    this.deadline = deadlines.now + times.connectMs;
+    this.deadline = deadlines.now + connectMs;
     this.stream = dial(endpoint.ip, endpoint.port, this);
     deadlines.add(this);
   }
@@ -136,9 +135,9 @@ export class EndpointPool {
     return connection;
   }
 
-  /** A new one; the user hears whether it connected. */
-  open(user: UpstreamUser): UpstreamConnection {
-    const connection = new UpstreamConnection(this, user, this.#dial, this.#deadlines, this.#times);
+  /** A new one; the user hears whether it connected, within `connectMs`. */
+  open(user: UpstreamUser, connectMs: number): UpstreamConnection {
+    const connection = new UpstreamConnection(this, user, this.#dial, this.#deadlines, connectMs);
     this.#all.add(connection);
     return connection;
   }

@@ -10,7 +10,11 @@ const ingress = (spec: object, apiVersion = 'networking.k8s.io/v1'): object => (
     name: 'cafe',
     namespace: 'shop',
     creationTimestamp: '2026-01-01T00:00:00Z',
-    annotations: { 'kubernetes.io/ingress.class': 'nginx' },
+    annotations: {
+      'kubernetes.io/ingress.class': 'nginx',
+      'kubectl.kubernetes.io/last-applied-configuration': '{}',
+      'nginx.ingress.kubernetes.io/app-root': '/tea',
+    },
   },
   spec,
 });
@@ -49,6 +53,7 @@ test('hosts, paths, backends and TLS are taken over', () => {
       createdAt: Date.UTC(2026, 0, 1),
       className: 'fairlead',
       classAnnotation: 'nginx',
+      annotations: new Map([['nginx.ingress.kubernetes.io/app-root', '/tea']]),
       defaultBackend: { kind: 'service', service: 'other', port: { kind: 'name', name: 'http' } },
       tls: [
         { hosts: ['cafe.example.com'], secretName: 'cafe-tls' },

@@ -7,7 +7,7 @@ import type {
   IngressRule,
   PathType,
 } from '../../model/records.ts';
-import { isSubdomain, readAnnotation, readMetadata, SUBDOMAIN_RULE } from './metadata.ts';
+import { isSubdomain, readAnnotation, readAnnotations, readMetadata, SUBDOMAIN_RULE } from './metadata.ts';
 import { parseWith, type Field, type Parsed, type ParseMode } from './reader.ts';
 
 const PATH_TYPES: readonly PathType[] = ['Exact', 'Prefix', 'ImplementationSpecific'];
@@ -44,6 +44,7 @@ export function parseIngress(value: unknown, mode: ParseMode, form?: IngressForm
         createdAt: Number.isNaN(created) ? 0 : created,
         className: spec.get('ingressClassName').text(),
         classAnnotation: readAnnotation(root, 'kubernetes.io/ingress.class'),
+        annotations: readAnnotations(root),
         defaultBackend: defaultBackend.present ? read.backend(defaultBackend) : undefined,
         rules: rules.flatMap((rule) => read.rule(rule) ?? []),
         tls: spec

@@ -60,3 +60,17 @@ export function readLabels(root: Field): ReadonlyMap<string, string> {
 export function readAnnotation(root: Field, name: string): string | undefined {
   return root.get('metadata').get('annotations').get(name).text();
 }
+
+/** Written by kubectl, Helm and the API server for themselves; the first is as large as its object. */
+const OF_TOOLS = /^(?:kubectl\.kubernetes\.io|meta\.helm\.sh|kubernetes\.io)\//;
+
+/** The annotations but those that tools keep for themselves. */
+export function readAnnotations(root: Field): ReadonlyMap<string, string> {
+  const fields = root.get('metadata').get('annotations').fields();
+  return new Map(
+    fields.flatMap(([name, field]) => {
+      const value = OF_TOOLS.test(name) ? undefined : field.text();
+      return value === undefined ? [] : [[name, value] as const];
+    }),
+  );
+}

@@ -32,7 +32,7 @@ function checkRow(table: RouteTable, row: Row): string | undefined {
   const match = /^(?:[A-Z]+ )?(https?):\/\/([^/]+)(\/\S*)?$/.exec(request);
   if (!match) return `"${request}" is not METHOD URL`;
   const scheme = match[1] === 'https' ? 'https' : 'http';
-  const answer = route(table, { scheme, host: match[2] ?? '', path: match[3] ?? '/' }, { sslRedirect: true });
+  const answer = route(table, { scheme, host: match[2] ?? '', path: match[3] ?? '/' });
   const status = String(statusOf(answer));
   if (row.cells['status'] !== undefined && row.cells['status'] !== status) {
     return `${request}: expected ${row.cells['status']}, got ${status}`;

@@ -1,0 +1,97 @@
+// All annotations of one Ingress, read once into typed settings.
+
+import type { IngressRecord, ObjectKey } from '../../model/records.ts';
+import type { GlobalSettings } from '../global-settings.ts';
+import { readAccess, type AccessSettings } from './access.ts';
+import { readAffinity, type AffinitySettings } from './affinity.ts';
+import { readBasicAuth, type BasicAuthSettings } from './basic-auth.ts';
+import { readCanary, type CanarySettings } from './canary.ts';
+import { readCors, type CorsSettings } from './cors.ts';
+import { readCustomHeaders } from './custom-headers.ts';
+import { readExternalAuth, type ExternalAuthSettings } from './external-auth.ts';
+import { unknownKind } from './known.ts';
+import { readLimits, type LimitSettings } from './limits.ts';
+import { SettingReader, type Problem } from './reader.ts';
+import { readRedirects, type RedirectSettings } from './redirect.ts';
+import { readRewrite, type RewriteSettings } from './rewrite.ts';
+import { readTransfer, type TransferSettings } from './transfer.ts';
+import { readUpstream, type UpstreamSettings } from './upstream.ts';
+
+export const DEFAULT_PREFIX = 'nginx.ingress.kubernetes.io';
+
+/** What holds for the locations of one Ingress. */
+export interface IngressSettings {
+  /** The location answers 503, because something that guards it cannot be carried out. */
+  readonly denied: string | undefined;
+  readonly redirect: RedirectSettings;
+  readonly rewrite: RewriteSettings;
+  readonly transfer: TransferSettings;
+  readonly access: AccessSettings;
+  readonly limits: LimitSettings | undefined;
+  readonly cors: CorsSettings | undefined;
+  readonly basicAuth: BasicAuthSettings | undefined;
+  readonly externalAuth: ExternalAuthSettings | undefined;
+  readonly affinity: AffinitySettings | undefined;
+  readonly canary: CanarySettings | undefined;
+  readonly upstream: UpstreamSettings;
+  /** The ConfigMap of `custom-headers`. */
+  readonly customHeaders: ObjectKey | undefined;
+  readonly aliases: readonly string[];
+  readonly problems: readonly Problem[];
+}
+
+export function readSettings(
+  ingress: Pick<IngressRecord, 'namespace' | 'annotations'>,
+  globals: GlobalSettings,
+  prefix: string,
+): IngressSettings {
+  const reader = new SettingReader((name) => ingress.annotations.get(`${prefix}/${name}`));
+  const settings = {
+    redirect: readRedirects(reader, globals),
+    rewrite: readRewrite(reader),
+    transfer: readTransfer(reader, globals.transfer),
+    access: readAccess(reader, globals),
+    limits: readLimits(reader),
+    cors: readCors(reader),
+    basicAuth: readBasicAuth(reader, globals, ingress.namespace),
+    externalAuth: readExternalAuth(reader),
+    affinity: readAffinity(reader),
+    canary: readCanary(reader),
+    upstream: readUpstream(reader, globals),
+    customHeaders: readCustomHeaders(reader, globals, ingress.namespace),
+    aliases: readAliases(reader),
+  };
+  if (settings.affinity && settings.affinity.path === undefined && settings.rewrite.useRegex) {
+    reader.ignored(
+      'affinity',
+      'session-cookie-path should be set when use-regex is true; the path of the rule is used',
+    );
+  }
+  for (const [full, value] of ingress.annotations) {
+    if (!full.startsWith(`${prefix}/`)) continue;
+    const name = full.slice(prefix.length + 1);
+    if (!reader.seen.has(name)) tellOfUnknown(reader, name, value);
+  }
+  const denial = reader.problems.find(({ effect }) => effect === 'denied');
+  const denied = globals.denied ?? (denial && `${denial.name}: ${denial.reason}`);
+  return { ...settings, denied, problems: reader.problems };
+}
+
+function tellOfUnknown(reader: SettingReader, name: string, value: string): void {
+  const kind = unknownKind(name, value);
+  if (kind === 'guard')
+    reader.denies(name, 'this version cannot carry it out, and without it the location would be less guarded');
+  else if (kind === 'unsupported') reader.ignored(name, 'this version does not know it');
+}
+
+function readAliases(reader: SettingReader): readonly string[] {
+  return (reader.list('server-alias') ?? []).flatMap((word) => {
+    const host = word.toLowerCase();
+    if (/^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(host)) return [host];
+    reader.ignored(
+      'server-alias',
+      `${JSON.stringify(word)} is no host name; regular expressions are not supported there`,
+    );
+    return [];
+  });
+}

@@ -1,0 +1,97 @@
+// The controller's ConfigMap: what holds for every Ingress that does not say otherwise.
+
+import type { Cidr } from '../lib/cidr.ts';
+import type { ConfigMapRecord } from '../model/records.ts';
+import { SettingReader, type Problem } from './annotations/reader.ts';
+import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
+
+export interface GlobalSettings {
+  readonly transfer: TransferSettings;
+  readonly sslRedirect: boolean;
+  readonly forceSslRedirect: boolean;
+  readonly redirectStatus: number;
+  readonly preserveTrailingSlash: boolean;
+  /** Starts of paths that are never sent to HTTPS. */
+  readonly noTlsRedirect: readonly string[];
+  readonly serviceUpstream: boolean;
+  readonly allowCrossNamespace: boolean;
+  readonly allow: readonly Cidr[] | undefined;
+  readonly deny: readonly Cidr[] | undefined;
+  readonly limitRequestStatus: number;
+  readonly limitConnectionStatus: number;
+  /** Names that `custom-headers` may set, in lower case. */
+  readonly allowedResponseHeaders: readonly string[];
+  /** Something that guards every location cannot be carried out: all answer 503. */
+  readonly denied: string | undefined;
+  readonly problems: readonly Problem[];
+}
+
+/** ingress-nginx' defaults. */
+export const DEFAULT_GLOBALS: GlobalSettings = {
+  transfer: {
+    maxBody: 1024 * 1024,
+    connectMs: 5_000,
+    readMs: 60_000,
+    sendMs: 60_000,
+    tunnelMs: 60_000,
+    retry: DEFAULT_RETRY,
+  },
+  sslRedirect: true,
+  forceSslRedirect: false,
+  redirectStatus: 308,
+  preserveTrailingSlash: false,
+  noTlsRedirect: ['/.well-known/acme-challenge'],
+  serviceUpstream: false,
+  allowCrossNamespace: false,
+  allow: undefined,
+  deny: undefined,
+  limitRequestStatus: 503,
+  limitConnectionStatus: 503,
+  allowedResponseHeaders: [],
+  denied: undefined,
+  problems: [],
+};
+
+/** Keys that guard every location: not to carry them out would open doors. */
+const GUARDS =
+  /^(enable-modsecurity|enable-owasp-modsecurity-crs|modsecurity-snippet|global-auth-url|block-cidrs|block-user-agents|block-referers|main-snippet|http-snippet|server-snippet|location-snippet|global-auth-snippet)$/;
+
+/** Settings of nginx' own machinery, which has no counterpart here. */
+const NO_EFFECT =
+  /^(max-worker-.*|worker-cpu-affinity|enable-serial-reloads|enable-multi-accept|enable-aio-write|.*-hash-.*size|variables-hash-.*|lua-shared-dicts|ssl-buffer-size|disable-ipv6-dns|proxy-busy-buffers-size|proxy-ssl-location-only|http2-max-(field|header)-size|http2-max-requests|use-geoip|reuse-port|proxy-(request-)?buffering|proxy-buffer-size|proxy-buffers-number|client-body-buffer-size|annotation-value-word-blocklist|annotations-risk-level|jaeger-.*)$/;
+
+export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettings): GlobalSettings {
+  if (!map || map.data.size === 0) return base;
+  const reader = new SettingReader((name) => map.data.get(name));
+  const status = (name: string, fallback: number): number => {
+    const value = reader.integer(name);
+    return value !== undefined && value >= 300 && value < 600 ? value : fallback;
+  };
+  const nonIdempotent = reader.bool('retry-non-idempotent');
+  const transfer = readTransfer(reader, base.transfer);
+  const settings = {
+    transfer: nonIdempotent === true ? { ...transfer, retry: { ...transfer.retry, nonIdempotent } } : transfer,
+    sslRedirect: reader.bool('ssl-redirect') ?? base.sslRedirect,
+    forceSslRedirect: reader.bool('force-ssl-redirect') ?? base.forceSslRedirect,
+    redirectStatus: status('http-redirect-code', base.redirectStatus),
+    preserveTrailingSlash: reader.bool('preserve-trailing-slash') ?? base.preserveTrailingSlash,
+    noTlsRedirect: reader.list('no-tls-redirect-locations') ?? base.noTlsRedirect,
+    serviceUpstream: reader.bool('service-upstream') ?? base.serviceUpstream,
+    allowCrossNamespace: reader.bool('allow-cross-namespace-resources') ?? base.allowCrossNamespace,
+    allow: reader.ranges('whitelist-source-range') ?? base.allow,
+    deny: reader.ranges('denylist-source-range') ?? base.deny,
+    limitRequestStatus: status('limit-req-status-code', base.limitRequestStatus),
+    limitConnectionStatus: status('limit-conn-status-code', base.limitConnectionStatus),
+    allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
+  };
+  for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());
+  const denial = reader.problems.find(({ effect }) => effect === 'denied');
+  return { ...settings, denied: denial && `${denial.name}: ${denial.reason}`, problems: reader.problems };
+}
+
+function tellOfUnknown(reader: SettingReader, name: string, value: string): void {
+  if (value === '' || NO_EFFECT.test(name)) return;
+  if (GUARDS.test(name) && !/^(false|off)$/i.test(value)) {
+    reader.denies(name, 'this version cannot carry it out, and without it every location would be less guarded');
+  } else if (!GUARDS.test(name)) reader.ignored(name, 'this version does not know it');
+}

@@ -1,0 +1,35 @@
+// Which Secrets and ConfigMaps the Ingresses of a Snapshot name: the source reads only those.
+
+import type { ObjectKey } from '../model/records.ts';
+import type { Snapshot } from '../model/snapshot.ts';
+import { objectRef } from './annotations/reader.ts';
+
+export interface NamedObjects {
+  readonly secrets: ReadonlySet<ObjectKey>;
+  readonly configMaps: ReadonlySet<ObjectKey>;
+}
+
+export interface ReferenceOptions {
+  readonly annotationsPrefix: string;
+  /** The controller's own, `namespace/name`. */
+  readonly configMap: ObjectKey | undefined;
+  readonly defaultCertificate: ObjectKey | undefined;
+}
+
+/** Whether an object of another namespace may be used is decided where it is used; here it is only read. */
+export function namedObjects(snapshot: Snapshot, options: ReferenceOptions): NamedObjects {
+  const secrets = new Set<ObjectKey>();
+  const configMaps = new Set<ObjectKey>();
+  if (options.configMap !== undefined) configMaps.add(options.configMap);
+  if (options.defaultCertificate !== undefined) secrets.add(options.defaultCertificate);
+  const secretName = `${options.annotationsPrefix}/auth-secret`;
+  const configMapName = `${options.annotationsPrefix}/custom-headers`;
+  for (const ingress of snapshot.ingresses.values()) {
+    for (const { secretName: name } of ingress.tls) if (name !== undefined) secrets.add(`${ingress.namespace}/${name}`);
+    const secret = objectRef(ingress.annotations.get(secretName)?.trim() ?? '', ingress.namespace);
+    if (secret) secrets.add(secret.key);
+    const configMap = objectRef(ingress.annotations.get(configMapName)?.trim() ?? '', ingress.namespace);
+    if (configMap) configMaps.add(configMap.key);
+  }
+  return { secrets, configMaps };
+}

@@ -1,0 +1,114 @@
+// What the log says of annotations and ConfigMap keys that cannot be carried out: once for each change, by name.
+
+import type { Logger } from '../observe/log.ts';
+import type { SecretRecord } from '../model/records.ts';
+import type { Problem } from './annotations/reader.ts';
+import type { IngressSettings } from './annotations/settings.ts';
+import type { GlobalSettings } from './global-settings.ts';
+import { readPasswords } from './htpasswd.ts';
+import { locationsOf, type HostRoutes, type RouteTable } from './route-table.ts';
+
+export class SettingWarnings {
+  readonly #log: Logger;
+  readonly #prefix: string;
+  /** By Ingress: the object that it names and why that cannot be used, when last told. */
+  readonly #unusable = new Map<string, string>();
+
+  constructor(log: Logger, prefix: string) {
+    this.#log = log;
+    this.#prefix = prefix;
+  }
+
+  tell(table: RouteTable, before: RouteTable | undefined): void {
+    if (before?.settings !== table.settings) {
+      const changes = before ? table.settings.differences(before.settings) : undefined;
+      for (const { key, after, before: old } of changes ?? additions(table.settings.entries())) {
+        const known = new Set(old?.problems.map(problemText));
+        for (const problem of after?.problems ?? []) {
+          if (!known.has(problemText(problem))) this.#tellOf(key, problem);
+        }
+      }
+    }
+    if (before?.hosts !== table.hosts) {
+      const changes = before ? table.hosts.differences(before.hosts) : undefined;
+      for (const { after } of changes ?? additions(table.hosts.entries())) this.#tellOfPaths(after);
+    }
+    this.#tellOfReferences(table, before);
+  }
+
+  tellOfConfigMap(key: string, globals: GlobalSettings): void {
+    for (const { name, reason, effect } of globals.problems) {
+      this.#log.warn(
+        effect === 'denied'
+          ? 'a key of the ConfigMap cannot be carried out, so every location answers 503'
+          : 'a key of the ConfigMap has no effect',
+        { configMap: key, key: name, reason },
+      );
+    }
+  }
+
+  #tellOf(ingress: string, { name, reason, effect }: Problem): void {
+    this.#log.warn(
+      effect === 'denied'
+        ? 'an annotation cannot be carried out, so the locations of its Ingress answer 503'
+        : 'an annotation has no effect',
+      { ingress, annotation: `${this.#prefix}/${name}`, reason },
+    );
+  }
+
+  #tellOfPaths(routes: HostRoutes | undefined): void {
+    for (const { denied, settings, ingress, path } of locationsOf(routes)) {
+      if (denied === undefined || denied === settings.denied) continue;
+      this.#log.warn('a path cannot be matched as an expression, so requests that begin like it get 503', {
+        ingress: `${ingress.namespace}/${ingress.name}`,
+        path,
+        reason: denied,
+      });
+    }
+  }
+
+  #tellOfReferences(table: RouteTable, before: RouteTable | undefined): void {
+    const { secrets, configMaps } = table.snapshot;
+    if (
+      before?.settings === table.settings &&
+      before.snapshot.secrets === secrets &&
+      before.snapshot.configMaps === configMaps
+    ) {
+      return;
+    }
+    for (const key of this.#unusable.keys()) if (!table.settings.has(key)) this.#unusable.delete(key);
+    for (const [key, settings] of table.settings.entries()) {
+      const auth = settings.basicAuth;
+      const headers = settings.customHeaders;
+      if (!auth && headers === undefined) continue;
+      const missing = headers !== undefined && !configMaps.has(headers);
+      const text =
+        unusablePasswords(settings, auth && secrets.get(auth.secret)) ??
+        (missing ? `custom-headers: the ConfigMap ${headers} does not exist` : '');
+      if (this.#unusable.get(key) === text || (text === '' && !this.#unusable.has(key))) continue;
+      this.#unusable.set(key, text);
+      if (text !== '') {
+        this.#log.warn('what an annotation names cannot be used, so the locations of its Ingress answer 503', {
+          ingress: key,
+          reason: text,
+        });
+      }
+    }
+  }
+}
+
+function unusablePasswords({ basicAuth }: IngressSettings, secret: SecretRecord | undefined): string | undefined {
+  if (!basicAuth) return undefined;
+  const passwords = readPasswords(secret, basicAuth.form);
+  return passwords.kind === 'bad' ? `auth-secret ${basicAuth.secret}: ${passwords.reason}` : undefined;
+}
+
+function problemText({ name, reason }: Problem): string {
+  return `${name} ${reason}`;
+}
+
+function* additions<V>(
+  entries: Iterable<readonly [string, V]>,
+): Generator<{ readonly key: string; readonly before: V | undefined; readonly after: V | undefined }> {
+  for (const [key, after] of entries) yield { key, before: undefined, after };
+}

@@ -1,0 +1,37 @@
+// Session affinity: which endpoint a cookie stands for. The cookie is ours and says nothing of addresses to whom it is given.
+
+import { createHash, randomBytes } from 'node:crypto';
+
+export interface StickyCookie {
+  /** `balanced`: a random key; `persistent`: the hash of an endpoint. */
+  readonly key: string;
+  /** Hash of the backend that the key is for. */
+  readonly backend: string;
+}
+
+export function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+}
+
+export function newKey(): string {
+  return randomBytes(12).toString('hex');
+}
+
+export function readCookie(value: string | undefined): StickyCookie | undefined {
+  const match = /^([0-9a-f]{16,64})\|([0-9a-f]{32})$/.exec(value ?? '');
+  return match?.[1] && match[2] ? { key: match[1], backend: match[2] } : undefined;
+}
+
+/** The target that a key leads to: of all hashes the highest, so that an endpoint that comes or goes moves no more than its share. */
+export function balancedTarget<T extends { readonly ip: string; readonly port: number }>(
+  targets: readonly T[],
+  key: string,
+): T | undefined {
+  let best: T | undefined;
+  let highest = '';
+  for (const target of targets) {
+    const hash = shortHash(`${key} ${target.ip} ${target.port}`);
+    if (hash > highest) [best, highest] = [target, hash];
+  }
+  return best;
+}
