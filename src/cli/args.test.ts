@@ -46,7 +46,6 @@ describe('a mistake is one sentence with the mend', () => {
       ['--http-port', '80'],
       /--http-port is not one of `fairlead up`; it belongs to: ingress/,
     ],
-    ['a flag that is not built yet', ['-conf', 'x'], /not built yet/],
     ['a value that is missing', ['--mode'], /--mode needs a value/],
   ])('%s', (_what, words, message) => {
     expect(() => parseArguments('up', words)).toThrow(UsageError);

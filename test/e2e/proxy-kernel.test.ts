@@ -123,10 +123,11 @@ endpoints: [{addresses: [10.1.0.9]}]
     node('10.2.0.0/24');
     await saved('! -s 10.2.0.0/24 -d 127.96.0.1/32');
     configure('iptables: {masqueradeAll: true}\n', 'iptables');
-    await until(
+    const masqueradesAll = await until(
       async () => ((await topology.node.run('iptables-save')).includes('! -s 10.2.0.0/24') ? undefined : true),
       10_000,
       () => 'masqueradeAll does not count',
     );
+    expect(masqueradesAll).toBe(true);
   });
 });
