@@ -6,7 +6,7 @@ import { isOurs, type ClassSelection } from './class-selection.ts';
 import { DEFAULT_PREFIX, readSettings, type IngressSettings } from './annotations/settings.ts';
 import type { CanarySettings } from './annotations/canary.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
-import { compileRegex, type LinearRegex } from './linear-regex.ts';
+import { compileRegex, type LinearRegex } from '../lib/linear-regex.ts';
 import { normaliseRulePath } from './path.ts';
 
 /** What a table is compiled by. A new object means that all is compiled again. */

@@ -1,10 +1,10 @@
-// Small files that a program writes: its process number.
+// Files that a program writes: its process number, a configuration that was asked for.
 
 import { rm, writeFile } from 'node:fs/promises';
 
-/** Rejects when it cannot be written. */
-export async function writeText(path: string, text: string): Promise<void> {
-  await writeFile(path, text);
+/** Writes the text, replacing what is there. Rejects when it cannot. */
+export function writeTextFile(path: string, text: string): Promise<void> {
+  return writeFile(path, text);
 }
 
 /** A file that is not there is removed already. */

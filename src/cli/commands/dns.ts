@@ -36,9 +36,9 @@ export async function dns(args: Arguments): Promise<number> {
 async function withPidFile(args: Arguments, run: () => Promise<number>): Promise<number> {
   const path = args.text('pidfile');
   if (path === undefined) return run();
-  const { removeFile, writeText } = await import('../../system/written-file.ts');
+  const { removeFile, writeTextFile } = await import('../../system/written-file.ts');
   try {
-    await writeText(path, `${process.pid}\n`);
+    await writeTextFile(path, `${process.pid}\n`);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new UsageError(`flag --pidfile: cannot write ${path}: ${why}`);

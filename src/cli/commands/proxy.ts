@@ -6,7 +6,7 @@ import { ProxyHealth } from '../../rules/health-check/proxy-health.ts';
 import { EventRecorder } from '../../source/api/event.ts';
 import { systemFiles } from '../../system/files.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
-import { writeTextFile } from '../../system/write-file.ts';
+import { writeTextFile } from '../../system/written-file.ts';
 import type { Arguments } from '../args.ts';
 import { explainRoutes } from '../explain-routes.ts';
 import { createContext, createRunningContext, type RunningContext } from '../context.ts';

@@ -2,10 +2,10 @@
 
 import type { PluginDefinition } from '../block.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
+import { compilePattern } from './pattern.ts';
 import type { Directive } from '../corefile/parse.ts';
 import { integer, notBuilt } from '../corefile/words.ts';
 import { changed, messageOf, replyOf, type Asked, type Handler, type Outcome } from '../handler.ts';
-import { linearRegExp } from '../../system/linear-regexp.ts';
 import { dataShape, type ResourceRecord } from '../wire/record.ts';
 import { lowerName, nameText, parseName, type DnsName } from '../wire/name.ts';
 import { CLASS_CH, CLASS_IN, typeCode } from '../wire/types.ts';
@@ -250,21 +250,12 @@ function renamer(match: string, from: string, to: string, place: Place, testOnly
     case 'substring':
       return (name) => (name.includes(low) ? name.replaceAll(low, to) : undefined);
     default: {
-      const pattern = compiled(from, place);
+      const pattern = compilePattern('rewrite', from, place);
       return (name) => {
         const found = pattern.exec(name);
         if (!found) return undefined;
         return testOnly ? name : to.replace(/\{([0-9]+)\}/g, (_, group: string) => found[Number(group)] ?? '');
       };
     }
-  }
-}
-
-function compiled(pattern: string, place: Place): RegExp {
-  try {
-    return linearRegExp(pattern);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CorefileError(place, `rewrite: ${pattern} is no pattern that can be used: ${why}`);
   }
 }

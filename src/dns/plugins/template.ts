@@ -3,11 +3,12 @@
 import { answered, coded } from '../answers.ts';
 import type { PluginDefinition } from '../block.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
+import type { LinearRegex } from '../../lib/linear-regex.ts';
+import { compilePattern } from './pattern.ts';
 import type { Directive, Option } from '../corefile/parse.ts';
 import { count, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
 import type { Asked, Handler } from '../handler.ts';
 import { parseRecord } from '../record-text.ts';
-import { linearRegExp } from '../../system/linear-regexp.ts';
 import { parseTemplate, type TemplateFields } from '../text-template.ts';
 import { nameText, ROOT, type DnsName } from '../wire/name.ts';
 import type { ResourceRecord } from '../wire/record.ts';
@@ -20,7 +21,7 @@ interface TemplateRule {
   readonly type: number | undefined;
   readonly zones: readonly DnsName[];
   /** None: every name. */
-  readonly matches: readonly RegExp[];
+  readonly matches: readonly LinearRegex[];
   readonly answer: readonly Render[];
   readonly authority: readonly Render[];
   readonly additional: readonly Render[];
@@ -52,12 +53,16 @@ export function templateHandler(rule: TemplateRule): Handler {
   };
 }
 
-function fieldsOf({ query, client }: Asked, zone: DnsName, matches: readonly RegExp[]): TemplateFields | undefined {
+function fieldsOf(
+  { query, client }: Asked,
+  zone: DnsName,
+  matches: readonly LinearRegex[],
+): TemplateFields | undefined {
   const name = nameText(query.key);
-  const found = matches.length === 0 ? [] : firstMatch(name, matches);
+  const found = matches.length === 0 ? NO_PATTERN : firstMatch(name, matches);
   if (!found) return undefined;
-  const numbered = [...found].map((text, i) => [String(i), text] as const);
-  const named = 'groups' in found ? Object.entries(found.groups ?? {}) : [];
+  const numbered = found.texts.map((text, i) => [String(i), text] as const);
+  const named = [...found.names].map(([group, i]) => [group, found.texts[i] ?? ''] as const);
   return {
     fields: new Map([
       ['Name', nameText(query.name)],
@@ -66,15 +71,23 @@ function fieldsOf({ query, client }: Asked, zone: DnsName, matches: readonly Reg
       ['Class', query.klass === CLASS_IN ? 'IN' : 'CH'],
       ['Remote', client?.address ?? ''],
     ]),
-    match: matches.length === 0 ? [name] : [...found],
+    match: matches.length === 0 ? [name] : found.texts,
     group: new Map([...numbered, ...named]),
   };
 }
 
-function firstMatch(name: string, matches: readonly RegExp[]): RegExpExecArray | undefined {
+interface Found {
+  /** The groups, the whole match first. */
+  readonly texts: readonly string[];
+  readonly names: ReadonlyMap<string, number>;
+}
+
+const NO_PATTERN: Found = { texts: [], names: new Map() };
+
+function firstMatch(name: string, matches: readonly LinearRegex[]): Found | undefined {
   for (const match of matches) {
-    const found = match.exec(name);
-    if (found) return found;
+    const texts = match.exec(name);
+    if (texts) return { texts, names: match.names };
   }
   return undefined;
 }
@@ -113,7 +126,9 @@ function readTemplate({ args, options, place }: Directive, blockZones: readonly 
     klass: classOf(klass, place),
     type: typeOf(type, place),
     zones: zones(zoneNames, place, blockZones),
-    matches: lines('match').flatMap((option) => option.args.map((pattern) => compiled(pattern, option.place))),
+    matches: lines('match').flatMap((option) =>
+      option.args.map((pattern) => compilePattern('template', pattern, option.place)),
+    ),
     answer: lines('answer').flatMap(renders),
     authority: lines('authority').flatMap(renders),
     additional: lines('additional').flatMap(renders),
@@ -141,13 +156,4 @@ function renders({ args, place }: Option): Render[] {
     if (parsed.kind === 'unknown') throw notBuilt('template', `the expression ${parsed.part}`, place);
     return parsed.render;
   });
-}
-
-function compiled(pattern: string, place: Place): RegExp {
-  try {
-    return linearRegExp(pattern);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new CorefileError(place, `template: ${pattern} is no pattern that can be used: ${why}`);
-  }
 }

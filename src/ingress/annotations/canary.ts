@@ -1,6 +1,6 @@
 // canary and canary-*: a second Ingress for the same host and path takes a part of the requests.
 
-import { compileRegex, type LinearRegex } from '../linear-regex.ts';
+import { compileRegex, type LinearRegex } from '../../lib/linear-regex.ts';
 import { cookieValue } from './affinity.ts';
 import type { SettingReader } from './reader.ts';
 

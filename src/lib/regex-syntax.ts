@@ -14,7 +14,12 @@ export type Node =
     };
 
 export type ParsedPattern =
-  | { readonly kind: 'pattern'; readonly node: Node; readonly groups: number }
+  | {
+      readonly kind: 'pattern';
+      readonly node: Node;
+      readonly groups: number;
+      readonly names: ReadonlyMap<string, number>;
+    }
   | { readonly kind: 'refused'; readonly reason: string };
 
 const MAX_REPEAT = 500;
@@ -25,7 +30,7 @@ class Refused extends Error {}
 export function parsePattern(source: string, ignoreCase: boolean): ParsedPattern {
   const reader = new PatternReader(source, ignoreCase);
   try {
-    return { kind: 'pattern', node: reader.read(), groups: reader.groups };
+    return { kind: 'pattern', node: reader.read(), groups: reader.groups, names: reader.names };
   } catch (error) {
     if (error instanceof Refused) return { kind: 'refused', reason: error.message };
     throw error;
@@ -49,6 +54,7 @@ const CONTROL: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, f: 12, v
 
 class PatternReader {
   groups = 0;
+  readonly names = new Map<string, number>();
   readonly #source: string;
   #ignoreCase: boolean;
   #at = 0;
@@ -129,6 +135,7 @@ class PatternReader {
       if (named) {
         this.#at += named[0].length;
         index = ++this.groups;
+        if (named[1] !== undefined) this.names.set(named[1], index);
       } else if (this.#source.startsWith('?:', this.#at)) this.#at += 2;
       else throw new Refused('look-around, atomic groups and inline options cannot be matched in linear time');
     } else index = ++this.groups;

@@ -16,6 +16,8 @@ type Instruction =
 
 export interface LinearRegex {
   readonly source: string;
+  /** Numbers of the groups that have a name: `(?<name>…)`, `(?P<name>…)`. */
+  readonly names: ReadonlyMap<string, number>;
   /** The groups of the leftmost match, `[0]` the whole; a group that took no part is empty. Undefined without a match. */
   exec(text: string): readonly string[] | undefined;
   test(text: string): boolean;
@@ -41,7 +43,7 @@ export function compileRegex(source: string, options: RegexOptions): CompiledReg
     return { kind: 'refused', reason: 'the expression is too large; write fewer or smaller repetitions' };
   }
   program.push({ op: 'save', slot: 1 }, { op: 'match' });
-  return { kind: 'regex', regex: new Program(source, program, parsed.groups, options.anchored) };
+  return { kind: 'regex', regex: new Program(source, program, parsed, options.anchored) };
 }
 
 /** False when the program grows too large. */
@@ -122,14 +124,21 @@ interface Threads {
 
 class Program implements LinearRegex {
   readonly source: string;
+  readonly names: ReadonlyMap<string, number>;
   readonly #program: readonly Instruction[];
   readonly #slotCount: number;
   readonly #anchored: boolean;
   /** The step in which an instruction was added last: each is added once a step. */
   readonly #added: Int32Array;
 
-  constructor(source: string, program: readonly Instruction[], groups: number, anchored: boolean) {
+  constructor(
+    source: string,
+    program: readonly Instruction[],
+    { groups, names }: { readonly groups: number; readonly names: ReadonlyMap<string, number> },
+    anchored: boolean,
+  ) {
     this.source = source;
+    this.names = names;
     this.#program = program;
     this.#slotCount = 2 * (groups + 1);
     this.#anchored = anchored;
