@@ -28,7 +28,11 @@ interface Bench {
 }
 
 /** A loop over a backend that takes `syncMs` and ends as `outcome` says for the n-th sync. */
-function bench(syncMs: number, outcome: (nth: number) => SyncOutcome = () => ({ kind: 'applied', counts: {} })): Bench {
+function bench(
+  syncMs: number,
+  outcome: (nth: number) => SyncOutcome = () => ({ kind: 'applied', counts: {} }),
+  minSyncPeriodMs = 100,
+): Bench {
   const clock = new FakeClock();
   const metrics = createMetrics();
   const begun: number[] = [];
@@ -53,7 +57,7 @@ function bench(syncMs: number, outcome: (nth: number) => SyncOutcome = () => ({ 
     updated: (family, start, now) => void told.push(`updated ${family} ${start} ${now}`),
     applied: ({ revision }) => void told.push(`applied ${revision}`),
   };
-  const loop = new SyncLoop({ backend, minSyncPeriodMs: 100, clock, random: () => 1, log, metrics, observer });
+  const loop = new SyncLoop({ backend, minSyncPeriodMs, clock, random: () => 1, log, metrics, observer });
   return { clock, loop, metrics, begun, lines, configured, told };
 }
 
@@ -81,6 +85,34 @@ test('a stream of changes does not put off the sync', async () => {
   }
   expect(begun.length).toBeGreaterThanOrEqual(5);
   expect(begun.length).toBeLessThanOrEqual(6);
+});
+
+/** 200 changes a second for 20 s, each sync taking 20 ms. */
+async function stream(minSyncPeriodMs: number): Promise<Bench> {
+  const world = bench(20, undefined, minSyncPeriodMs);
+  for (let revision = 1; revision <= 4000; revision++) {
+    world.loop.update(snapshot(revision));
+    await world.clock.advance(5);
+  }
+  return world;
+}
+
+test('4,000 changes in 20 s are a hundred syncs, not 700, and the last is in force a quarter of a second later', async () => {
+  const { begun, clock, loop } = await stream(defaultRulesConfig.minSyncPeriodMs);
+  expect(begun.length).toBeGreaterThan(80);
+  expect(begun.length).toBeLessThan(140);
+  await clock.advance(300);
+  expect(loop.appliedRevision).toBe(4000);
+  // And a change after a quiet time does not wait.
+  await clock.advance(10_000);
+  loop.update(snapshot(4001));
+  await clock.advance(25);
+  expect(loop.appliedRevision).toBe(4001);
+});
+
+test('a period that was asked for is kept, stream or not', async () => {
+  const { begun } = await stream(50);
+  expect(begun.length).toBeGreaterThan(380);
 });
 
 test('a failure is tried again with a growing delay and the newest Snapshot, and counted', async () => {

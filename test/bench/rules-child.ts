@@ -1,6 +1,7 @@
 // One round of the rules benchmark in a process of its own, inside a network namespace: the memory and CPU it reports are
 // those of a program that does nothing else. Arguments: load|change|render MODE SERVICES ENDPOINTS [CHANGES].
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileSync, writeSync } from 'node:fs';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import type { Logger } from '../../src/observe/log.ts';
@@ -19,6 +20,8 @@ const mode = modeText as RulesMode;
 const services = Number(servicesText);
 const endpoints = Number(endpointsText);
 const changes = Number(changesText);
+/** Between two changes. */
+const QUIET_MS = 200;
 
 function address(prefix: number, number: number): string {
   return `${prefix}.${(number >> 16) & 255}.${(number >> 8) & 255}.${number & 255}`;
@@ -109,6 +112,8 @@ if (task === 'render') {
     const [key, service] = entryOf(index, full.delete(index) ? endpoints - 1 : (full.add(index), endpoints));
     const changed = snapshot.services.with([[key, service]]);
     snapshot = { ...snapshot, revision: snapshot.revision + 1, services: changed };
+    // A change alone: in a stream of them the loop paces itself, which `bench -- steady` shows.
+    await sleep(QUIET_MS);
     const cpuBefore = cpuMs();
     const at = performance.now();
     await apply(snapshot);
