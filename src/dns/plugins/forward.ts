@@ -49,7 +49,7 @@ export const forward: PluginDefinition = {
     const [fromText = '', ...to] = args;
     const [from = ROOT] = zones([fromText], place, []);
     const rules: Draft = { ...DEFAULT_FORWARD, from, servers: await upstreams(to, place, draft) };
-    for (const option of options) readOption(option, rules);
+    for (const option of options) readOption(option, rules, draft.doors.warn);
     draft.upstreams.push(...rules.servers.map(upstreamText));
     // Other classes are passed on as they are.
     draft.otherClasses = true;
@@ -97,7 +97,11 @@ async function upstreams(to: readonly string[], place: Place, draft: BlockDraft)
   return servers;
 }
 
-function readOption({ name, args, place }: Option, rules: Draft): void {
+function noEffect(name: string, place: Place): string {
+  return `${place.file}:${place.line}: ${name} has no effect: each question to an upstream server has a socket of its own`;
+}
+
+function readOption({ name, args, place }: Option, rules: Draft, warn: (text: string) => void): void {
   switch (name) {
     case 'except':
       count(args, place, name, 1, Infinity);
@@ -140,10 +144,12 @@ function readOption({ name, args, place }: Option, rules: Draft): void {
     case 'max_age':
       count(args, place, name, 1);
       duration(args[0] ?? '', place);
+      warn(noEffect(name, place));
       return;
     case 'max_idle_conns':
       count(args, place, name, 1);
       integer(args[0] ?? '', place, name, 0, 1_000_000);
+      warn(noEffect(name, place));
       return;
     default:
       if (NOT_BUILT.has(name)) throw notBuilt('forward', `"${name}"`, place);

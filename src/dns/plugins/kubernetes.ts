@@ -223,8 +223,10 @@ function readOption(option: Option, own: readonly DnsName[], read: Draft, draft:
       return;
     case 'startup_timeout':
       count(args, place, name, 1);
-      // Queries are taken from the start, and answered SERVFAIL where the zone is not known yet: nothing waits.
       duration(args[0] ?? '', place);
+      draft.doors.warn(
+        `${place.file}:${place.line}: startup_timeout has no effect: queries are taken from the start, and answered SERVFAIL where the zone is not known yet`,
+      );
       return;
     case 'apiserver_qps':
     case 'apiserver_burst':

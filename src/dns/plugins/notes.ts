@@ -11,6 +11,8 @@ export const debug: PluginDefinition = {
 export const metadata: PluginDefinition = {
   name: 'metadata',
   once: false,
-  // It feeds the fields {/…} of log and .Meta of template, both of which are refused by name.
-  setup: () => {},
+  setup: ({ place }, draft) =>
+    draft.doors.warn(
+      `${place.file}:${place.line}: metadata has no effect: the fields that it feeds ({/…} of log, .Meta of template) are not built`,
+    ),
 };
