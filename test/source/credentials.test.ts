@@ -133,6 +133,18 @@ test.each<[string, () => Promise<ApiTarget>, string, string]>([
     'ENOENT',
   ],
   [
+    'impersonation that would be sent in part only',
+    async () => ({ kubeconfig: await kubeconfig({ user: { token: 't', as: 'jane', 'as-groups': ['admins'] } }) }),
+    'kubeconfig-invalid',
+    'its user has as-groups, and of impersonation only `as` is supported: remove it',
+  ],
+  [
+    'a cluster behind a proxy',
+    async () => ({ kubeconfig: await kubeconfig({ cluster: { 'proxy-url': 'http://192.0.2.9:3128' }, user: {} }) }),
+    'kubeconfig-invalid',
+    'proxy-url http://192.0.2.9:3128',
+  ],
+  [
     'a --master that is no URL',
     async () => ({ master: 'localhost:8080' }),
     'server-url-invalid',

@@ -3,8 +3,12 @@
 import { dirname, resolve } from 'node:path';
 import { bufferFromFileOrString, KubeConfig } from '@kubernetes/client-node';
 import { parse } from 'yaml';
+import { fieldOf, textOf } from './raw.ts';
 import { systemFiles } from '../../system/files.ts';
 import type { CredentialsAnswer, CredentialsQuestion } from './credentials.ts';
+
+/** Impersonation that we do not send: with less than was asked for we would act with other rights, so it is refused. */
+const IMPERSONATION_NOT_SENT = ['as-groups', 'as-uid', 'as-user-extra'];
 
 type RequestOptions = Exclude<Parameters<KubeConfig['applyToHTTPSOptions']>[0], undefined>;
 
@@ -38,6 +42,12 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
     return { kind: 'invalid', message };
   }
   const user = config.getCurrentUser();
+  const entry = await userEntry(question, user?.name);
+  const notSent = IMPERSONATION_NOT_SENT.filter((name) => fieldOf(entry, name) !== undefined);
+  if (notSent.length > 0) {
+    const message = `its user has ${notSent.join(', ')}, and of impersonation only \`as\` is supported: remove it, or name a user that has the rights itself`;
+    return { kind: 'invalid', message };
+  }
   let tokenFile: string | undefined;
   let token: string | undefined;
   let caPem: string | undefined;
@@ -49,7 +59,7 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
     await config.applyToHTTPSOptions(options);
     // The library leaves the CA out for a context without a user.
     caPem = pemOf(bufferFromFileOrString(cluster.caFile, cluster.caData));
-    tokenFile = await tokenFileOf(question, user?.name, user?.authProvider);
+    tokenFile = tokenFileOf(question, entry, user?.authProvider);
     token = user?.token || tokenFile === undefined ? bearerOf(options) : (await systemFiles.readText(tokenFile)).trim();
   } catch (error) {
     return { kind: 'failed', message: `the credentials cannot be resolved: ${messageOf(error).trim()}` };
@@ -77,22 +87,23 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
  * The file that holds the token. The library knows that of a service account, but not the `tokenFile` of a kubeconfig,
  * which is what kubeadm writes for kube-proxy; so that is read here.
  */
-async function tokenFileOf(
-  question: CredentialsQuestion,
-  user: string | undefined,
-  provider: unknown,
-): Promise<string | undefined> {
-  if (field(provider, 'name') === 'tokenFile') return textField(field(provider, 'config'), 'tokenFile');
+function tokenFileOf(question: CredentialsQuestion, entry: unknown, provider: unknown): string | undefined {
+  if (fieldOf(provider, 'name') === 'tokenFile') return textOf(fieldOf(provider, 'config'), 'tokenFile');
+  const file = textOf(entry, 'tokenFile');
+  return file === undefined || question.kind !== 'kubeconfig' ? undefined : resolve(dirname(question.file), file);
+}
+
+/** The user as it stands in the kubeconfig: the library keeps only the fields that it knows. */
+async function userEntry(question: CredentialsQuestion, user: string | undefined): Promise<unknown> {
   if (question.kind !== 'kubeconfig' || user === undefined) return undefined;
-  const users = field(parse(await systemFiles.readText(question.file)), 'users');
-  const entry: unknown = Array.isArray(users) ? users.find((item) => textField(item, 'name') === user) : undefined;
-  const file = textField(field(entry, 'user'), 'tokenFile');
-  return file === undefined ? undefined : resolve(dirname(question.file), file);
+  const users = fieldOf(parse(await systemFiles.readText(question.file)), 'users');
+  const entry: unknown = Array.isArray(users) ? users.find((item) => textOf(item, 'name') === user) : undefined;
+  return fieldOf(entry, 'user');
 }
 
 function bearerOf(options: RequestOptions): string | undefined {
   const headers: unknown = options.headers;
-  return textField(headers, 'Authorization')?.replace(/^Bearer /, '');
+  return textOf(headers, 'Authorization')?.replace(/^Bearer /, '');
 }
 
 function pemOf(value: unknown): string | undefined {
@@ -104,9 +115,9 @@ function pemOf(value: unknown): string | undefined {
 function pluginExpiry(config: KubeConfig): number | undefined {
   const authenticators: unknown = Reflect.get(config, 'authenticators');
   for (const authenticator of Array.isArray(authenticators) ? authenticators : []) {
-    const cache = field(authenticator, 'tokenCache');
+    const cache = fieldOf(authenticator, 'tokenCache');
     for (const credential of typeof cache === 'object' && cache !== null ? Object.values(cache) : []) {
-      const time = Date.parse(textField(field(credential, 'status'), 'expirationTimestamp') ?? '');
+      const time = Date.parse(textOf(fieldOf(credential, 'status'), 'expirationTimestamp') ?? '');
       if (!Number.isNaN(time)) return time;
     }
   }
@@ -119,20 +130,11 @@ function jwtExpiry(token: string | undefined): number | undefined {
   if (payload === undefined) return undefined;
   try {
     const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
-    const seconds = field(claims, 'exp');
+    const seconds = fieldOf(claims, 'exp');
     return typeof seconds === 'number' ? seconds * 1000 : undefined;
   } catch {
     return undefined;
   }
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
-}
-
-function textField(value: unknown, name: string): string | undefined {
-  const found = field(value, name);
-  return typeof found === 'string' ? found : undefined;
 }
 
 function messageOf(error: unknown): string {
