@@ -1,4 +1,5 @@
-// Programs that run until they are stopped and tell what happens, a line at a time.
+// Programs that run until they are stopped and tell what happens, a line at a time. Their standard input stays open for as long as we live, and they have to
+// end when it does: a process that is killed cannot stop them.
 
 import { spawn } from 'node:child_process';
 import { toolPath } from './exec.ts';
@@ -21,9 +22,11 @@ const STDERR_KEPT = 1000;
 
 export const systemFollow: Follow = (file, args, { onLine, onEnd }) => {
   const child = spawn(file, [...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
     env: { PATH: toolPath(), LC_ALL: 'C' },
   });
+  // Nothing is written to it; that it closes with the program is no error.
+  child.stdin.on('error', () => {});
   let rest = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

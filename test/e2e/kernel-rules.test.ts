@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop, podManifest, serviceManifest } from '../support/laptop.ts';
 import { createNamespace, netnsMissing, removeNamespace, type Host } from '../support/netns.ts';
-import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { FairleadProcess, runFairlead, until } from '../support/process.ts';
 
 const missing = netnsMissing();
 
@@ -67,6 +67,26 @@ describe.skipIf(missing !== undefined)(
       expect((await ruleset()).trim()).toBe('');
       running.kill();
       expect(await running.exited).toEqual({ code: 0, signal: null });
+    });
+
+    test('killed without a chance to clean up, it leaves no process behind', async () => {
+      const running = await inForce('proxy');
+      const processes = async (): Promise<number> =>
+        (await host.run('ip', 'netns', 'pids', host.namespace)).split('\n').filter((line) => line !== '').length;
+      // The program itself, what listens to the kernel, and the one that counts them.
+      await until(
+        async () => ((await processes()) >= 3 ? true : undefined),
+        5_000,
+        () => 'nothing listens to the kernel',
+      );
+      await host.run('sh', '-c', `kill -9 $(pgrep -f "${laptop.dir}" | head -n 5)`).catch(() => undefined);
+      await running.exited;
+      await until(
+        async () => ((await processes()) <= 1 ? true : undefined),
+        5_000,
+        () => 'a process of it is still there',
+      );
+      expect(await processes()).toBeLessThanOrEqual(1);
     });
 
     test('a machine without nft says so, with the mend, and ends with code 2', async () => {

@@ -20,8 +20,12 @@ socket(S, 16, 3, 12) or die "socket: $!";
 setsockopt(S, 1, 33, 8 << 20) or setsockopt(S, 1, 8, 8 << 20);
 bind(S, pack("SSLL", 16, 0, 0, 1 << 6)) or die "bind: $!";
 print "ready\\n";
-my $ours = 0;
+my ($ours, $watched) = (0, "");
+vec($watched, fileno(STDIN), 1) = 1;
+vec($watched, fileno(S), 1) = 1;
 while (1) {
+  select(my $ready = $watched, undef, undef, undef) > 0 or next;
+  exit 0 if vec($ready, fileno(STDIN), 1);
   my $data = "";
   defined recv(S, $data, 1 << 20, 0) or do { print "lost\\n"; next };
   my $at = 0;
