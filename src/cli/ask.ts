@@ -2,7 +2,8 @@
 
 import { hostPort } from '../lib/ip.ts';
 import type { Arguments } from './args.ts';
-import { CommandError, UsageError, messageOf } from './errors.ts';
+import { messageOf } from '../lib/message-of.ts';
+import { CommandError, UsageError } from './errors.ts';
 import { listenAddress } from './settings.ts';
 import { manifestDirs } from './source-choice.ts';
 

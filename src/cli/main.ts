@@ -1,7 +1,8 @@
 // The entry: words in, exit code out.
 
 import { parseArguments, type Arguments } from './args.ts';
-import { EXIT_FAILURE, EXIT_STOPPED, EXIT_USAGE, UsageError, messageOf } from './errors.ts';
+import { messageOf } from '../lib/message-of.ts';
+import { EXIT_FAILURE, EXIT_STOPPED, EXIT_USAGE, UsageError } from './errors.ts';
 import { COMMANDS, OPERANDS, type Command } from './flags.ts';
 import { helpText } from './help.ts';
 import { RulesError } from '../rules/rules-error.ts';

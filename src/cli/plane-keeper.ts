@@ -4,7 +4,7 @@ import { backoffDelay } from '../lib/backoff.ts';
 import type { Plane } from '../model/plane.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
-import { messageOf } from './errors.ts';
+import { messageOf } from '../lib/message-of.ts';
 
 export interface PlaneStarter {
   readonly name: Plane['name'];

@@ -2,7 +2,8 @@
 
 import type { Files } from '../../system/files.ts';
 import type { Arguments } from '../args.ts';
-import { UsageError, messageOf } from '../errors.ts';
+import { messageOf } from '../../lib/message-of.ts';
+import { UsageError } from '../errors.ts';
 import { configurationFromFlags, idleFlags, withFlagsBeside } from './from-flags.ts';
 import type { ParsedConfiguration } from './parse.ts';
 import { LEAVES, valueAt, type KubeProxyConfiguration } from './schema.ts';

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import type { Logger } from '../../observe/log.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import type { Files, FolderWatch } from '../../system/files.ts';
-import { messageOf } from '../errors.ts';
+import { messageOf } from '../../lib/message-of.ts';
 import type { LiveConfiguration } from './live.ts';
 import { parseFile } from './load.ts';
 import { LEAVES, valueAt, type FieldPath, type KubeProxyConfiguration } from './schema.ts';

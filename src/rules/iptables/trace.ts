@@ -3,36 +3,10 @@
 
 import { cidrContains, parseCidr } from '../../lib/cidr.ts';
 import { isLoopback, parseIp, type Ip, type IpFamily } from '../../lib/ip.ts';
-import type { Protocol } from '../../model/records.ts';
+import type { TracePacket, TraceResult, TraceTarget, TraceWorld } from '../traced.ts';
 import type { FakeTables } from './fake.ts';
 import type { Match, Rule } from './grammar.ts';
 import type { ChainName, Table } from './names.ts';
-
-export interface TracePacket {
-  readonly source: Ip;
-  readonly destination: Ip;
-  readonly protocol: Protocol;
-  readonly port: number;
-  /** The interface that it came in on; undefined for the node's own packets, and where it is not known. */
-  readonly inputInterface?: string | undefined;
-}
-
-export interface TraceWorld {
-  /** The node's own addresses; loopback ones always are. A packet from one of them is the node's own. */
-  readonly localAddresses: readonly string[];
-}
-
-export interface TraceTarget {
-  /** `10.0.0.1:8080`, `[fd00::1]:8080`. */
-  readonly endpoint: string;
-  readonly masquerade: boolean;
-}
-
-export interface TraceResult {
-  /** Every endpoint that the packet may be sent to, in the order in which they are drawn. `none`: no rule speaks of it. */
-  readonly verdict: readonly string[] | 'REJECT' | 'DROP' | 'none';
-  readonly targets: readonly TraceTarget[];
-}
 
 export function trace(
   tables: Readonly<Record<IpFamily, FakeTables>>,

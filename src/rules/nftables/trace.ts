@@ -2,37 +2,14 @@
 // first packet of a connection whose client has not been here before. Pure.
 
 import { cidrContains, parseCidr } from '../../lib/cidr.ts';
-import { hostPort, isLoopback, parseIp, type Ip } from '../../lib/ip.ts';
-import type { Protocol } from '../../model/records.ts';
+import { hostPort, isLoopback, parseIp } from '../../lib/ip.ts';
+import type { TracePacket, TraceResult, TraceTarget, TraceWorld } from '../traced.ts';
 import { applyText, type FakeRuleset, type FakeTable } from './fake.ts';
 import type { Field, Rule, Statement } from './grammar.ts';
 
-export interface TracePacket {
-  readonly source: Ip;
-  readonly destination: Ip;
-  readonly protocol: Protocol;
-  readonly port: number;
-  /** Undefined for the node's own packets. */
-  readonly inputInterface?: string | undefined;
-}
-
-export interface TraceWorld {
-  /** The node's own addresses; loopback ones always are. A packet from one of them is the node's own. */
-  readonly localAddresses: readonly string[];
-}
-
-export interface TraceTarget {
-  /** `10.0.0.1:8080`, `[fd00::1]:8080`. */
-  readonly endpoint: string;
-  readonly masquerade: boolean;
-}
-
-export interface TraceResult {
-  /** Every endpoint that the packet may be sent to, in order of their number. `none`: no rule speaks of it. */
-  readonly verdict: readonly string[] | 'REJECT' | 'DROP' | 'none';
+export interface NftTraceResult extends TraceResult {
   /** Whether the source is rewritten, whichever endpoint is chosen. */
   readonly masquerade: boolean;
-  readonly targets: readonly TraceTarget[];
 }
 
 /** Reads rendered text into tables, on top of those that are there. Throws NftTextError for whatever is not ours to write. */
@@ -40,7 +17,7 @@ export function loadRuleset(text: string, before: FakeRuleset = new Map()): Fake
   return applyText(before, text);
 }
 
-export function trace(ruleset: FakeRuleset, packet: TracePacket, world: TraceWorld): TraceResult {
+export function trace(ruleset: FakeRuleset, packet: TracePacket, world: TraceWorld): NftTraceResult {
   const first = walk(ruleset, packet, world, 0);
   const walks = [first];
   for (let choice = 1; choice < first.choices; choice++) walks.push(walk(ruleset, packet, world, choice));

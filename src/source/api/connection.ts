@@ -1,5 +1,6 @@
 // Requests to the API server as who we are: credentials are renewed when they are about to end, and when refused.
 
+import { messageOf } from '../../lib/message-of.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Files } from '../../system/files.ts';
@@ -171,8 +172,4 @@ function sameConnection(a: Credentials, b: Credentials): boolean {
     a.serverName === b.serverName &&
     a.skipTlsVerify === b.skipTlsVerify
   );
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,6 @@
 // Runs in a process of its own (see credentials.ts): takes one question, answers it, and ends.
 
+import { messageOf } from '../../lib/message-of.ts';
 import { dirname, resolve } from 'node:path';
 import { bufferFromFileOrString, KubeConfig } from '@kubernetes/client-node';
 import { parse } from 'yaml';
@@ -135,8 +136,4 @@ function jwtExpiry(token: string | undefined): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

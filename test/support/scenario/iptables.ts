@@ -4,10 +4,11 @@ import type { Snapshot } from '../../../src/model/snapshot.ts';
 import { defaultRulesConfig, type RulesConfig } from '../../../src/rules/config.ts';
 import { IptablesBackend } from '../../../src/rules/iptables/apply.ts';
 import { FakeIptables, save } from '../../../src/rules/iptables/fake.ts';
-import { trace, type TraceResult } from '../../../src/rules/iptables/trace.ts';
+import { trace } from '../../../src/rules/iptables/trace.ts';
 import { systemClock } from '../../../src/system/clock.ts';
-import { setDifference, type Consumer, type Start } from './consumer.ts';
-import { expectedPacket, type ExpectedPacket } from './expect.ts';
+import { compareTrace } from './compare-trace.ts';
+import type { Consumer, Start } from './consumer.ts';
+import { expectedPacket } from './expect.ts';
 import { walk } from './run.ts';
 import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
@@ -36,8 +37,8 @@ const start: Start = async ({ file }) => {
     check: async (_kind, row) => {
       const expected = expectedPacket(file, row);
       return (
-        compare('as a whole', expected, trace(whole.tables, expected.packet, WORLD)) ??
-        compare('as written in steps', expected, trace(kernel.tables, expected.packet, WORLD))
+        compareTrace('as a whole', expected, trace(whole.tables, expected.packet, WORLD)) ??
+        compareTrace('as written in steps', expected, trace(kernel.tables, expected.packet, WORLD))
       );
     },
     nothingRemains: async () => {
@@ -65,14 +66,3 @@ export const iptablesConsumer: Consumer = {
   missing: () => undefined,
   run: (scenario) => walk(scenario, iptablesConsumer, start),
 };
-
-function compare(what: string, { verdict, masquerade }: ExpectedPacket, actual: TraceResult): string | undefined {
-  const wanted =
-    verdict.kind === 'forward' ? verdict.endpoints : [verdict.kind === 'untouched' ? 'none' : verdict.kind];
-  const got = typeof actual.verdict === 'string' ? [actual.verdict] : actual.verdict;
-  const difference = setDifference(wanted, got);
-  if (difference) return `${what}: ${difference}`;
-  if (masquerade === undefined || verdict.kind !== 'forward') return undefined;
-  const wrong = actual.targets.filter((target) => target.masquerade !== masquerade);
-  return wrong.length === 0 ? undefined : `${what}: masquerade: expected ${masquerade}, got ${!masquerade}`;
-}

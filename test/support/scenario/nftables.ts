@@ -4,9 +4,10 @@ import { defaultRulesConfig, type RulesConfig } from '../../../src/rules/config.
 import { NftablesBackend } from '../../../src/rules/nftables/apply.ts';
 import { FakeNft, type FakeRuleset } from '../../../src/rules/nftables/fake.ts';
 import { renderNftables } from '../../../src/rules/nftables/render.ts';
-import { loadRuleset, trace, type TraceResult } from '../../../src/rules/nftables/trace.ts';
-import { setDifference, type Consumer, type Start } from './consumer.ts';
-import { expectedPacket, type ExpectedPacket } from './expect.ts';
+import { loadRuleset, trace } from '../../../src/rules/nftables/trace.ts';
+import { compareTrace } from './compare-trace.ts';
+import type { Consumer, Start } from './consumer.ts';
+import { expectedPacket } from './expect.ts';
 import { walk } from './run.ts';
 import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
@@ -27,8 +28,8 @@ const start: Start = async ({ file }) => {
     check: async (_kind, row) => {
       const expected = expectedPacket(file, row);
       return (
-        compare('as rendered', expected, trace(rendered, expected.packet, WORLD)) ??
-        compare('as written in steps', expected, trace(kernel.ruleset, expected.packet, WORLD))
+        compareTrace('as rendered', expected, trace(rendered, expected.packet, WORLD)) ??
+        compareTrace('as written in steps', expected, trace(kernel.ruleset, expected.packet, WORLD))
       );
     },
     nothingRemains: async () => {
@@ -50,14 +51,3 @@ export const nftablesConsumer: Consumer = {
   missing: () => undefined,
   run: (scenario) => walk(scenario, nftablesConsumer, start),
 };
-
-function compare(what: string, { verdict, masquerade }: ExpectedPacket, actual: TraceResult): string | undefined {
-  const wanted =
-    verdict.kind === 'forward' ? verdict.endpoints : [verdict.kind === 'untouched' ? 'none' : verdict.kind];
-  const got = typeof actual.verdict === 'string' ? [actual.verdict] : actual.verdict;
-  const difference = setDifference(wanted, got);
-  if (difference) return `${what}: ${difference}`;
-  if (masquerade === undefined || verdict.kind !== 'forward') return undefined;
-  const wrong = actual.targets.filter((target) => target.masquerade !== masquerade);
-  return wrong.length === 0 ? undefined : `${what}: masquerade: expected ${masquerade}, got ${!masquerade}`;
-}
