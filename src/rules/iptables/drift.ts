@@ -9,9 +9,9 @@ import { fixedChains, jumps, loopbackGuard } from './layout.ts';
 import { CANARY, TABLES, partsOfChain, type Table } from './names.ts';
 import { programOf, type IptablesTool } from './tool.ts';
 
-const INTERVAL_MS = 2_000;
+const INTERVAL_MS = 1_500;
 /** A check of a large table takes time (the legacy tool reads all of it); it gets at most a twentieth of one CPU, unless repair would take over 5 s. */
-const LONGEST_INTERVAL_MS = 4_000;
+const LONGEST_INTERVAL_MS = 2_500;
 const SHARE = 20;
 const TIMEOUT_MS = 30_000;
 
