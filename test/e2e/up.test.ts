@@ -3,7 +3,8 @@ import { connect, createServer } from 'node:net';
 import { Resolver } from 'node:dns/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop, get, podManifest, serviceManifest } from '../support/laptop.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const INGRESS = `apiVersion: networking.k8s.io/v1
 kind: Ingress
