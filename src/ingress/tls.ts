@@ -1,5 +1,6 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
+import { messageOf } from '../lib/message-of.ts';
 import type { ObjectKey, SecretRecord } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
@@ -77,7 +78,7 @@ export class CertificateTable {
     } catch (error) {
       this.#log.warn('a certificate could not be loaded; the default certificate is served', {
         host: JSON.stringify(servername),
-        error: error instanceof Error ? error.message : String(error),
+        error: messageOf(error),
       });
       return this.#default;
     }
@@ -192,7 +193,7 @@ function parsePair(secret: SecretRecord): Parsed {
   } catch (error) {
     return {
       kind: 'bad',
-      reason: `tls.crt or tls.key is malformed (${error instanceof Error ? error.message : String(error)})`,
+      reason: `tls.crt or tls.key is malformed (${messageOf(error)})`,
     };
   }
 }

@@ -87,7 +87,8 @@ export class EventRecorder {
 
   #sendNext(): void {
     const connection = this.#connection;
-    while (connection && this.#sending.size < AT_ONCE && !this.#stopping.signal.aborted) {
+    if (!connection) return;
+    while (this.#sending.size < AT_ONCE && !this.#stopping.signal.aborted) {
       const event = this.#waiting?.shift();
       if (!event) return;
       const sending = this.#send(connection, event).finally(() => {
