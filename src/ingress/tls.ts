@@ -1,5 +1,6 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
+import { messageOf } from '../lib/message-of.ts';
 import type { ObjectKey, SecretRecord } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CertificateRef, RouteTable } from './route-table.ts';
@@ -73,7 +74,7 @@ export class CertificateTable {
     } catch (error) {
       this.#log.warn('a certificate could not be loaded; the default certificate is served', {
         host: JSON.stringify(servername),
-        error: error instanceof Error ? error.message : String(error),
+        error: messageOf(error),
       });
       return this.#default;
     }
@@ -181,7 +182,7 @@ function parsePair(secret: SecretRecord): Parsed {
   } catch (error) {
     return {
       kind: 'bad',
-      reason: `tls.crt or tls.key is malformed (${error instanceof Error ? error.message : String(error)})`,
+      reason: `tls.crt or tls.key is malformed (${messageOf(error)})`,
     };
   }
 }

@@ -1,6 +1,7 @@
 // Events (events.k8s.io/v1) about what happens on this node: what `kubectl describe` shows. A server that does not take them, or an account
 // that may not write them, is no error.
 
+import { messageOf } from '../../lib/message-of.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { ApiConnection } from './connection.ts';
@@ -79,7 +80,7 @@ export class EventRecorder {
       await response.text();
       if (response.status >= 300) log.debug('event not taken', { reason, status: response.status });
     } catch (error) {
-      log.debug('event not sent', { reason, error: error instanceof Error ? error.message : String(error) });
+      log.debug('event not sent', { reason, error: messageOf(error) });
     }
   }
 
