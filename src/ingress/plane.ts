@@ -11,7 +11,8 @@ import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
 import { serveConnection } from './http/client-connection.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { createTcpDial, createTlsDial } from './http/dial.ts';
-import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes, type RequestRecord } from './http/engine.ts';
+import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes } from './http/engine.ts';
+import type { RequestRecord } from './http/forward.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
 import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
@@ -19,7 +20,8 @@ import { LiveRoutes } from './live-routes.ts';
 import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
 import type { CertificatePair } from './self-signed.ts';
 import { SettingWarnings } from './setting-warnings.ts';
-import { compileRoutes, locationsOf, type RouteTable, type RoutingOptions } from './route-table.ts';
+import { locationsOf, type RoutingOptions } from './host-routes.ts';
+import { compileRoutes, type RouteTable } from './route-table.ts';
 import { CertificateTable, tlsOptions } from './tls.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
@@ -286,7 +288,7 @@ class RunningPlane implements IngressPlane {
 
   #counts(): { active: number; busy: number; accepted: number } {
     let busy = 0;
-    for (const connection of this.#engine.connections) if (connection.phase !== 'head') busy++;
+    for (const connection of this.#engine.connections) if (connection.busy) busy++;
     return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
   }
 

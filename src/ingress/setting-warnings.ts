@@ -7,7 +7,8 @@ import type { Problem } from './annotations/reader.ts';
 import type { IngressSettings } from './annotations/settings.ts';
 import type { GlobalSettings } from './global-settings.ts';
 import { readPasswords } from './htpasswd.ts';
-import { locationsOf, type HostRoutes, type RouteTable } from './route-table.ts';
+import { locationsOf, type HostRoutes } from './host-routes.ts';
+import type { RouteTable } from './route-table.ts';
 
 export class SettingWarnings {
   readonly #log: Logger;
