@@ -55,6 +55,7 @@ export const systemFollow: Follow = (file, args, { onLine, onEnd }) => {
       if (child.stdin.writable) child.stdin.write(`${line}\n`);
     },
     stop: () => {
+      child.ref();
       child.kill('SIGKILL');
       return ended;
     },
