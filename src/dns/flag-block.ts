@@ -1,5 +1,6 @@
 // The server block that stands for the flags, where there is no Corefile.
 
+import { messageOf } from '../lib/message-of.ts';
 import { systemFiles } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import { BlockDraft, type KubernetesOptions } from './block.ts';
@@ -93,7 +94,7 @@ async function configuredServers({
       } catch (error) {
         log.warn('the upstream DNS servers cannot be read; mend the file or name servers with --upstream', {
           file: upstream.path,
-          error: error instanceof Error ? error.message : String(error),
+          error: messageOf(error),
         });
         return [];
       }

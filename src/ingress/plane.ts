@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Plane } from '../model/plane.ts';
-import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
+import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -11,13 +11,17 @@ import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
 import { serveConnection } from './http/client-connection.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { createTcpDial, createTlsDial } from './http/dial.ts';
-import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes, type RequestRecord } from './http/engine.ts';
+import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes } from './http/engine.ts';
+import type { RequestRecord } from './http/forward.ts';
+import type { Tell } from './notice.ts';
+import { sameRouting } from './same-routing.ts';
 import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
 import { LiveRoutes } from './live-routes.ts';
 import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
 import type { CertificatePair } from './self-signed.ts';
 import { SettingWarnings } from './setting-warnings.ts';
-import { compileRoutes, locationsOf, type RouteTable, type RoutingOptions } from './route-table.ts';
+import { locationsOf, type RoutingOptions } from './host-routes.ts';
+import { compileRoutes, type RouteTable } from './route-table.ts';
 import { CertificateTable, tlsOptions } from './tls.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
@@ -38,6 +42,12 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of what concerns one object: for Events. */
+  readonly tell?: Tell;
+  /** `--disable-sync-events` is not given: each Ingress that is new or changed is told of. */
+  readonly tellOfSync?: boolean;
+  /** Called when a Snapshot is in force. */
+  readonly onApplied?: () => void;
   readonly clock?: Clock;
   readonly times?: Partial<EngineTimes>;
   /** How often deadlines are looked at, in milliseconds; what a time-out may be late by. */
@@ -48,6 +58,8 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** The Ingresses that are ours, of the Snapshot in force. */
+  ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
   readonly addresses: { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined };
 }
@@ -84,6 +96,8 @@ class RunningPlane implements IngressPlane {
   #https: IngressListener | undefined;
   #accepted = 0;
   #stopped: Promise<void> | undefined;
+  /** The Snapshot that is being taken. */
+  #newest: Snapshot | undefined;
 
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
@@ -92,7 +106,7 @@ class RunningPlane implements IngressPlane {
     const times = { ...DEFAULT_TIMES, ...options.times };
     this.#defaults = defaultsOf(options, times);
     this.#routing = routingOf(options, this.#defaults);
-    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX);
+    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
     this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);
     this.#routes = new LiveRoutes({
       dial: createTcpDial(),
@@ -111,7 +125,7 @@ class RunningPlane implements IngressPlane {
       this.#deadlines,
       () => this.#clock.monotonic(),
     );
-    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate);
+    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate, this.#tell);
     this.#traffic = new TrafficMetrics(options.metrics, () => this.#counts());
   }
 
@@ -133,6 +147,7 @@ class RunningPlane implements IngressPlane {
 
   update(snapshot: Snapshot): void {
     if (this.#stopped) return;
+    this.#newest = snapshot;
     const started = this.#clock.monotonic();
     const before = this.#routes.table;
     if (!this.#readConfigMap(snapshot)) return;
@@ -143,6 +158,8 @@ class RunningPlane implements IngressPlane {
     this.#showDefaultCertificate();
     this.#routes.apply(table);
     this.#warnings.tell(table, before);
+    this.#tellOfSync(table, before);
+    this.#options.onApplied?.();
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
     for (const { before: old, after } of backends) {
       if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
@@ -154,6 +171,30 @@ class RunningPlane implements IngressPlane {
       backends: table.backends.size,
       milliseconds: Math.round((this.#clock.monotonic() - started) * 10) / 10,
     });
+  }
+
+  #tellOfSync(table: RouteTable, before: RouteTable | undefined): void {
+    const { tellOfSync = true } = this.#options;
+    if (!tellOfSync || before?.snapshot.ingresses === table.snapshot.ingresses) return;
+    const told = (key: ObjectKey): void =>
+      this.#tell({ about: 'Ingress', key, type: 'Normal', reason: 'Sync', note: 'Scheduled for sync' });
+    if (!before) {
+      for (const key of table.settings.keys()) told(key);
+      return;
+    }
+    for (const { key, before: old, after } of table.snapshot.ingresses.differences(before.snapshot.ingresses)) {
+      if (after && table.settings.has(key) && !(old && sameRouting(old, after))) told(key);
+    }
+  }
+
+  readonly #tell: Tell = (notice) => {
+    const uid = notice.about === 'Ingress' ? this.#newest?.ingresses.get(notice.key)?.uid : undefined;
+    this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
+  };
+
+  ours(): readonly IngressRecord[] {
+    const table = this.#routes.table;
+    return [...(table?.settings.keys() ?? [])].flatMap((key) => table?.snapshot.ingresses.get(key) ?? []);
   }
 
   /** False until the ConfigMap was there once: what guards every location may stand in it, so nothing is served before. */
@@ -247,7 +288,7 @@ class RunningPlane implements IngressPlane {
 
   #counts(): { active: number; busy: number; accepted: number } {
     let busy = 0;
-    for (const connection of this.#engine.connections) if (connection.phase !== 'head') busy++;
+    for (const connection of this.#engine.connections) if (connection.busy) busy++;
     return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
   }
 

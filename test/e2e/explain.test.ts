@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const SHOP = `apiVersion: v1
 kind: Node

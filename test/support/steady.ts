@@ -6,7 +6,8 @@ import { RemoteApiServer } from './api-server/remote.ts';
 import type { Json } from './api-server/json.ts';
 import type { HammerResult, HammerTarget } from './hammer.ts';
 import { Topology, type Host } from './netns.ts';
-import { FairleadProcess, until } from './process.ts';
+import { FairleadProcess } from './process.ts';
+import { until } from './until.ts';
 
 export const CLUSTER_IP = '172.30.0.1';
 export const NODE_PORT = 30080;
