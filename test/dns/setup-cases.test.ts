@@ -31,33 +31,36 @@ async function ask(row: SetupCase, transport: 'udp' | 'tcp'): Promise<DigReply> 
   return dig(world.server, ...edns, ...words, ...(row.client ? ['-b', row.client] : []), row.name, row.type);
 }
 
+/** What is compared of a reply, in the form of the case. */
+function told(reply: DigReply, row: SetupCase): unknown {
+  if (row.axfr) return comparable(reply.text.split('\n').filter((line) => line !== '' && !line.startsWith(';')));
+  return {
+    rcode: reply.status,
+    answer: comparable(reply.answer),
+    authority: comparable(reply.authority),
+    additional: comparable(reply.additional),
+    flags: Object.keys(row.flags ?? {}).map((flag) => [flag, reply.flags.split(' ').includes(flag)]),
+    aliasFirst: row.order === 'cname-first' ? reply.answer[0]?.includes(' CNAME ') : undefined,
+    opt: row.opt && [/udp: (\d+)/.exec(reply.edns ?? '')?.[1], /EDE: (\d+)/.exec(reply.text)?.[1]],
+  };
+}
+
+function expected(row: SetupCase): unknown {
+  if (row.axfr) return comparable(row.answer);
+  return {
+    rcode: row.rcode,
+    answer: comparable(row.answer),
+    authority: comparable(row.authority),
+    additional: comparable(row.additional),
+    flags: Object.entries(row.flags ?? {}).map(([flag, set]) => [flag, set === 1]),
+    aliasFirst: row.order === 'cname-first' ? true : undefined,
+    opt: row.opt && [String(row.opt.size), String(row.opt.ede)],
+  };
+}
+
 describe.each(['udp', 'tcp'] as const)('over %s', (transport) => {
   const rows = SETUP_CASES.filter(({ tcp }) => transport === 'tcp' || !tcp);
   test.each(rows)('$id: $name $type', async (row) => {
-    const reply = await ask(row, transport);
-    if (row.axfr) {
-      const records = reply.text.split('\n').filter((line) => line !== '' && !line.startsWith(';'));
-      expect(comparable(records)).toEqual(comparable(row.answer));
-      return;
-    }
-    const { answer, authority, additional } = row;
-    expect({
-      rcode: reply.status,
-      answer: comparable(reply.answer),
-      authority: comparable(reply.authority),
-      additional: comparable(reply.additional),
-    }).toEqual({
-      rcode: row.rcode,
-      answer: comparable(answer),
-      authority: comparable(authority),
-      additional: comparable(additional),
-    });
-    for (const [flag, set] of Object.entries(row.flags ?? {}))
-      expect([flag, reply.flags.split(' ').includes(flag)]).toEqual([flag, set === 1]);
-    if (row.order === 'cname-first') expect(reply.answer[0]).toContain(' CNAME ');
-    if (row.opt) {
-      expect(reply.edns).toContain(`udp: ${row.opt.size}`);
-      expect(reply.text).toMatch(new RegExp(`EDE: ${row.opt.ede}\\b`));
-    }
+    expect(told(await ask(row, transport), row)).toEqual(expected(row));
   });
 });
