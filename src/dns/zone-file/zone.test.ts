@@ -74,7 +74,7 @@ describe('a zone file', () => {
     ['x.y.wild.example.test.', 'A', 'found x.y.wild.example.test. 3600 A c0000209'],
     ['x.wild.example.test.', 'MX', 'nodata'],
     ['wild.example.test.', 'A', 'nodata'],
-    ['x.sub.example.test.', 'A', 'delegated sub.example.test.,'.slice(0, -1)],
+    ['x.sub.example.test.', 'A', 'delegated sub.example.test.'],
     ['sub.example.test.', 'DS', 'nodata'],
     ['x.inc.example.test.', 'A', 'found x.inc.example.test. 3600 A c000024d'],
     ['last.example.test.', 'A', 'found last.example.test. 3600 A c000020a'],
@@ -82,7 +82,7 @@ describe('a zone file', () => {
     [
       'svc.example.test.',
       'HTTPS',
-      'found svc.example.test. 3600 HTTPS 0001000001000602683202683300030002' + '20fb00040004c0000202',
+      'found svc.example.test. 3600 HTTPS 000100000100060268320268330003000220fb00040004c0000202',
     ],
   ])('answers %s %s with %s', async (name, type, answer) => {
     expect(lookup(await whole(), name, type)).toBe(answer);
