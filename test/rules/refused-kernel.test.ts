@@ -89,14 +89,14 @@ describe.skipIf(missing).for(['nftables', 'iptables'] as const)('%s: a Service t
     ['at start', []],
     ['among changes', [GOOD]],
   ])('%s it is named, the others are in force, and it is tried again until it is taken', async (_when, before) => {
-    const { update, state } = await start();
+    const running = await start();
     if (before.length > 0) {
-      update(clusterOf(before).snapshot);
-      await eventually(() => (state() as { revision?: number }).revision === 1);
+      running.update(clusterOf(before).snapshot);
+      await eventually(() => (running.state() as { revision?: number }).revision === 1);
     }
     const later: ServiceSketch = { ...GOOD, name: 'later', clusterIPs: ['172.30.0.2'] };
-    update({ ...clusterOf([GOOD, BAD, later]).snapshot, revision: 2 });
-    await eventually(() => (state() as { revision?: number }).revision === 2);
+    running.update({ ...clusterOf([GOOD, BAD, later]).snapshot, revision: 2 });
+    await eventually(() => (running.state() as { revision?: number }).revision === 2);
     for (const address of ['172.30.0.1', '172.30.0.2']) {
       expect(await topology.client.connect({ protocol: 'TCP', address, port: 80 })).toMatchObject({ by: 'a' });
     }
@@ -107,6 +107,6 @@ describe.skipIf(missing).for(['nftables', 'iptables'] as const)('%s: a Service t
     spoiled = false;
     await eventually(async () => (await dial('172.30.0.13')).kind === 'answered');
     await eventually(() => lines.some((line) => line.includes('rules in force again')));
-    expect((state() as { problem?: string }).problem).toBeUndefined();
+    expect((running.state() as { problem?: string }).problem).toBeUndefined();
   });
 });
