@@ -1,5 +1,6 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
+import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
 
 export const COMMANDS = [
@@ -353,4 +354,5 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'text',
   },
   ...KUBE_PROXY_FLAGS,
+  ...INGRESS_FLAGS,
 ];

@@ -9,6 +9,8 @@ import type { RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
+import type { Tell } from '../ingress/notice.ts';
+import type { IngressPlane } from '../ingress/plane.ts';
 import type { ReferenceOptions } from '../ingress/references.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
 
@@ -93,20 +95,33 @@ export interface IngressChoice {
    * ours whether or not the class exists.
    */
   readonly lenientClass: boolean;
+  readonly tell?: Tell;
+  readonly tellOfSync?: boolean;
+  readonly onApplied?: () => void;
 }
 
-export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): PlaneStarter {
+export interface IngressStarter extends PlaneStarter {
+  /** Undefined before the start. */
+  readonly plane: () => IngressPlane | undefined;
+}
+
+export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
   const { annotationsPrefix: prefix, configMap, defaultCertificate } = ingressObjects(args);
   const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
   if (args.isSet('disable-svc-external-name') === false) {
     throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
   }
+  let plane: IngressPlane | undefined;
   return {
     name: 'ingress',
+    plane: () => plane,
     start: async () => {
       const { startIngressPlane } = await import('../ingress/plane.ts');
-      return startIngressPlane({
+      plane = await startIngressPlane({
         ...context,
+        ...(choice.tell ? { tell: choice.tell } : {}),
+        ...(choice.onApplied ? { onApplied: choice.onApplied } : {}),
+        tellOfSync: choice.tellOfSync ?? true,
         http: choice.http,
         https: choice.https,
         sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
@@ -121,6 +136,7 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         defaultBackend: namespace && service ? { namespace, service } : undefined,
         log: context.log.named('ingress'),
       });
+      return plane;
     },
   };
 }

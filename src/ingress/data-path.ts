@@ -13,6 +13,7 @@ import { createEngine, type Engine, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import { serveHttp2 } from './http/http2-connection.ts';
 import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
+import type { Tell } from './notice.ts';
 import { LiveRoutes } from './live-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificatePair } from './self-signed.ts';
@@ -26,6 +27,7 @@ export interface DataPathOptions {
   readonly tickMs: number;
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate: ObjectKey | undefined;
+  readonly tell: Tell | undefined;
   readonly onRequest: (record: RequestRecord) => void;
 }
 
@@ -46,7 +48,7 @@ export class DataPath {
   #shown: CertificatePair | undefined;
   #accepted = 0;
 
-  constructor({ log, clock, times, tickMs, defaultCertificate, onRequest }: DataPathOptions) {
+  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest }: DataPathOptions) {
     this.#clock = clock;
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
@@ -63,7 +65,7 @@ export class DataPath {
       this.#deadlines,
       () => clock.monotonic(),
     );
-    this.#certificates = new CertificateTable(log, clock.now(), defaultCertificate);
+    this.#certificates = new CertificateTable(log, clock.now(), defaultCertificate, tell);
   }
 
   get addresses(): { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined } {

@@ -1,5 +1,5 @@
 import type { Plane } from '../model/plane.ts';
-import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
+import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -11,6 +11,8 @@ import { DataPath } from './data-path.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import type { ListenAddress } from './listener.ts';
+import type { Tell } from './notice.ts';
+import { sameRouting } from './same-routing.ts';
 import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
 import { SettingWarnings } from './setting-warnings.ts';
 import { locationsOf, type RoutingOptions } from './host-routes.ts';
@@ -34,6 +36,12 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of what concerns one object: for Events. */
+  readonly tell?: Tell;
+  /** `--disable-sync-events` is not given: each Ingress that is new or changed is told of. */
+  readonly tellOfSync?: boolean;
+  /** Called when a Snapshot is in force. */
+  readonly onApplied?: () => void;
   readonly clock?: Clock;
   readonly times?: Partial<EngineTimes>;
   /** How often deadlines are looked at, in milliseconds; what a time-out may be late by. */
@@ -44,6 +52,8 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** The Ingresses that are ours, of the Snapshot in force. */
+  ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
   readonly addresses: { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined };
 }
@@ -73,6 +83,8 @@ class RunningPlane implements IngressPlane {
   readonly #path: DataPath;
   readonly #traffic: TrafficMetrics;
   #stopped: Promise<void> | undefined;
+  /** The Snapshot that is being taken. */
+  #newest: Snapshot | undefined;
 
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
@@ -81,13 +93,14 @@ class RunningPlane implements IngressPlane {
     const times = { ...DEFAULT_TIMES, ...options.times };
     this.#defaults = defaultsOf(options, times);
     this.#routing = routingOf(options, this.#defaults);
-    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX);
+    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
     this.#path = new DataPath({
       log: options.log,
       clock: this.#clock,
       times,
       tickMs: options.tickMs ?? TICK_MS,
       defaultCertificate: options.defaultCertificate,
+      tell: this.#tell,
       onRequest: (record) => this.#record(record),
     });
     this.#traffic = new TrafficMetrics(options.metrics, () => this.#path.counts);
@@ -107,6 +120,7 @@ class RunningPlane implements IngressPlane {
 
   update(snapshot: Snapshot): void {
     if (this.#stopped) return;
+    this.#newest = snapshot;
     const started = this.#clock.monotonic();
     const before = this.#path.table;
     if (!this.#readConfigMap(snapshot)) return;
@@ -115,6 +129,8 @@ class RunningPlane implements IngressPlane {
     const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
     this.#path.apply(table);
     this.#warnings.tell(table, before);
+    this.#tellOfSync(table, before);
+    this.#options.onApplied?.();
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
     for (const { before: old, after } of backends) {
       if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
@@ -126,6 +142,30 @@ class RunningPlane implements IngressPlane {
       backends: table.backends.size,
       milliseconds: Math.round((this.#clock.monotonic() - started) * 10) / 10,
     });
+  }
+
+  #tellOfSync(table: RouteTable, before: RouteTable | undefined): void {
+    const { tellOfSync = true } = this.#options;
+    if (!tellOfSync || before?.snapshot.ingresses === table.snapshot.ingresses) return;
+    const told = (key: ObjectKey): void =>
+      this.#tell({ about: 'Ingress', key, type: 'Normal', reason: 'Sync', note: 'Scheduled for sync' });
+    if (!before) {
+      for (const key of table.settings.keys()) told(key);
+      return;
+    }
+    for (const { key, before: old, after } of table.snapshot.ingresses.differences(before.snapshot.ingresses)) {
+      if (after && table.settings.has(key) && !(old && sameRouting(old, after))) told(key);
+    }
+  }
+
+  readonly #tell: Tell = (notice) => {
+    const uid = notice.about === 'Ingress' ? this.#newest?.ingresses.get(notice.key)?.uid : undefined;
+    this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
+  };
+
+  ours(): readonly IngressRecord[] {
+    const table = this.#path.table;
+    return [...(table?.settings.keys() ?? [])].flatMap((key) => table?.snapshot.ingresses.get(key) ?? []);
   }
 
   /** False until the ConfigMap was there once: what guards every location may stand in it, so nothing is served before. */
