@@ -6,32 +6,28 @@ import type { Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { unavailableText, type Backend } from './backend.ts';
 import { DEFAULT_PREFIX } from './annotations/settings.ts';
-import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
 import { DataPath } from './data-path.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import type { ListenAddress } from './listener.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
-import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
+import type { GlobalSettings } from './global-settings.ts';
+import { defaultGlobals, routingOptions, type RoutingFlags } from './routing-options.ts';
+import { explainUrl, type ExplainedUrl, type IngressExplanation } from './explain.ts';
 import { SettingWarnings } from './setting-warnings.ts';
-import { locationsOf, type RoutingOptions } from './host-routes.ts';
+import { locationsOf } from './host-routes.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
 const TICK_MS = 500;
 const DEFAULT_GRACE_MS = 10_000;
 
-export interface IngressPlaneOptions extends Partial<ClassSelection> {
+export interface IngressPlaneOptions extends RoutingFlags {
   readonly http?: ListenAddress;
   readonly https?: ListenAddress;
-  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx; annotations and the ConfigMap win. */
-  readonly sslRedirect?: boolean;
   /** `--configmap`, `namespace/name`: settings for every Ingress. */
   readonly configMap?: ObjectKey | undefined;
-  /** `--annotations-prefix`. */
-  readonly annotationsPrefix?: string;
-  readonly defaultBackend?: RoutingOptions['defaultBackend'];
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
@@ -52,6 +48,8 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** Why a URL is answered as it is; undefined before the first Snapshot. */
+  explain(url: ExplainedUrl): IngressExplanation | undefined;
   /** The Ingresses that are ours, of the Snapshot in force. */
   ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
@@ -73,7 +71,7 @@ export async function startIngressPlane(options: IngressPlaneOptions): Promise<I
 class RunningPlane implements IngressPlane {
   readonly name = 'ingress';
   readonly #options: IngressPlaneOptions;
-  #routing: RoutingOptions;
+  #routing: ReturnType<typeof routingOptions>;
   readonly #defaults: GlobalSettings;
   #configMap: ConfigMapRecord | undefined;
   #awaited = false;
@@ -91,8 +89,9 @@ class RunningPlane implements IngressPlane {
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
-    this.#defaults = defaultsOf(options, times);
-    this.#routing = routingOf(options, this.#defaults);
+    const { connectMs, upstreamMs, tunnelMs } = times;
+    this.#defaults = defaultGlobals(options, { connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs });
+    this.#routing = routingOptions(options, this.#defaults, undefined);
     this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
     this.#path = new DataPath({
       log: options.log,
@@ -163,6 +162,11 @@ class RunningPlane implements IngressPlane {
     this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
   };
 
+  explain(url: ExplainedUrl): IngressExplanation | undefined {
+    const table = this.#path.table;
+    return table && explainUrl(table, url);
+  }
+
   ours(): readonly IngressRecord[] {
     const table = this.#path.table;
     return [...(table?.settings.keys() ?? [])].flatMap((key) => table?.snapshot.ingresses.get(key) ?? []);
@@ -180,9 +184,8 @@ class RunningPlane implements IngressPlane {
     }
     if (map === this.#configMap) return true;
     this.#configMap = map;
-    const globals = readGlobals(map, this.#defaults);
-    this.#routing = { ...this.#routing, globals };
-    this.#warnings.tellOfConfigMap(key ?? '', globals);
+    this.#routing = routingOptions(this.#options, this.#defaults, map);
+    this.#warnings.tellOfConfigMap(key ?? '', this.#routing.globals);
     return true;
   }
 
@@ -231,28 +234,6 @@ class RunningPlane implements IngressPlane {
 
 function reasonOf(backend: Backend): string {
   return backend.target.kind === 'unavailable' ? backend.target.reason : '';
-}
-
-function defaultsOf(options: IngressPlaneOptions, times: EngineTimes): GlobalSettings {
-  const { connectMs, upstreamMs, tunnelMs } = times;
-  return {
-    ...DEFAULT_GLOBALS,
-    transfer: { ...DEFAULT_GLOBALS.transfer, connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs },
-    sslRedirect: options.sslRedirect ?? true,
-  };
-}
-
-function routingOf(options: IngressPlaneOptions, globals: GlobalSettings): RoutingOptions {
-  return {
-    globals,
-    annotationsPrefix: options.annotationsPrefix ?? DEFAULT_PREFIX,
-    defaultBackend: options.defaultBackend,
-    watchNamespace: options.watchNamespace,
-    controllerClass: options.controllerClass ?? DEFAULT_SELECTION.controllerClass,
-    ingressClass: options.ingressClass ?? DEFAULT_SELECTION.ingressClass,
-    ingressClassByName: options.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,
-    watchIngressWithoutClass: options.watchIngressWithoutClass ?? DEFAULT_SELECTION.watchIngressWithoutClass,
-  };
 }
 
 function hostStates(table: RouteTable): unknown {
