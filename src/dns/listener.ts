@@ -2,12 +2,12 @@
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:net';
-import { hostPort, ipFamily, isUnspecified, type Ip } from '../lib/ip.ts';
+import { hostPort, ipFamily, type Ip } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import type { Transport } from './handler.ts';
-import type { DnsMetrics } from './metrics.ts';
-import type { DnsServer, Site } from './server.ts';
+import { serverLabel, type DnsMetrics } from './metrics.ts';
+import type { Answered, DnsServer, Site } from './server.ts';
 
 export interface ListenAddress {
   readonly address: Ip;
@@ -132,10 +132,14 @@ function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSoc
       const arrival = {
         transport: 'udp',
         ipv6: family === 6,
+        address: at.address,
+        port,
         metrics: metrics.forServer(serverLabel(at.address, port)),
         site,
       } as const;
-      const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
+      const send = (answered: Answered, toPort: number, toAddress: string): void => {
+        // A transfer is for TCP.
+        const packet = Buffer.isBuffer(answered) ? answered : undefined;
         // Nobody listens on port 0, a forged packet may come from it, and Node throws when told to send there.
         if (!packet || toPort === 0) return;
         if (socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
@@ -182,6 +186,8 @@ function bindTcp({ at, server, site, metrics, clock, idleMs, maxConnections }: L
   const arrival = {
     transport: 'tcp',
     ipv6: ipFamily(at.address) === 6,
+    address: at.address,
+    port: at.port,
     metrics: metrics.forServer(serverLabel(at.address, at.port)),
     site,
   } as const;
@@ -211,10 +217,6 @@ function bindTcp({ at, server, site, metrics, clock, idleMs, maxConnections }: L
       resolve({ server: tcp, connections });
     });
   });
-}
-
-function serverLabel(address: Ip, port: number): string {
-  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
 }
 
 function explain(at: BoundAddress, cause: NodeJS.ErrnoException): { code: DnsListenCode; why: string } {

@@ -1,5 +1,6 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
+import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
 import type { Labels, Metrics } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
@@ -7,11 +8,15 @@ import { rcodeName, RR, typeName } from './wire/types.ts';
 const DURATION_BUCKETS = Array.from({ length: 16 }, (_, i) => 0.00025 * 2 ** i);
 
 /** Types with a label of their own; the others are `other`. */
-const LABELLED_TYPES: ReadonlySet<number> = new Set(
-  Object.values(RR).filter((type) => type !== RR.OPT && type !== RR.HINFO),
-);
+const WITHOUT_LABEL: ReadonlySet<number> = new Set([RR.OPT, RR.HINFO, RR.NAPTR, RR.DNAME, RR.SSHFP, RR.TLSA, RR.CAA]);
+const LABELLED_TYPES: ReadonlySet<number> = new Set(Object.values(RR).filter((type) => !WITHOUT_LABEL.has(type)));
 
 const SERVER = ['server', 'zone', 'view'];
+
+/** The label of the server that listens there. */
+export function serverLabel(address: Ip, port: number): string {
+  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+}
 
 /** The counters of one program; `forServer` gives those of one listening address. */
 export interface DnsMetrics {
@@ -36,6 +41,8 @@ export interface ServerMetrics {
 interface RecordedQuery {
   /** The zone of the server block, or `dropped` for what reached none. */
   readonly zone: string;
+  /** Of the server block; empty without one. */
+  readonly view: string;
   readonly type: number;
   readonly transport: Transport;
   readonly ipv6: boolean;
@@ -119,8 +126,8 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
       // Label objects are made once for each combination in use: a query allocates none.
       const zones = new Map<string, ZoneLabels>();
       return {
-        record: ({ zone, type, transport, ipv6, rcode, by, seconds }) => {
-          const at = remember(zones, zone, () => zoneLabels(server, zone));
+        record: ({ zone, view, type, transport, ipv6, rcode, by, seconds }) => {
+          const at = remember(zones, view === '' ? zone : `${zone} ${view}`, () => zoneLabels({ server, zone, view }));
           const labelled = LABELLED_TYPES.has(type) ? type : 0;
           const key = (labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0);
           const asked = remember(at.requests, key, () => ({
@@ -163,12 +170,8 @@ interface ZoneLabels {
   readonly responses: Map<string, Map<number, Labels>>;
 }
 
-function zoneLabels(server: string, zone: string): ZoneLabels {
-  return { zone: labelsOf(server, zone), requests: new Map(), responses: new Map() };
-}
-
-function labelsOf(server: string, zone: string): Labels {
-  return { server, zone, view: '' };
+function zoneLabels(zone: Labels): ZoneLabels {
+  return { zone, requests: new Map(), responses: new Map() };
 }
 
 function remember<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -25,17 +25,23 @@ export interface Site {
 export interface Arrival {
   readonly transport: Transport;
   readonly ipv6: boolean;
+  /** Of the listener. */
+  readonly address: string;
+  readonly port: number;
   /** The counters of the address it came in on. */
   readonly metrics: ServerMetrics;
   readonly site: Site;
 }
+
+/** One message, or those of a transfer (over TCP only); undefined for none. */
+export type Answered = Buffer | readonly Buffer[] | undefined;
 
 export interface DnsServer {
   /**
    * Answers a packet: at once, by a promise that never rejects where others have to be asked, or not at all
    * (undefined) for what is no query and for what is dropped. Never throws.
    */
-  receive(packet: Buffer, arrival: Arrival, from: Peer): Buffer | undefined | Promise<Buffer | undefined>;
+  receive(packet: Buffer, arrival: Arrival, from: Peer): Answered | Promise<Answered>;
   /** Resolves when no query waits for others any more. */
   idle(): Promise<void>;
 }
@@ -64,10 +70,19 @@ export function createDnsServer(options: ServerOptions): DnsServer {
   ): void => {
     const { transport, ipv6, metrics } = passage.arrival;
     const seconds = (clock.monotonic() - passage.start) / 1000;
-    metrics.record({ zone: passage.route?.zone ?? NO_ZONE, type, transport, ipv6, rcode, by, seconds });
+    metrics.record({
+      zone: passage.route?.zone ?? NO_ZONE,
+      view: passage.route?.view ?? '',
+      type,
+      transport,
+      ipv6,
+      rcode,
+      by,
+      seconds,
+    });
   };
 
-  const finish = (passage: Passage, outcome: Outcome): Buffer | undefined => {
+  const finish = (passage: Passage, outcome: Outcome): Answered => {
     const { asked, route } = passage;
     const block = route?.block;
     const packet = packetOf(asked, outcome, block?.random ?? zero, block?.extras);
@@ -76,7 +91,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     const rcode = (packet[3] ?? 0) & 0xf;
     record(asked.query.type, rcode, passage, route ? asked.by : 'refuse');
     if (block && (block.logsErrors || block.logs.length > 0)) note(passage, outcome, packet);
-    return packet;
+    return outcome.kind === 'messages' ? outcome.packets : packet;
   };
 
   const note = ({ asked, route, start, size }: Passage, outcome: Outcome, packet: Buffer): void => {
@@ -101,7 +116,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     return encodeReply(query, { kind: 'code', rcode: RCODE.SERVFAIL }, sizeLimit(query.edns, transport), zero);
   };
 
-  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Buffer | undefined> => {
+  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Answered> => {
     waiting++;
     try {
       const deadline = passage.route?.block.deadlineMs;
@@ -126,9 +141,12 @@ export function createDnsServer(options: ServerOptions): DnsServer {
           record(read.question?.type ?? 0, read.rcode, { start, arrival, route: undefined }, '');
         return encodeRefusal(read);
       }
-      const route = arrival.site.routes.find(read.key, read.type);
+      const { transport, site } = arrival;
+      const arrived = { address: arrival.address, port: arrival.port, size: packet.length };
+      const unbounded: Asked = { query: read, transport, client: from, arrived, by: '' };
+      const route = site.routes.find(unbounded);
       const query = bounded(read, route?.block.bufsize);
-      const asked: Asked = { query, transport: arrival.transport, client: from, by: '' };
+      const asked: Asked = query === read ? unbounded : { ...unbounded, query };
       const passage: Passage = { asked, route, start, size: packet.length, arrival };
       try {
         const answer = answerOf(asked, route);

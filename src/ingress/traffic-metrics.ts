@@ -1,6 +1,7 @@
 import type { Metrics, Sample } from '../observe/metrics.ts';
-import type { RequestRecord } from './http/engine.ts';
-import type { Location } from './route-table.ts';
+import type { RequestRecord } from './http/forward.ts';
+import type { ConnectionCounts } from './data-path.ts';
+import type { Location } from './host-routes.ts';
 
 const PREFIX = 'nginx_ingress_controller_';
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -52,12 +53,6 @@ interface Child {
   readonly header: Tally;
   readonly requestSize: Tally;
   readonly responseSize: Tally;
-}
-
-export interface ConnectionCounts {
-  readonly active: number;
-  readonly busy: number;
-  readonly accepted: number;
 }
 
 /**

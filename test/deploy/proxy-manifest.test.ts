@@ -10,7 +10,8 @@ import { parseArguments } from '../../src/cli/args.ts';
 import { configurationOf } from '../../src/cli/kube-proxy/schema.ts';
 import { route } from '../support/api-server/resource-table.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 interface Container {
   readonly name: string;
@@ -128,7 +129,7 @@ test('the rights are those that it uses, each of them and no other, and the prob
   }
   await until(
     async () => (sorted(used(server)) === sorted(granted) ? true : undefined),
-    10_000,
+    30_000,
     () => `granted:\n${sorted(granted)}\nused:\n${sorted(used(server))}`,
   );
   expect(refused).toEqual([]);

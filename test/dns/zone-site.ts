@@ -19,5 +19,5 @@ export function zoneSite(zone: Zone): Site {
     header: undefined,
     deadlineMs: undefined,
   };
-  return { routes: new Routes([{ zones: [ROOT], block }]) };
+  return { routes: new Routes([{ zones: [ROOT], block, view: undefined }]) };
 }

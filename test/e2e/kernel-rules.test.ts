@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop, podManifest, serviceManifest } from '../support/laptop.ts';
 import { createNamespace, netnsMissing, removeNamespace, type Host } from '../support/netns.ts';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const missing = netnsMissing();
 
@@ -76,14 +77,14 @@ describe.skipIf(missing !== undefined)(
       // The program itself, what listens to the kernel, and the one that counts them.
       await until(
         async () => ((await processes()) >= 3 ? true : undefined),
-        5_000,
+        30_000,
         () => 'nothing listens to the kernel',
       );
       await host.run('sh', '-c', `kill -9 $(pgrep -f "${laptop.dir}" | head -n 5)`).catch(() => undefined);
       await running.exited;
       await until(
         async () => ((await processes()) <= 1 ? true : undefined),
-        5_000,
+        30_000,
         () => 'a process of it is still there',
       );
       expect(await processes()).toBeLessThanOrEqual(1);

@@ -4,7 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop } from '../support/laptop.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: proxy --config in the kernel (${missing})\n`);
@@ -63,7 +64,7 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
         last = await topology.node.run('nft', 'list', 'table', 'ip', 'fairlead').catch(String);
         return last.includes(text) ? true : undefined;
       },
-      10_000,
+      30_000,
       () => `no "${text}" in\n${last}`,
     );
   }
@@ -115,7 +116,7 @@ endpoints: [{addresses: [10.1.0.9]}]
           last = await topology.node.run('iptables-save');
           return last.includes(text) ? true : undefined;
         },
-        10_000,
+        30_000,
         () => `no "${text}" in\n${last}`,
       );
     };
@@ -125,7 +126,7 @@ endpoints: [{addresses: [10.1.0.9]}]
     configure('iptables: {masqueradeAll: true}\n', 'iptables');
     const masqueradesAll = await until(
       async () => ((await topology.node.run('iptables-save')).includes('! -s 10.2.0.0/24') ? undefined : true),
-      10_000,
+      30_000,
       () => 'masqueradeAll does not count',
     );
     expect(masqueradesAll).toBe(true);
