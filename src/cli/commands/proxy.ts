@@ -16,7 +16,7 @@ import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
-import { setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
+import { setConntrackLimits, setIpvsParameters, setOomScore } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
@@ -59,7 +59,10 @@ async function initOnly(args: Arguments, { configuration, notices }: LoadedConfi
     loggingOf(() => configuration),
   );
   for (const notice of notices) context.log.warn(notice);
-  const problems = await setConntrackLimits(configuration, context);
+  const problems = [
+    ...(await setConntrackLimits(configuration, context)),
+    ...(modeOf(configuration) === 'ipvs' ? await setIpvsParameters(configuration, context) : []),
+  ];
   if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
   context.log.info('what needs privileges is done');
   return EXIT_STOPPED;

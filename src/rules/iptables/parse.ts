@@ -15,11 +15,7 @@ export interface SavedState {
 }
 
 /** Reads what `iptables-save` writes for one family. Foreign tables and rules are passed over. `isOwn`: which chains are ours. */
-export function parseSave(
-  text: string,
-  family: IpFamily,
-  isOwn: (name: ChainName) => boolean = isOurs,
-): SavedState {
+export function parseSave(text: string, family: IpFamily, isOwn: (name: ChainName) => boolean = isOurs): SavedState {
   const chains = new Map<ChainId, string>();
   const others = new Set<ChainId>();
   const lines = new Map<ChainId, string[]>();

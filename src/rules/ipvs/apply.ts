@@ -179,7 +179,11 @@ export class IpvsBackend implements RulesBackend {
     await this.#writeServers(steps);
     await this.#kernel.ip(addressLines(changes.addresses));
     await this.#kernel.ipset(entryLines('del', removed));
-    return countsOf(steps, changes.addresses.added.length + changes.addresses.removed.length, added.length + removed.length);
+    return countsOf(
+      steps,
+      changes.addresses.added.length + changes.addresses.removed.length,
+      added.length + removed.length,
+    );
   }
 
   async #load(snapshot: Snapshot): Promise<Counts> {
@@ -350,4 +354,3 @@ function countsOf(steps: readonly ServerStep[], addresses: number, entries: numb
   const counts = { virtualServers: steps.length, addresses, entries };
   return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
 }
-

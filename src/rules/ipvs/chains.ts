@@ -2,7 +2,7 @@
 
 import type { IpFamily } from '../../lib/ip.ts';
 import type { RulesConfig } from '../config.ts';
-import { partsOfChain, type ChainId } from '../iptables/names.ts';
+import { chainId, partsOfChain, type ChainId } from '../iptables/names.ts';
 import { linesOf, parseSave, sameRule, sameRules, type SavedState } from '../iptables/parse.ts';
 import type { ChainChange } from '../iptables/plan.ts';
 import type { Restore } from '../iptables/render.ts';
@@ -36,16 +36,23 @@ export function chainDifference(config: RulesConfig, family: IpFamily, saved: Sa
     ({ table, from, text }) =>
       !linesOf(saved, family, table, from).some((each) => sameRule(from, each, `-A ${from} ${text}`)),
   );
-  return { changes, jumps: missing, guard: undefined, leading: leadingTo(gone, saved) };
+  return { changes, jumps: missing, guard: undefined, leading: leadingLines(gone, saved) };
 }
 
-function leadingTo(gone: ReadonlySet<ChainId>, saved: SavedState): NonNullable<Restore['leading']> {
+const BUILT_IN: ReadonlySet<string> = new Set(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING']);
+
+/** The rules that lead to chains which go; and jumps of the iptables mode to chains that this mode has, too, from where it does not. */
+function leadingLines(gone: ReadonlySet<ChainId>, saved: SavedState): NonNullable<Restore['leading']> {
   const found: NonNullable<Restore['leading']>[number][] = [];
   for (const [id, lines] of saved.lines) {
-    const { table } = partsOfChain(id);
+    const { table, name } = partsOfChain(id);
     for (const line of lines) {
       const target = / -[jg] (\S+)/.exec(line)?.[1] ?? '';
-      if (gone.has(`${id.slice(0, 2)}${table}/${target}`)) found.push({ table, line });
+      const isWanted = jumps().some(
+        (jump) => jump.table === table && jump.from === name && sameRule(name, line, `-A ${name} ${jump.text}`),
+      );
+      const isStale = BUILT_IN.has(name) && isChainOfModes(target) && !isWanted;
+      if (isStale || gone.has(chainId(id.startsWith('4') ? 4 : 6, table, target))) found.push({ table, line });
     }
   }
   return found;

@@ -173,4 +173,3 @@ export const NODE_PORT_SETS: Readonly<Record<Protocol, { readonly all: SetBase; 
 function endpointsOf(action: Action): readonly Endpoint[] {
   return action.kind === 'forward' ? action.endpoints : [];
 }
-

@@ -92,7 +92,8 @@ export class DriftWatch {
     const now = parseCounts(await this.#options.kernel.setCounts());
     for (const [name, count] of setCounts) {
       const have = now.get(name);
-      if (have !== count) return have === undefined ? `ipset ${name} is gone` : `ipset ${name} has ${have} entries, not ${count}`;
+      if (have !== count)
+        return have === undefined ? `ipset ${name} is gone` : `ipset ${name} has ${have} entries, not ${count}`;
     }
     return undefined;
   }

@@ -8,7 +8,14 @@ import { renderRestore, type Restore } from '../iptables/render.ts';
 import { programOf, type IptablesTool } from '../iptables/tool.ts';
 import { parseChains } from './chains.ts';
 import { LINK, type ServerKey } from './names.ts';
-import { parseAddresses, parseServers, parseSets, type SavedAddresses, type SavedServer, type SavedSet } from './parse.ts';
+import {
+  parseAddresses,
+  parseServers,
+  parseSets,
+  type SavedAddresses,
+  type SavedServer,
+  type SavedSet,
+} from './parse.ts';
 
 const TIMEOUT_MS = 300_000;
 /** Of what a tool says, that much goes to the log. */

@@ -139,4 +139,3 @@ export function timeoutSeconds(config: IpvsConfig): readonly number[] | undefine
   const all = [config.tcpTimeoutMs, config.tcpFinTimeoutMs, config.udpTimeoutMs];
   return all.some((ms) => ms > 0) ? all.map((ms) => Math.ceil(ms / 1000)) : undefined;
 }
-

@@ -105,10 +105,15 @@ export function parseAddresses(text: string): SavedAddresses {
       const ip = parseIp(asText(address['local']));
       if (ip === undefined) continue;
       if (name === LINK) ours.add(ip);
-      else if (!isDummy && !isLoopback(ip) && asText(address['scope']) !== 'link') local.add(ip);
+      else if (!isDummy && !isLoopback(ip) && !isLinkLocal(ip)) local.add(ip);
     }
   }
   return { hasLink, ours, local: [...local].sort() };
+}
+
+/** 169.254.0.0/16 and fe80::/10. */
+function isLinkLocal(ip: Ip): boolean {
+  return ip.startsWith('169.254.') || /^fe[89ab]/.test(ip);
 }
 
 function asRecord(value: unknown): Readonly<Record<string, unknown>> {

@@ -29,7 +29,10 @@ export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Pr
 }
 
 /** The virtual servers that are this mode's, and the dummy link. */
-export async function removeServers(exec: Exec, { excludeCIDRs = [] }: RemoveIpvsOptions = {}): Promise<CleanupOutcome> {
+export async function removeServers(
+  exec: Exec,
+  { excludeCIDRs = [] }: RemoveIpvsOptions = {},
+): Promise<CleanupOutcome> {
   const removed: string[] = [];
   const problems: string[] = [];
   const kernel = new IpvsKernel(exec);
@@ -38,7 +41,9 @@ export async function removeServers(exec: Exec, { excludeCIDRs = [] }: RemoveIpv
     const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
     if (shown.exitCode !== 0 && sets.size === 0) return { removed, problems };
     const saved = { addresses: await kernel.addresses(), sets };
-    const servers = parseServers((await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout);
+    const servers = parseServers(
+      (await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout,
+    );
     const own = [...servers.keys()].filter((key) => isOwnServer(key, saved, excludeCIDRs));
     await kernel.ipvsadm(own.map((key) => `-D ${serverWords(key)}\n`).join(''));
     if (own.length > 0) removed.push(`${own.length} IPVS virtual servers`);

@@ -10,7 +10,15 @@ import { FAMILIES } from '../iptables/names.ts';
 import { renderRestore } from '../iptables/render.ts';
 import type { VirtualServer } from './contribution.ts';
 import { fixedChains, jumps } from './layout.ts';
-import { KNOWN_SETS, LINK, partsOfServer, type KnownSet, type RealKey, type ServerKey, type SetEntry } from './names.ts';
+import {
+  KNOWN_SETS,
+  LINK,
+  partsOfServer,
+  type KnownSet,
+  type RealKey,
+  type ServerKey,
+  type SetEntry,
+} from './names.ts';
 import { Planner, type PlanChanges, type ServerChange } from './plan.ts';
 
 /** As kube-proxy makes its sets; one that has to hold more is larger. */
@@ -163,7 +171,10 @@ function iptablesRestore(family: IpFamily): string {
   return `iptables-restore, IPv${family}`;
 }
 
-function chainChanges(config: RulesConfig, family: IpFamily): Pick<Parameters<typeof renderRestore>[0], 'changes' | 'jumps'> {
+function chainChanges(
+  config: RulesConfig,
+  family: IpFamily,
+): Pick<Parameters<typeof renderRestore>[0], 'changes' | 'jumps'> {
   const chains = [...fixedChains(config, family)];
   return { changes: chains.map(([id, after]) => ({ id, before: undefined, after })), jumps: jumps() };
 }
@@ -175,7 +186,9 @@ export function renderServiceLines(snapshot: Snapshot, config: RulesConfig): str
   const { servers, addresses, entries } = planner.advance(snapshot, snapshot.node.ips);
   const lines = [
     ...linesOf('ipset', entryLines('add', entries.added)),
-    ...servers.flatMap((change) => linesOf('ipvsadm', serverLines(stepOf(change, config.ipvs), NOTHING, config.ipvs).text)),
+    ...servers.flatMap((change) =>
+      linesOf('ipvsadm', serverLines(stepOf(change, config.ipvs), NOTHING, config.ipvs).text),
+    ),
     ...linesOf('ip', addressLines(addresses)),
   ];
   return lines.map((line) => `${line}\n`).join('');

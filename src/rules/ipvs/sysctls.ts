@@ -45,7 +45,11 @@ export function planParameters(
 }
 
 /** Sets what differs. */
-export async function setParameters(exec: Exec, config: IpvsConfig, wasStrict = false): Promise<ParametersOutcome> {
+export async function setParameters(
+  exec: Exec,
+  config: Pick<IpvsConfig, 'strictARP'>,
+  wasStrict = false,
+): Promise<ParametersOutcome> {
   const release = (await exec.run('uname', ['-r'])).stdout;
   const plan = planParameters(config, release, wasStrict);
   // One process for all: each line is the path, the value before, and the value after.

@@ -94,7 +94,10 @@ function run(exec: Exec, file: string, args: readonly string[]): Promise<ExecRes
 
 function problemFrom(tool: string, result: ExecResult, mend?: string): RulesError {
   if (/Permission denied|Operation not permitted|must be root/i.test(result.stderr)) {
-    return new RulesError('no-privilege', 'No right to program IPVS; run as root or with CAP_NET_ADMIN and CAP_NET_RAW.');
+    return new RulesError(
+      'no-privilege',
+      'No right to program IPVS; run as root or with CAP_NET_ADMIN and CAP_NET_RAW.',
+    );
   }
   const said = result.timedOut ? 'no answer in time' : result.stderr.trim().split('\n', 1)[0];
   const way = mend === undefined ? '' : `: ${mend}, or use --mode nftables`;

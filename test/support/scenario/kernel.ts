@@ -6,14 +6,16 @@ import { createMetrics } from '../../../src/observe/metrics.ts';
 import type { RulesBackend } from '../../../src/rules/backend.ts';
 import { defaultRulesConfig } from '../../../src/rules/config.ts';
 import { carriedPorts } from '../../../src/rules/intent.ts';
+import { IpvsBackend } from '../../../src/rules/ipvs/apply.ts';
 import { IptablesBackend } from '../../../src/rules/iptables/apply.ts';
 import { NftablesBackend } from '../../../src/rules/nftables/apply.ts';
 import type { Exec } from '../../../src/system/exec.ts';
-import { netnsMissing, Topology, type Host } from '../netns.ts';
+import { ipvsMissing, netnsMissing, Topology, type Host } from '../netns.ts';
 import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import type { Scenario } from './parse.ts';
 import { IPTABLES_OPTIONS } from './iptables.ts';
+import { IPVS_OPTIONS } from './ipvs.ts';
 import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import type { State } from './state.ts';
@@ -95,6 +97,18 @@ const iptables: Kind = {
   ofUs: async (node) => (await savedRules(node)).match(/^.*KUBE-.*$/m)?.[0],
 };
 
+const ipvs: Kind = {
+  backend: (exec) => new IpvsBackend({ ...IPVS_OPTIONS, exec, metrics: createMetrics() }),
+  ofServices: async (node) => {
+    const held = (await node.run('ipvsadm', '--save', '--numeric')) + (await node.run('ipset', 'save'));
+    return /^(-A|add KUBE-).*$/m.exec(held)?.[0];
+  },
+  ofUs: async (node) => {
+    const links = await node.run('ip', '-br', 'link', 'show', 'type', 'dummy');
+    return /^.*KUBE-.*|kube-ipvs0.*$/m.exec((await savedRules(node)) + (await node.run('ipset', 'save')) + links)?.[0];
+  },
+};
+
 async function savedRules(node: Host): Promise<string> {
   return (await node.run('iptables-save')) + (await node.run('ip6tables-save'));
 }
@@ -118,6 +132,15 @@ export const kernelIptablesConsumer: Consumer = {
   reads: ['packets'],
   missing: () => netnsMissing('iptables'),
   run: (scenario) => walk(scenario, kernelIptablesConsumer, start(iptables)),
+};
+
+/** The same against IPVS, where the kernel has it. */
+export const kernelIpvsConsumer: Consumer = {
+  name: 'kernel-ipvs',
+  mode: 'ipvs',
+  reads: ['packets'],
+  missing: () => netnsMissing('iptables', 'ipset', 'ipvsadm') ?? ipvsMissing(),
+  run: (scenario) => walk(scenario, kernelIpvsConsumer, start(ipvs)),
 };
 
 /** A Pod for every endpoint and every source, serving what it is an endpoint of. Gives the host of each source address. */
