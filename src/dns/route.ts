@@ -15,6 +15,8 @@ export interface RunningBlock {
   readonly handleOther: Handle;
   /** Which address comes first, 0 to 1. */
   readonly random: () => number;
+  /** Whether addresses take turns in front. */
+  readonly turns: boolean;
   readonly logs: readonly QueryLog[];
   readonly logsErrors: boolean;
   readonly bufsize: number | undefined;
@@ -47,6 +49,7 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
         )
       : refuse,
     random: draft.loadBalanced ? services.random : () => 0,
+    turns: draft.loadBalanced,
     logs: draft.queryLogs,
     logsErrors: draft.logsErrors,
     bufsize: draft.bufsize,

@@ -124,6 +124,7 @@ export function fakeMetrics(): Metrics & { readonly values: ReadonlyMap<string, 
     gauge: ({ name }) => level(name),
     histogram: () => ({ observe: () => {} }),
     collected: () => {},
+    beforeText: () => {},
     text: () => Promise.resolve(''),
   };
 }
