@@ -1,12 +1,15 @@
-// `npm test`: sets up what the tests need from Debian, runs the whole suite, and ends with its real counts.
+// `npm test`: sets up what the tests need from Debian, runs the whole suite, that in the virtual machine included, and ends with its real counts.
+// `npm test -- FILTER ...`: those test files alone, and no machine.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { describeTools, installPackages, missingTools, type Tools } from './support/debian-tools.ts';
+import { addCounts, countsOf, type Counts } from './support/test-counts.ts';
+import { missingMachine, runTestsInMachine } from './vm/tests.ts';
 
-/** Program → the Debian package that brings it. */
-const TOOLS = new Map([
+const TOOLS: Tools = new Map([
   ['nft', 'nftables'],
   ['iptables', 'iptables'],
   ['ipset', 'ipset'],
@@ -19,56 +22,28 @@ const TOOLS = new Map([
   ['nc', 'netcat-openbsd'],
 ]);
 
-process.exitCode = main(process.argv.slice(2));
+const NOTHING: Counts = { passed: 0, failed: 0, skipped: 0 };
 
-function main(words: readonly string[]): number {
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(words: readonly string[]): Promise<number> {
   const isRoot = process.getuid?.() === 0;
-  const missing = [...TOOLS].filter(([tool]) => !isInstalled(tool));
-  if (isRoot && missing.length > 0) install(missing.map(([, name]) => name));
-  const absent = [...TOOLS].filter(([tool]) => !isInstalled(tool));
+  if (isRoot && missingTools(TOOLS).size > 0) installPackages([...missingTools(TOOLS).values()]);
   if (!isRoot) {
     console.log(
       'Not root: the tests that need the kernel (network namespaces, nftables) are left out. Run as root for all.',
     );
   }
-  if (absent.length > 0) {
-    console.log(`Missing: ${absent.map(([tool, name]) => `${tool} (Debian package ${name})`).join(', ')}.`);
-  }
-  return runSuite(words);
+  const absent = missingTools(TOOLS);
+  if (absent.size > 0) console.log(`Missing: ${describeTools(absent)}.`);
+  const suite = runSuite(words);
+  const inMachine = words.length === 0 ? await runMachineTests(isRoot) : NOTHING;
+  const { passed, failed, skipped } = addCounts(suite, inMachine);
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
+  return failed === 0 ? 0 : 1;
 }
 
-function isInstalled(tool: string): boolean {
-  const dirs = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'];
-  return dirs.some((dir) => existsSync(join(dir, tool)));
-}
-
-function install(packages: readonly string[]): void {
-  if (!isInstalled('apt-get')) {
-    console.log(`No apt-get here: install ${packages.join(', ')} by hand.`);
-    return;
-  }
-  console.log(`Installing ${packages.join(', ')}`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const quiet = { env, stdio: ['ignore', 'ignore', 'inherit'] as const };
-  for (const args of [
-    ['-qq', 'update'],
-    ['-qq', 'install', '-y', '--no-install-recommends', ...packages],
-  ]) {
-    const { status } = spawnSync('apt-get', args, { env: quiet.env, stdio: [...quiet.stdio] });
-    if (status !== 0) console.log(`apt-get ${args.slice(0, 3).join(' ')} ended with ${status}`);
-  }
-}
-
-interface Report {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly numTodoTests: number;
-  readonly numFailedTestSuites: number;
-  readonly success: boolean;
-}
-
-function runSuite(words: readonly string[]): number {
+function runSuite(words: readonly string[]): Counts {
   const dir = mkdtempSync(join(tmpdir(), 'fairlead-test-'));
   const file = join(dir, 'report.json');
   try {
@@ -84,17 +59,19 @@ function runSuite(words: readonly string[]): number {
       ],
       { stdio: 'inherit', env: { ...process.env, PATH: `${process.env['PATH']}:/usr/sbin:/sbin` } },
     );
-    const report = readReport(file);
-    // A file that could not be loaded, or an error outside of any test, has no test that failed.
-    const failed = report ? Math.max(report.numFailedTests, report.success && status === 0 ? 0 : 1) : 1;
-    const skipped = report ? report.numPendingTests + report.numTodoTests : 0;
-    console.log(`${report?.numPassedTests ?? 0} passed, ${failed} failed, ${skipped} skipped`);
-    return status === 0 && report !== undefined ? 0 : 1;
+    return countsOf(existsSync(file) ? readFileSync(file, 'utf8') : undefined, status);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
-function readReport(file: string): Report | undefined {
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Report) : undefined;
+/** As an ordinary user a machine that cannot be had is left out; as root, where it could be installed, that is a failure. */
+async function runMachineTests(isRoot: boolean): Promise<Counts> {
+  const problem = missingMachine();
+  if (problem === undefined) {
+    console.log('The tests in the virtual machine:');
+    return runTestsInMachine([]);
+  }
+  console.log(`The tests in the virtual machine are left out: ${problem}`);
+  return { ...NOTHING, failed: isRoot && process.arch === 'x64' ? 1 : 0 };
 }

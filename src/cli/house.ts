@@ -55,6 +55,8 @@ export interface HouseOptions {
   readonly patience?: { readonly kind: Kind; readonly ms: number; readonly consequence: string };
   /** Told once, when the source reads. */
   readonly onSource?: (source: RunningSource) => void;
+  /** Before anything ends: the source still reads, and its connection can be written to. */
+  readonly onStop?: () => Promise<void>;
   /** Ends the program on its own account. */
   readonly ended?: Promise<Ending>;
 }
@@ -77,6 +79,7 @@ export async function runHouse(options: HouseOptions): Promise<number> {
     options.context.log.info('stopping', code === EXIT_STOPPED ? { signal: reason } : { reason });
   } finally {
     await house.stop();
+    await options.context.close();
   }
   options.context.log.info('stopped');
   return exitCode;
@@ -156,6 +159,7 @@ class House {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#patience?.cancel();
+    await this.#options.onStop?.();
     await this.#source?.stop();
     this.#pipeline.stop();
     await Promise.all(this.#planes.map((plane) => plane.stop()));

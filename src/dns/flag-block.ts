@@ -1,13 +1,15 @@
 // The server block that stands for the flags, where there is no Corefile.
 
+import { messageOf } from '../lib/message-of.ts';
 import { systemFiles } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import { BlockDraft, type KubernetesOptions } from './block.ts';
 import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
 import { refuse } from './handler.ts';
 import type { DnsPlaneOptions } from './plane.ts';
-import { kubernetesHandler, resolveThrough } from './plugins/kubernetes.ts';
+import { kubernetesHandler } from './plugins/kubernetes.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
+import { resolveThrough } from './resolve-outside.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { lowerName, parseName, ROOT } from './wire/name.ts';
 
@@ -92,7 +94,7 @@ async function configuredServers({
       } catch (error) {
         log.warn('the upstream DNS servers cannot be read; mend the file or name servers with --upstream', {
           file: upstream.path,
-          error: error instanceof Error ? error.message : String(error),
+          error: messageOf(error),
         });
         return [];
       }

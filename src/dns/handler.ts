@@ -17,7 +17,11 @@ export interface Peer {
 
 export interface Asked {
   readonly query: Query;
+  /** Where it came in, and how large it was; undefined for questions of our own. */
+  readonly arrived?: { readonly address: string; readonly port: number; readonly size: number };
   readonly transport: Transport;
+  /** What plugins say of the question by label, where the block has `metadata`; undefined for a label that none gives. */
+  readonly metadata?: (label: string) => string | undefined;
   /** Who asks; undefined for questions of our own, such as where an ExternalName leads. */
   readonly client: Peer | undefined;
   /** The plugin that has the question: the one that answered, once it is answered. */
@@ -35,6 +39,8 @@ export type Outcome =
     }
   /** A whole message from elsewhere with the client's question in it. Its id and size are seen to later. */
   | { readonly kind: 'packet'; readonly packet: Buffer; readonly keep?: Keep }
+  /** A transfer: several messages one after the other, over TCP. At least one. */
+  | { readonly kind: 'messages'; readonly packets: readonly Buffer[] }
   /** No answer at all. */
   | { readonly kind: 'silence' };
 
@@ -76,7 +82,7 @@ export function chainOf(handlers: readonly Handler[], end: Handle): Handle {
 }
 
 function notKept(outcome: Outcome): Outcome {
-  if (outcome.kind === 'silence' || !outcome.keep) return outcome;
+  if (outcome.kind === 'silence' || outcome.kind === 'messages' || !outcome.keep) return outcome;
   const { keep: _, ...once } = outcome;
   return once;
 }
@@ -98,18 +104,21 @@ export function packetOf(
       return encodeReply(asked.query, outcome.reply, sizeLimit(asked.query.edns, asked.transport), random, extras);
     case 'packet':
       return forClient(outcome.packet, asked);
+    case 'messages':
+      return outcome.packets[0];
     case 'silence':
       return undefined;
   }
 }
 
-/** The outcome as a message, whole; for plugins that look into answers or change them. Undefined for silence and for what cannot be read. */
+/** The outcome as a message, whole; for plugins that look into answers or change them. Undefined for silence, transfers and what cannot be read. */
 export function messageOf(asked: Asked, outcome: Outcome): Message | undefined {
   switch (outcome.kind) {
     case 'reply':
       return parseMessage(encodeReply(asked.query, outcome.reply, MAX_MESSAGE_SIZE, () => 0));
     case 'packet':
       return parseMessage(outcome.packet);
+    case 'messages':
     case 'silence':
       return undefined;
   }

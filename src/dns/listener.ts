@@ -2,13 +2,13 @@
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:net';
-import { hostPort, ipFamily, isUnspecified, type Ip } from '../lib/ip.ts';
+import { hostPort, ipFamily, type Ip } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import type { Transport } from './handler.ts';
 import { KeptAnswers } from './kept-answers.ts';
-import type { DnsMetrics } from './metrics.ts';
-import type { DnsServer, Site } from './server.ts';
+import { serverLabel, type DnsMetrics } from './metrics.ts';
+import type { Answered, DnsServer, Site } from './server.ts';
 
 export interface ListenAddress {
   readonly address: Ip;
@@ -146,9 +146,12 @@ function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSid
       const { port } = socket.address();
       const counters = metrics.forServer(serverLabel(at.address, port));
       const kept = new KeptAnswers(counters);
-      const arrival = { transport: 'udp', ipv6: family === 6, metrics: counters, site, kept } as const;
+      const here = { transport: 'udp', ipv6: family === 6, address: at.address, port } as const;
+      const arrival = { ...here, metrics: counters, site, kept };
       let queued = 0;
-      const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
+      const send = (answered: Answered, toPort: number, toAddress: string): void => {
+        // A transfer is for TCP.
+        const packet = Buffer.isBuffer(answered) ? answered : undefined;
         // Nobody listens on port 0, a forged packet may come from it, and Node throws when told to send there.
         if (!packet || toPort === 0) return;
         if (queued > SEND_QUEUE_BYTES) queued = socket.getSendQueueSize();
@@ -200,7 +203,8 @@ function bindTcp(options: ListenerOptions): Promise<TcpSide> {
   const { at, server, site, metrics, clock, idleMs, maxConnections } = options;
   const counters = metrics.forServer(serverLabel(at.address, at.port));
   const kept = new KeptAnswers(counters);
-  const arrival = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, metrics: counters, site, kept } as const;
+  const here = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, address: at.address, port: at.port } as const;
+  const arrival = { ...here, metrics: counters, site, kept };
   const connections = new Set<Connection>();
   const tcp = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     if (connections.size >= maxConnections) {
@@ -227,10 +231,6 @@ function bindTcp(options: ListenerOptions): Promise<TcpSide> {
       resolve({ server: tcp, connections, kept });
     });
   });
-}
-
-function serverLabel(address: Ip, port: number): string {
-  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
 }
 
 function explain(at: BoundAddress, cause: NodeJS.ErrnoException): { code: DnsListenCode; why: string } {

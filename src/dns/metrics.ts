@@ -1,5 +1,6 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
+import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
 import type { Labels, Metrics } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
@@ -8,11 +9,15 @@ const SIZE_BUCKETS = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000
 const DURATION_BUCKETS = Array.from({ length: 16 }, (_, i) => 0.00025 * 2 ** i);
 
 /** Types with a label of their own; the others are `other`. */
-const LABELLED_TYPES: ReadonlySet<number> = new Set(
-  Object.values(RR).filter((type) => type !== RR.OPT && type !== RR.HINFO),
-);
+const WITHOUT_LABEL: ReadonlySet<number> = new Set([RR.OPT, RR.HINFO, RR.NAPTR, RR.DNAME, RR.SSHFP, RR.TLSA, RR.CAA]);
+const LABELLED_TYPES: ReadonlySet<number> = new Set(Object.values(RR).filter((type) => !WITHOUT_LABEL.has(type)));
 
 const SERVER = ['server', 'zone', 'view'];
+
+/** The label of the server that listens there. */
+export function serverLabel(address: Ip, port: number): string {
+  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+}
 
 /** The counters of one program; `forServer` gives those of one listening address. */
 export interface DnsMetrics {
@@ -39,6 +44,8 @@ export interface ServerMetrics {
 export interface RecordedQuery {
   /** The zone of the server block, or `dropped` for what reached none. */
   readonly zone: string;
+  /** Of the server block; empty without one. */
+  readonly view: string;
   readonly type: number;
   readonly transport: Transport;
   readonly ipv6: boolean;
@@ -153,8 +160,8 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
       const zones = new Map<string, ZoneCounts>();
       return {
         record: (query, times = 1) => {
-          const { zone, dnssecOk, transport, size, answerSize, seconds } = query;
-          const at = remember(zones, zone, () => zoneCounts(server, zone));
+          const { zone, view, dnssecOk, transport, size, answerSize, seconds } = query;
+          const at = remember(zones, view === '' ? zone : `${zone} ${view}`, () => zoneCounts({ server, zone, view }));
           const kind = kindOf(at, query);
           if (kind.times === 0) counted.push(kind);
           kind.times += times;
@@ -206,8 +213,7 @@ interface ZoneCounts {
   readonly kinds: Map<string, Map<number, QueryKind>>;
 }
 
-function zoneCounts(server: string, zone: string): ZoneCounts {
-  const labels = labelsOf(server, zone);
+function zoneCounts(labels: Labels): ZoneCounts {
   const byTransport = { udp: { ...labels, proto: 'udp' }, tcp: { ...labels, proto: 'tcp' } };
   return { zone: labels, ...byTransport, kinds: new Map() };
 }
@@ -226,10 +232,6 @@ function kindOf({ zone, kinds }: ZoneCounts, { type, transport, ipv6, rcode, by 
     told: { ...zone, rcode: rcodeName(rcode), plugin: by },
     times: 0,
   }));
-}
-
-function labelsOf(server: string, zone: string): Labels {
-  return { server, zone, view: '' };
 }
 
 function remember<K, V>(map: Map<K, V>, key: K, make: () => V): V {

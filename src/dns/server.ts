@@ -28,11 +28,17 @@ export interface Site {
 export interface Arrival {
   readonly transport: Transport;
   readonly ipv6: boolean;
+  /** Of the listener. */
+  readonly address: string;
+  readonly port: number;
   /** The counters of the address it came in on. */
   readonly metrics: ServerMetrics;
   readonly site: Site;
   readonly kept: KeptAnswers;
 }
+
+/** One message, or those of a transfer (over TCP only); undefined for none. */
+export type Answered = Buffer | readonly Buffer[] | undefined;
 
 export interface DnsServer {
   /**
@@ -40,7 +46,7 @@ export interface DnsServer {
    * (undefined) for what is no query and for what is dropped. Never throws. The answer is lent: it may be written over
    * at the next call with the same arrival.
    */
-  receive(packet: Buffer, arrival: Arrival, from: Peer): Buffer | undefined | Promise<Buffer | undefined>;
+  receive(packet: Buffer, arrival: Arrival, from: Peer): Answered | Promise<Answered>;
   /** Resolves when no query waits for others any more. */
   idle(): Promise<void>;
 }
@@ -72,7 +78,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     arrival.metrics.record({ ...recorded(passage, answer), rcode, by, seconds: seconds({ start }) });
   };
 
-  const finish = (passage: Passage, outcome: Outcome): Buffer | undefined => {
+  const finish = (passage: Passage, outcome: Outcome): Answered => {
     const { asked, route } = passage;
     const block = route?.block;
     const packet = written(passage, outcome, block?.random ?? zero);
@@ -80,16 +86,18 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     const rcode = (packet[3] ?? 0) & 0xf;
     record(passage, rcode, route ? asked.by : 'refuse', packet);
     if (block && (block.logsErrors || block.logs.length > 0)) note(passage, outcome, packet);
-    return packet;
+    return outcome.kind === 'messages' ? outcome.packets : packet;
   };
 
   /** Keeps the answer for the next who asks the same, where the chain says that it may be. */
   const keep = (passage: Passage, outcome: Outcome, question: string, answer: Buffer): void => {
-    if (outcome.kind === 'silence' || !outcome.keep || answer.length > MOST_KEPT_BYTES) return;
+    if (outcome.kind === 'silence' || outcome.kind === 'messages' || !outcome.keep || answer.length > MOST_KEPT_BYTES)
+      return;
     const { asked, route, arrival, packet } = passage;
     const { query, by } = asked;
     // Spelled at random, or with options such as a cookie: nobody asks in these bytes again.
     if (query.name !== query.key || packet.length !== plainSize(query) || !route || route.block.logs.length > 0) return;
+    if (!arrival.site.routes.byQuestion) return;
     if (!arrival.kept.isAskedAgain(packet)) return;
     const turns = outcome.kind === 'reply' && route.block.turns ? turnsOf(outcome.reply) : 1;
     const packets: Buffer[] = [];
@@ -125,7 +133,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     return answer;
   };
 
-  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Buffer | undefined> => {
+  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Answered> => {
     waiting++;
     try {
       const deadline = passage.route?.block.deadlineMs;
@@ -141,19 +149,22 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     }
   };
 
-  const answer = (packet: Buffer, question: string, arrival: Arrival, from: Peer) => {
+  const answer = (packet: Buffer, question: string, arrival: Arrival, from: Peer): Answered | Promise<Answered> => {
     const start = clock.monotonic();
     const read = parseQuery(packet);
     if (read.kind !== 'query') return refused(read, packet.length, start, arrival);
-    const route = arrival.site.routes.find(read.key, read.type);
+    const { transport, site } = arrival;
+    const arrived = { address: arrival.address, port: arrival.port, size: packet.length };
+    const unbounded: Asked = { query: read, transport, client: from, arrived, by: '' };
+    const route = site.routes.find(unbounded);
     const query = bounded(read, route?.block.bufsize);
-    const asked: Asked = { query, transport: arrival.transport, client: from, by: '' };
+    const asked: Asked = query === read ? unbounded : { ...unbounded, query };
     const passage: Passage = { asked, route, start, packet, arrival };
     try {
       const outcome = answerOf(asked, route);
       if (outcome instanceof Promise) return later(passage, outcome);
       const told = finish(passage, outcome);
-      if (told) keep(passage, outcome, question, told);
+      if (Buffer.isBuffer(told)) keep(passage, outcome, question, told);
       return told;
     } catch (error) {
       return failed(passage, error);
@@ -168,6 +179,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     const { rcode, question, edns } = read;
     metrics.record({
       zone: NO_ZONE,
+      view: '',
       type: question?.type ?? 0,
       transport,
       ipv6,
@@ -205,6 +217,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
 function recorded({ arrival, route, packet, asked }: Passage, answer: Buffer) {
   return {
     zone: route?.zone ?? NO_ZONE,
+    view: route?.view ?? '',
     type: asked.query.type,
     transport: arrival.transport,
     ipv6: arrival.ipv6,

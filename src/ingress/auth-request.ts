@@ -3,7 +3,7 @@
 import { escapeUri, type TemplateRequest } from './annotations/template.ts';
 import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import type { Answer } from './http/answer.ts';
-import type { AuthQuestion, Passed, Verdict } from './http/auth-question.ts';
+import type { AuthQuestion, Passed, Verdict } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
 
 /** Fields that the question itself sets: what the client says there must not be believed; and those that speak of a body. */

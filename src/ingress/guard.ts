@@ -21,11 +21,12 @@ import { Preferring, type RoundRobin, type Targets } from './balance.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
 import { passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
 import type { Answer } from './http/answer.ts';
-import type { Edit, Forward } from './http/engine.ts';
+import type { Edit, Forward } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
 import { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
-import type { HostRoutes, Location, RouteTable } from './route-table.ts';
+import type { HostRoutes, Location } from './host-routes.ts';
+import type { RouteTable } from './route-table.ts';
 import { balancedTarget, newKey, readCookie, shortHash } from './sticky.ts';
 
 /** Passwords that were right once are remembered by their hash: the check takes a millisecond. */

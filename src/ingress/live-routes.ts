@@ -4,7 +4,7 @@ import { RoundRobin } from './balance.ts';
 import type { Answer } from './http/answer.ts';
 import type { Dial } from './http/byte-stream.ts';
 import type { Deadlines } from './http/deadlines.ts';
-import type { ClientFacts, Forward } from './http/engine.ts';
+import type { ClientFacts, Forward } from './http/forward.ts';
 import type { RequestHead } from './http/request-head.ts';
 import { EndpointPool, type UpstreamTimes } from './http/upstream.ts';
 import type { ExternalAuthSettings } from './annotations/external-auth.ts';
@@ -12,7 +12,8 @@ import type { TemplateRequest } from './annotations/template.ts';
 import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { Guard } from './guard.ts';
 import { findHost, findLocation, hostName, toHttps, wwwTarget } from './match.ts';
-import { DEFAULT_BACKEND, type HostRoutes, type Location, type RouteTable } from './route-table.ts';
+import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
+import type { RouteTable } from './route-table.ts';
 
 const NOT_READY: Answer = { status: 503, reason: 'the proxy has no configuration yet' };
 const NO_ROUTE: Answer = { status: 404, reason: 'no Ingress rule matches this host and path' };

@@ -7,7 +7,8 @@ import type { IngressSettings } from './annotations/settings.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
 import { normalisePath } from './path.ts';
-import { DEFAULT_BACKEND, type HostRoutes, type Location, type OtherName, type RouteTable } from './route-table.ts';
+import { DEFAULT_BACKEND, type HostRoutes, type Location, type OtherName } from './host-routes.ts';
+import type { RouteTable } from './route-table.ts';
 
 export interface RouteQuestion {
   readonly scheme: 'http' | 'https';

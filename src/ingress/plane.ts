@@ -1,43 +1,49 @@
 import type { Socket } from 'node:net';
 import type { Plane } from '../model/plane.ts';
-import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
+import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { unavailableText, type Backend } from './backend.ts';
 import { DEFAULT_PREFIX } from './annotations/settings.ts';
-import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
 import { serveConnection } from './http/client-connection.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { createTcpDial, createTlsDial } from './http/dial.ts';
-import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes, type RequestRecord } from './http/engine.ts';
+import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes } from './http/engine.ts';
+import type { RequestRecord } from './http/forward.ts';
+import type { Tell } from './notice.ts';
+import { sameRouting } from './same-routing.ts';
 import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
 import { LiveRoutes } from './live-routes.ts';
-import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
+import type { GlobalSettings } from './global-settings.ts';
+import { defaultGlobals, routingOptions, type RoutingFlags } from './routing-options.ts';
+import { explainUrl, type ExplainedUrl, type IngressExplanation } from './explain.ts';
 import type { CertificatePair } from './self-signed.ts';
 import { SettingWarnings } from './setting-warnings.ts';
-import { compileRoutes, locationsOf, type RouteTable, type RoutingOptions } from './route-table.ts';
+import { locationsOf } from './host-routes.ts';
+import { compileRoutes, type RouteTable } from './route-table.ts';
 import { CertificateTable, tlsOptions } from './tls.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
 const TICK_MS = 500;
 const DEFAULT_GRACE_MS = 10_000;
 
-export interface IngressPlaneOptions extends Partial<ClassSelection> {
+export interface IngressPlaneOptions extends RoutingFlags {
   readonly http?: ListenAddress;
   readonly https?: ListenAddress;
-  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx; annotations and the ConfigMap win. */
-  readonly sslRedirect?: boolean;
   /** `--configmap`, `namespace/name`: settings for every Ingress. */
   readonly configMap?: ObjectKey | undefined;
-  /** `--annotations-prefix`. */
-  readonly annotationsPrefix?: string;
-  readonly defaultBackend?: RoutingOptions['defaultBackend'];
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of what concerns one object: for Events. */
+  readonly tell?: Tell;
+  /** `--disable-sync-events` is not given: each Ingress that is new or changed is told of. */
+  readonly tellOfSync?: boolean;
+  /** Called when a Snapshot is in force. */
+  readonly onApplied?: () => void;
   readonly clock?: Clock;
   readonly times?: Partial<EngineTimes>;
   /** How often deadlines are looked at, in milliseconds; what a time-out may be late by. */
@@ -48,6 +54,10 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** Why a URL is answered as it is; undefined before the first Snapshot. */
+  explain(url: ExplainedUrl): IngressExplanation | undefined;
+  /** The Ingresses that are ours, of the Snapshot in force. */
+  ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
   readonly addresses: { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined };
 }
@@ -67,7 +77,7 @@ export async function startIngressPlane(options: IngressPlaneOptions): Promise<I
 class RunningPlane implements IngressPlane {
   readonly name = 'ingress';
   readonly #options: IngressPlaneOptions;
-  #routing: RoutingOptions;
+  #routing: ReturnType<typeof routingOptions>;
   readonly #defaults: GlobalSettings;
   #configMap: ConfigMapRecord | undefined;
   #awaited = false;
@@ -84,15 +94,18 @@ class RunningPlane implements IngressPlane {
   #https: IngressListener | undefined;
   #accepted = 0;
   #stopped: Promise<void> | undefined;
+  /** The Snapshot that is being taken. */
+  #newest: Snapshot | undefined;
 
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
-    this.#defaults = defaultsOf(options, times);
-    this.#routing = routingOf(options, this.#defaults);
-    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX);
+    const { connectMs, upstreamMs, tunnelMs } = times;
+    this.#defaults = defaultGlobals(options, { connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs });
+    this.#routing = routingOptions(options, this.#defaults, undefined);
+    this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
     this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);
     this.#routes = new LiveRoutes({
       dial: createTcpDial(),
@@ -111,7 +124,7 @@ class RunningPlane implements IngressPlane {
       this.#deadlines,
       () => this.#clock.monotonic(),
     );
-    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate);
+    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate, this.#tell);
     this.#traffic = new TrafficMetrics(options.metrics, () => this.#counts());
   }
 
@@ -133,6 +146,7 @@ class RunningPlane implements IngressPlane {
 
   update(snapshot: Snapshot): void {
     if (this.#stopped) return;
+    this.#newest = snapshot;
     const started = this.#clock.monotonic();
     const before = this.#routes.table;
     if (!this.#readConfigMap(snapshot)) return;
@@ -143,6 +157,8 @@ class RunningPlane implements IngressPlane {
     this.#showDefaultCertificate();
     this.#routes.apply(table);
     this.#warnings.tell(table, before);
+    this.#tellOfSync(table, before);
+    this.#options.onApplied?.();
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
     for (const { before: old, after } of backends) {
       if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
@@ -154,6 +170,35 @@ class RunningPlane implements IngressPlane {
       backends: table.backends.size,
       milliseconds: Math.round((this.#clock.monotonic() - started) * 10) / 10,
     });
+  }
+
+  #tellOfSync(table: RouteTable, before: RouteTable | undefined): void {
+    const { tellOfSync = true } = this.#options;
+    if (!tellOfSync || before?.snapshot.ingresses === table.snapshot.ingresses) return;
+    const told = (key: ObjectKey): void =>
+      this.#tell({ about: 'Ingress', key, type: 'Normal', reason: 'Sync', note: 'Scheduled for sync' });
+    if (!before) {
+      for (const key of table.settings.keys()) told(key);
+      return;
+    }
+    for (const { key, before: old, after } of table.snapshot.ingresses.differences(before.snapshot.ingresses)) {
+      if (after && table.settings.has(key) && !(old && sameRouting(old, after))) told(key);
+    }
+  }
+
+  readonly #tell: Tell = (notice) => {
+    const uid = notice.about === 'Ingress' ? this.#newest?.ingresses.get(notice.key)?.uid : undefined;
+    this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
+  };
+
+  explain(url: ExplainedUrl): IngressExplanation | undefined {
+    const table = this.#routes.table;
+    return table && explainUrl(table, url);
+  }
+
+  ours(): readonly IngressRecord[] {
+    const table = this.#routes.table;
+    return [...(table?.settings.keys() ?? [])].flatMap((key) => table?.snapshot.ingresses.get(key) ?? []);
   }
 
   /** False until the ConfigMap was there once: what guards every location may stand in it, so nothing is served before. */
@@ -168,9 +213,8 @@ class RunningPlane implements IngressPlane {
     }
     if (map === this.#configMap) return true;
     this.#configMap = map;
-    const globals = readGlobals(map, this.#defaults);
-    this.#routing = { ...this.#routing, globals };
-    this.#warnings.tellOfConfigMap(key ?? '', globals);
+    this.#routing = routingOptions(this.#options, this.#defaults, map);
+    this.#warnings.tellOfConfigMap(key ?? '', this.#routing.globals);
     return true;
   }
 
@@ -247,7 +291,7 @@ class RunningPlane implements IngressPlane {
 
   #counts(): { active: number; busy: number; accepted: number } {
     let busy = 0;
-    for (const connection of this.#engine.connections) if (connection.phase !== 'head') busy++;
+    for (const connection of this.#engine.connections) if (connection.busy) busy++;
     return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
   }
 
@@ -262,28 +306,6 @@ class RunningPlane implements IngressPlane {
 
 function reasonOf(backend: Backend): string {
   return backend.target.kind === 'unavailable' ? backend.target.reason : '';
-}
-
-function defaultsOf(options: IngressPlaneOptions, times: EngineTimes): GlobalSettings {
-  const { connectMs, upstreamMs, tunnelMs } = times;
-  return {
-    ...DEFAULT_GLOBALS,
-    transfer: { ...DEFAULT_GLOBALS.transfer, connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs },
-    sslRedirect: options.sslRedirect ?? true,
-  };
-}
-
-function routingOf(options: IngressPlaneOptions, globals: GlobalSettings): RoutingOptions {
-  return {
-    globals,
-    annotationsPrefix: options.annotationsPrefix ?? DEFAULT_PREFIX,
-    defaultBackend: options.defaultBackend,
-    watchNamespace: options.watchNamespace,
-    controllerClass: options.controllerClass ?? DEFAULT_SELECTION.controllerClass,
-    ingressClass: options.ingressClass ?? DEFAULT_SELECTION.ingressClass,
-    ingressClassByName: options.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,
-    watchIngressWithoutClass: options.watchIngressWithoutClass ?? DEFAULT_SELECTION.watchIngressWithoutClass,
-  };
 }
 
 function hostStates(table: RouteTable): unknown {

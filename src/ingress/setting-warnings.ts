@@ -1,22 +1,26 @@
 // What the log says of annotations and ConfigMap keys that cannot be carried out: once for each change, by name.
 
 import type { Logger } from '../observe/log.ts';
+import type { Tell } from './notice.ts';
 import type { SecretRecord } from '../model/records.ts';
 import type { Problem } from './annotations/reader.ts';
 import type { IngressSettings } from './annotations/settings.ts';
 import type { GlobalSettings } from './global-settings.ts';
 import { readPasswords } from './htpasswd.ts';
-import { locationsOf, type HostRoutes, type RouteTable } from './route-table.ts';
+import { locationsOf, type HostRoutes } from './host-routes.ts';
+import type { RouteTable } from './route-table.ts';
 
 export class SettingWarnings {
   readonly #log: Logger;
   readonly #prefix: string;
+  readonly #event: Tell;
   /** By Ingress: the object that it names and why that cannot be used, when last told. */
   readonly #unusable = new Map<string, string>();
 
-  constructor(log: Logger, prefix: string) {
+  constructor(log: Logger, prefix: string, event: Tell = () => {}) {
     this.#log = log;
     this.#prefix = prefix;
+    this.#event = event;
   }
 
   tell(table: RouteTable, before: RouteTable | undefined): void {
@@ -44,6 +48,13 @@ export class SettingWarnings {
           : 'a key of the ConfigMap has no effect',
         { configMap: key, key: name, reason },
       );
+      this.#event({
+        about: 'ConfigMap',
+        key,
+        type: 'Warning',
+        reason: effect === 'denied' ? 'KeyRefused' : 'KeyIgnored',
+        note: `${name}: ${reason}`,
+      });
     }
   }
 
@@ -54,6 +65,13 @@ export class SettingWarnings {
         : 'an annotation has no effect',
       { ingress, annotation: `${this.#prefix}/${name}`, reason },
     );
+    this.#event({
+      about: 'Ingress',
+      key: ingress,
+      type: 'Warning',
+      reason: effect === 'denied' ? 'AnnotationParsingFailed' : 'AnnotationIgnored',
+      note: `${this.#prefix}/${name}: ${reason}${effect === 'denied' ? '; its locations answer 503' : ''}`,
+    });
   }
 
   #tellOfPaths(routes: HostRoutes | undefined): void {
@@ -63,6 +81,13 @@ export class SettingWarnings {
         ingress: `${ingress.namespace}/${ingress.name}`,
         path,
         reason: denied,
+      });
+      this.#event({
+        about: 'Ingress',
+        key: `${ingress.namespace}/${ingress.name}`,
+        type: 'Warning',
+        reason: 'PathRefused',
+        note: `${denied}; requests that begin like it get 503`,
       });
     }
   }
@@ -91,6 +116,13 @@ export class SettingWarnings {
         this.#log.warn('what an annotation names cannot be used, so the locations of its Ingress answer 503', {
           ingress: key,
           reason: text,
+        });
+        this.#event({
+          about: 'Ingress',
+          key,
+          type: 'Warning',
+          reason: 'AnnotationParsingFailed',
+          note: `${text}; its locations answer 503`,
         });
       }
     }

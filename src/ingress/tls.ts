@@ -1,7 +1,9 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
+import { messageOf } from '../lib/message-of.ts';
 import type { ObjectKey, SecretRecord } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Tell } from './notice.ts';
 import type { CertificateRef, RouteTable } from './route-table.ts';
 import { selfSigned, type CertificatePair } from './self-signed.ts';
 
@@ -37,8 +39,11 @@ export class CertificateTable {
   /** `--default-ssl-certificate`: the Secret, `namespace/name`, in the place of the certificate made here. */
   readonly #defaultSecret: ObjectKey | undefined;
 
-  constructor(log: Logger, now: number, defaultSecret?: ObjectKey) {
+  readonly #tell: Tell;
+
+  constructor(log: Logger, now: number, defaultSecret?: ObjectKey, tell: Tell = () => {}) {
     this.#log = log;
+    this.#tell = tell;
     this.#defaultSecret = defaultSecret;
     this.defaultPair = selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS);
     this.#default = createSecureContext(this.defaultPair);
@@ -73,7 +78,7 @@ export class CertificateTable {
     } catch (error) {
       this.#log.warn('a certificate could not be loaded; the default certificate is served', {
         host: JSON.stringify(servername),
-        error: error instanceof Error ? error.message : String(error),
+        error: messageOf(error),
       });
       return this.#default;
     }
@@ -154,6 +159,13 @@ export class CertificateTable {
       reason: parsed.reason,
       mend: 'give the Secret type kubernetes.io/tls with tls.crt and tls.key in PEM that belong together',
     });
+    this.#tell({
+      about: 'Ingress',
+      key: ref.ingress,
+      type: 'Warning',
+      reason: 'SecretUnusable',
+      note: `Secret ${ref.secret} of host ${host} cannot be used (${parsed.reason}); the default certificate is served`,
+    });
   }
 }
 
@@ -181,7 +193,7 @@ function parsePair(secret: SecretRecord): Parsed {
   } catch (error) {
     return {
       kind: 'bad',
-      reason: `tls.crt or tls.key is malformed (${error instanceof Error ? error.message : String(error)})`,
+      reason: `tls.crt or tls.key is malformed (${messageOf(error)})`,
     };
   }
 }

@@ -1,6 +1,6 @@
 import type { Metrics, Sample } from '../observe/metrics.ts';
-import type { RequestRecord } from './http/engine.ts';
-import type { Location } from './route-table.ts';
+import type { RequestRecord } from './http/forward.ts';
+import type { Location } from './host-routes.ts';
 
 const PREFIX = 'nginx_ingress_controller_';
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];

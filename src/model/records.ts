@@ -38,6 +38,8 @@ export interface ServiceRecord {
   readonly externalName: string | undefined;
   readonly externalIPs: readonly Ip[];
   readonly loadBalancerIPs: readonly LoadBalancerIp[];
+  /** `status.loadBalancer.ingress[].hostname` of entries without an address. */
+  readonly loadBalancerHostnames?: readonly string[];
   /** `loadBalancerSourceRanges`, both families; empty means that no source is refused. */
   readonly sourceRanges: readonly Cidr[];
   readonly ports: readonly ServicePortRecord[];
@@ -144,9 +146,17 @@ export interface IngressTls {
   readonly secretName: string | undefined;
 }
 
+/** Where an Ingress is reached from outside: one of the two is given. */
+export interface PublishedAddress {
+  readonly ip: string | undefined;
+  readonly hostname: string | undefined;
+}
+
 export interface IngressRecord {
   readonly namespace: string;
   readonly name: string;
+  /** Empty when the object has none; Events name it. */
+  readonly uid: string;
   /** Milliseconds since 1970; the older Ingress wins a conflict. 0 when the object does not say. */
   readonly createdAt: number;
   readonly className: string | undefined;
@@ -157,6 +167,8 @@ export interface IngressRecord {
   readonly defaultBackend: IngressBackend | undefined;
   readonly rules: readonly IngressRule[];
   readonly tls: readonly IngressTls[];
+  /** `status.loadBalancer.ingress`. */
+  readonly published: readonly PublishedAddress[];
 }
 
 export interface IngressClassRecord {

@@ -50,6 +50,7 @@ export const systemFollow: Follow = (file, args, { onLine, onEnd }) => {
   child.unref();
   return {
     stop: () => {
+      child.ref();
       child.kill('SIGKILL');
       return ended;
     },

@@ -10,7 +10,8 @@ import { parseArguments } from '../../src/cli/args.ts';
 import { configurationOf } from '../../src/cli/kube-proxy/schema.ts';
 import { route } from '../support/api-server/resource-table.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 interface Container {
   readonly name: string;

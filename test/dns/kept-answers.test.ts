@@ -29,7 +29,15 @@ function world(facts = CLUSTER) {
   const counters = dnsMetrics.forServer('dns://:53');
   const kept = new KeptAnswers(counters);
   dnsMetrics.beforeText(() => kept.settle());
-  const arrival: Arrival = { transport: 'udp', ipv6: false, metrics: counters, site, kept };
+  const arrival: Arrival = {
+    transport: 'udp',
+    ipv6: false,
+    address: '0.0.0.0',
+    port: 53,
+    metrics: counters,
+    site,
+    kept,
+  };
   const server = createDnsServer({ log: silentLogger, metrics: dnsMetrics, clock: systemClock });
   const ask = (packet: Buffer): Buffer => {
     const answer = server.receive(packet, arrival, CLIENT);

@@ -20,5 +20,5 @@ export function zoneSite(zone: Zone): Site {
     header: undefined,
     deadlineMs: undefined,
   };
-  return { routes: new Routes([{ zones: [ROOT], block }]), version: 0 };
+  return { routes: new Routes([{ zones: [ROOT], block, view: undefined }]), version: 0 };
 }

@@ -8,7 +8,8 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { Laptop, get } from '../support/laptop.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 let laptop: Laptop;
 let server: TestApiServer;

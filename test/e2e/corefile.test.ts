@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { dig } from '../dns/dig.ts';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 vi.setConfig({ testTimeout: 30_000 });
 

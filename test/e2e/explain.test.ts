@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const SHOP = `apiVersion: v1
 kind: Node
@@ -193,5 +194,30 @@ describe('trace', () => {
     const { code, stderr } = await runFairlead(['trace', 'shop/nobody', 'shop/web:80', ...FOLDER]);
     expect(stderr).toMatch(/no Pod shop\/nobody with an IPv4 address is known/);
     expect(code).toBe(1);
+  });
+});
+
+describe('explain ingress', () => {
+  test('of a folder and of a running process says the same', async () => {
+    const folder = await runFairlead(['explain', 'ingress', 'http://shop.example.com/tea', ...FOLDER]);
+    expect(folder.stderr).toBe('');
+    expect(folder.stdout).toContain('rule        shop.example.com/ (Prefix) of shop/front');
+    expect(folder.stdout).toContain('10.0.0.1:8080');
+    const words = ['--http-port=0', '--https-port=0', '--healthz-port=0', '--logging-format=json'];
+    const ingress = new FairleadProcess(['ingress', ...FOLDER, ...words]);
+    running.push(ingress);
+    const { port } = await ingress.logged(({ message }) => message === 'listening for metrics and health');
+    await ingress.logged(({ message }) => message === 'routes updated');
+    const asked = ['explain', 'ingress', 'http://shop.example.com/tea', `--address=127.0.0.1:${String(port)}`];
+    expect((await runFairlead(asked)).stdout).toBe(folder.stdout);
+    const json = JSON.parse((await runFairlead([...asked, '-o', 'json'])).stdout) as { status?: number };
+    expect(json).toMatchObject({ location: { ingress: 'shop/front' } });
+  });
+
+  test('what is no URL, and a ConfigMap that is not there, is refused with the mend', async () => {
+    const wrong = await runFairlead(['explain', 'ingress', 'shop front', ...FOLDER]);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('a URL is http://HOST/PATH')]);
+    const missing = await runFairlead(['explain', 'ingress', 'shop/x', ...FOLDER, '--configmap=a/b']);
+    expect([missing.code, missing.stderr]).toEqual([2, expect.stringContaining('no ConfigMap a/b')]);
   });
 });

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop, podManifest, serviceManifest } from '../support/laptop.ts';
 import { createNamespace, netnsMissing, removeNamespace, type Host } from '../support/netns.ts';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const missing = netnsMissing();
 

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RESOURCES } from '../support/api-server/resource-table.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { Laptop, get } from '../support/laptop.ts';
-import { FairleadProcess, runFairlead, until } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 let laptop: Laptop;
 let server: TestApiServer;

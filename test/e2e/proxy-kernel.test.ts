@@ -4,7 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop } from '../support/laptop.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: proxy --config in the kernel (${missing})\n`);

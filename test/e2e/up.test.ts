@@ -3,7 +3,8 @@ import { connect, createServer } from 'node:net';
 import { Resolver } from 'node:dns/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop, get, podManifest, serviceManifest } from '../support/laptop.ts';
-import { FairleadProcess, until } from '../support/process.ts';
+import { FairleadProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
 
 const INGRESS = `apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -172,7 +173,7 @@ describe('fairlead up over a folder', () => {
   test('a connection that is open when a Pod leaves goes on to its end', async () => {
     const web = laptop.address();
     const pod = laptop.address();
-    const server = createServer((socket) => socket.pipe(socket));
+    const server = createServer((socket) => socket.on('error', () => socket.destroy()).pipe(socket));
     await new Promise<void>((resolve) => server.listen(8080, pod, resolve));
     laptop.write('web.yaml', serviceManifest('web', web));
     laptop.write('pod.yaml', podManifest('web-1', 'app: web', pod));

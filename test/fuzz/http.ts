@@ -11,13 +11,8 @@ import { RoundRobin } from '../../src/ingress/balance.ts';
 import type { ClientStream, Dial, UpstreamEvents, UpstreamStream } from '../../src/ingress/http/byte-stream.ts';
 import { serveConnection } from '../../src/ingress/http/client-connection.ts';
 import { Deadlines } from '../../src/ingress/http/deadlines.ts';
-import {
-  DEFAULT_TIMES,
-  createEngine,
-  type Engine,
-  type Forward,
-  type RequestRecord,
-} from '../../src/ingress/http/engine.ts';
+import { DEFAULT_TIMES, createEngine, type Engine } from '../../src/ingress/http/engine.ts';
+import type { Forward, RequestRecord } from '../../src/ingress/http/forward.ts';
 import { EndpointPool } from '../../src/ingress/http/upstream.ts';
 import { startIngressPlane } from '../../src/ingress/plane.ts';
 import { silentLogger, type Logger } from '../../src/observe/log.ts';

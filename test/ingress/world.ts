@@ -132,6 +132,7 @@ export function ingress(spec: IngressSpec): IngressRecord {
   return {
     namespace: spec.namespace ?? 'default',
     name: spec.name,
+    uid: '',
     createdAt: spec.createdAt ?? 0,
     className: spec.className,
     classAnnotation: spec.classAnnotation,
@@ -148,6 +149,7 @@ export function ingress(spec: IngressSpec): IngressRecord {
       })),
     })),
     tls: spec.tls ?? [],
+    published: [],
   };
 }
 

@@ -364,17 +364,20 @@ test('only the node of a name is read, when asked for so', async () => {
   expect([...store.records.nodes.keys()]).toEqual(['n1']);
 });
 
+const secret = (name: string, value: string, type = 'Opaque'): Json => ({
+  apiVersion: 'v1',
+  kind: 'Secret',
+  metadata: { name, namespace: 'default' },
+  type,
+  data: { a: Buffer.from(value).toString('base64') },
+});
+
+const held = (): Record<string, string | undefined> =>
+  Object.fromEntries([...store.records.secrets.entries()].map(([key, { data }]) => [key, data.get('a')]));
+
 test('Secrets are read by name alone, and the names may change', async () => {
-  const secret = (name: string, value: string): Json => ({
-    apiVersion: 'v1',
-    kind: 'Secret',
-    metadata: { name, namespace: 'default' },
-    data: { a: Buffer.from(value).toString('base64') },
-  });
   server.apply(secret('one', '1'), secret('two', '2'), secret('other', 'x'));
   const source = await start({ kinds: [] });
-  const held = (): object =>
-    Object.fromEntries([...store.records.secrets.entries()].map(([key, { data }]) => [key, data.get('a')]));
   source.watchNamed('secrets', ['default/one', 'default/missing']);
   await source.synced();
   expect(held()).toEqual({ 'default/one': '1' });
@@ -389,6 +392,53 @@ test('Secrets are read by name alone, and the names may change', async () => {
   expect(
     server.requests.every(({ path, query }) => path.includes('/namespaces/default/') && query.has('fieldSelector')),
   ).toBe(true);
+});
+
+const numbered = (count: number): readonly string[] => Array.from({ length: count }, (_, index) => `default/s${index}`);
+const applyNumbered = (count: number): void =>
+  server.apply(...Array.from({ length: count }, (_, index) => secret(`s${index}`, String(index))));
+
+test('many named Secrets are read by one watch, and those not named are not kept', async () => {
+  applyNumbered(300);
+  server.apply(secret('other', 'x'), secret('release', 'big', 'helm.sh/release.v1'));
+  const source = await start({ kinds: [] });
+  source.watchNamed('secrets', [...numbered(200), 'default/other']);
+  await source.synced();
+  expect(Object.keys(held())).toHaveLength(201);
+  await watching(1);
+  expect(server.requests.every(({ query }) => query.get('fieldSelector') === 'type!=helm.sh/release.v1')).toBe(true);
+  source.watchNamed('secrets', [...numbered(202)]);
+  await source.synced();
+  await watching(3);
+  expect(held()['default/other']).toBeUndefined();
+  server.apply(secret('s7', 'new'), secret('s201', 'newer'), secret('other', 'y'), secret('s250', 'z'));
+  await vi.waitFor(() => expect(held()).toMatchObject({ 'default/s7': 'new', 'default/s201': 'newer' }));
+  expect(Object.keys(held())).toHaveLength(202);
+  source.watchNamed('secrets', numbered(300));
+  await source.synced();
+  await watching(1);
+  expect(held()).toMatchObject({ 'default/s7': 'new', 'default/s250': 'z' });
+  expect(Object.keys(held())).toHaveLength(300);
+  source.watchNamed('secrets', []);
+  await watching(0);
+  expect(held()).toEqual({});
+});
+
+test('an account that may not list every Secret reads each by its name', async () => {
+  const may: TestUser['may'] = (_verb, _resource, namespace) => namespace === 'default';
+  await restartServer({ users: new Map([['t', { name: 'ingress', may }]]) });
+  applyNumbered(50);
+  const source = await start({ kinds: [], readCredentials: async () => withToken('t') });
+  source.watchNamed('secrets', numbered(40));
+  await source.synced();
+  expect(Object.keys(held())).toHaveLength(40);
+  await watching(40);
+  server.apply(secret('s3', 'new'));
+  await vi.waitFor(() => expect(held()['default/s3']).toBe('new'));
+  source.watchNamed('secrets', numbered(41));
+  await source.synced();
+  await watching(41);
+  expect(lines).toEqual([expect.stringContaining('secrets may not be read')]);
 });
 
 test('an object that cannot be understood harms nobody', async () => {

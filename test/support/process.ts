@@ -2,6 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { until } from './until.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/entry.js', import.meta.url));
 
@@ -116,28 +117,4 @@ export async function runFairlead(
   const running = new FairleadProcess(words, options);
   const { code } = await running.exited;
   return { code, stdout: running.stdout, stderr: running.stderr };
-}
-
-/** Waits for a condition, with a bound: tried at each wake-up, and every 20 ms. */
-export async function until<T>(
-  find: () => T | undefined | Promise<T | undefined>,
-  timeoutMs: number,
-  problem: () => string,
-  subscribe: (wake: () => void) => () => void = () => () => {},
-): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const found = await find();
-    if (found !== undefined) return found;
-    if (performance.now() > deadline) throw new Error(problem());
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        unsubscribe();
-        resolve();
-      };
-      const timer = setTimeout(done, 20);
-      const unsubscribe = subscribe(done);
-    });
-  }
 }

@@ -1,12 +1,13 @@
 // A node that carries a Service while things happen to it: namespaces, an API server on the node, `fairlead proxy` as a user starts it, and a
 // client that connects all the time. For the tests and the benchmark of steadiness.
 
-import { readFileSync } from 'node:fs';
+import { cpuSecondsOf, type CpuSeconds } from './cpu-time.ts';
 import { RemoteApiServer } from './api-server/remote.ts';
 import type { Json } from './api-server/json.ts';
 import type { HammerResult, HammerTarget } from './hammer.ts';
 import { Topology, type Host } from './netns.ts';
-import { FairleadProcess, until } from './process.ts';
+import { FairleadProcess } from './process.ts';
+import { until } from './until.ts';
 
 export const CLUSTER_IP = '172.30.0.1';
 export const NODE_PORT = 30080;
@@ -106,7 +107,7 @@ export class SteadyWorld {
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    this.#spent = sum(this.#spent, cpuOf(this.proxy.pid));
+    this.#spent = sum(this.#spent, cpuSecondsOf(this.proxy.pid));
     this.proxy.kill(signal);
     await this.proxy.exited;
   }
@@ -159,7 +160,7 @@ export class SteadyWorld {
 
   /** CPU seconds so far of the proxies that were started, and of the tools that they have run. */
   cpuSeconds(): CpuSeconds {
-    return sum(this.#spent, cpuOf(this.proxy.pid));
+    return sum(this.#spent, cpuSecondsOf(this.proxy.pid));
   }
 
   async close(): Promise<void> {
@@ -180,19 +181,6 @@ export class SteadyWorld {
       () => `no sync. The log:\n${proxy.stderr}`,
     );
   }
-}
-
-export interface CpuSeconds {
-  readonly own: number;
-  /** Of children that have ended. */
-  readonly tools: number;
-}
-
-/** utime, stime, cutime and cstime of proc_pid_stat(5), which are hundredths of a second. */
-function cpuOf(pid: number): CpuSeconds {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15).map(Number);
-  return { own: (user + system) / 100, tools: (childUser + childSystem) / 100 };
 }
 
 function sum(a: CpuSeconds, b: CpuSeconds): CpuSeconds {

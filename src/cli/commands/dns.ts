@@ -1,6 +1,7 @@
 // `fairlead dns`: CoreDNS's job, as its Corefile says or as flags say.
 
 import { hostPort, parseIp } from '../../lib/ip.ts';
+import { messageOf } from '../../lib/message-of.ts';
 import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
 import type { BlockDraft, HttpAddress } from '../../dns/block.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
@@ -40,7 +41,7 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
   try {
     await writeTextFile(path, `${process.pid}\n`);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new UsageError(`flag --pidfile: cannot write ${path}: ${why}`);
   }
   try {

@@ -2,9 +2,13 @@
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { EventRecorder } from '../../source/api/event.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
+import { explainIngressRoutes } from '../explain-routes.ts';
 import { runHouse } from '../house.ts';
+import { noticeFlagsWithoutEffect, statusSettings } from '../ingress-settings.ts';
+import { IngressStatusKeeper } from '../ingress-status.ts';
 import { namedObjects } from '../../ingress/references.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { ingressObjects, ingressPlane } from '../planes.ts';
@@ -14,20 +18,40 @@ import { chooseSource, manifestDirs } from '../source-choice.ts';
 export function ingress(args: Arguments): Promise<number> {
   const context = createRunningContext(args);
   const objects = ingressObjects(args);
+  const status = statusSettings(args, context.hostname, process.env);
+  const source = chooseSource(args, context, { namespace: args.text('watch-namespace') || undefined });
+  noticeFlagsWithoutEffect(args, context.log);
+  const sent = context.metrics.counter({
+    name: 'fairlead_ingress_events_total',
+    help: 'Events written, by whether the API server took them',
+    labels: ['taken'],
+  });
+  const events = new EventRecorder({
+    ...context,
+    controller: 'fairlead-ingress',
+    nodeName: process.env['POD_NAME'] ?? nodeName(args, context.hostname),
+    onSent: (taken) => sent.add(1, { taken: String(taken) }),
+  });
+  let keeper: IngressStatusKeeper | undefined;
+  const plane = ingressPlane(args, context, {
+    http: everywhere(port(args, 'http-port', 80)),
+    https: everywhere(port(args, 'https-port', 443)),
+    sslRedirect: true,
+    lenientClass: manifestDirs(args).length > 0,
+    tell: ({ about, key, uid = '', type, reason, note }) => {
+      const [namespace = '', name = ''] = key.split('/');
+      events.record({ regarding: { kind: about, namespace, name, uid }, type, reason, action: 'Sync', note });
+    },
+    tellOfSync: args.isSet('disable-sync-events') !== true,
+    onApplied: () => keeper?.changed(),
+  });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context, { namespace: args.text('watch-namespace') || undefined }),
+    source,
     namedObjects: (snapshot) => namedObjects(snapshot, objects),
     kinds: ['services', 'endpointSlices', 'ingresses', 'ingressClasses', 'secrets', 'configMaps'],
-    planes: [
-      ingressPlane(args, context, {
-        http: everywhere(port(args, 'http-port', 80)),
-        https: everywhere(port(args, 'https-port', 443)),
-        sslRedirect: true,
-        lenientClass: manifestDirs(args).length > 0,
-      }),
-    ],
+    planes: [plane],
     endpoints: [
       {
         what: 'metrics and health',
@@ -37,10 +61,25 @@ export function ingress(args: Arguments): Promise<number> {
           metricsRoutes(context.metrics),
           healthRoutes(health),
           jsonRoute('/state', state),
+          explainIngressRoutes((url) => plane.plane()?.explain(url)),
         ],
       },
     ],
     onPlaneFailure: 'alone',
+    onSource: ({ connection }) => {
+      events.connect(connection);
+      if (!connection || !status) return;
+      keeper = new IngressStatusKeeper({
+        ...context,
+        connection,
+        settings: status,
+        ours: () => plane.plane()?.ours() ?? [],
+        log: context.log.named('status'),
+      });
+    },
+    onStop: async () => {
+      await Promise.all([keeper?.stop(), events.stop()]);
+    },
   });
 }
 

@@ -89,7 +89,7 @@ function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics }: B
 }
 
 /** With addresses to take turns it is written anew for each asker. */
-function turning(query: Query, packet: Buffer): Exclude<Outcome, { kind: 'silence' }> {
+function turning(query: Query, packet: Buffer): Extract<Outcome, { kind: 'reply' | 'packet' }> {
   const asked: Asked = { query, transport: 'tcp', client: undefined, by: '' };
   const message = messageOf(asked, { kind: 'packet', packet });
   const addresses = message?.answer.filter(({ type }) => type === RR.A || type === RR.AAAA) ?? [];

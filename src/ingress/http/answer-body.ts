@@ -17,11 +17,12 @@ export class AnswerBodyFlow {
   left: number;
   readonly #decoder: ChunkedDecoder | undefined;
 
-  constructor(head: ResponseHead, clientMinor: 0 | 1) {
+  /** `framing`: how the client learns where a body of unknown length ends. */
+  constructor(head: ResponseHead, framing: 'chunks' | 'close' | 'frames') {
     this.kind = head.body;
     const unknownLength = head.body === 'chunked' || head.body === 'close';
-    this.chunked = unknownLength && clientMinor === 1;
-    this.untilClose = unknownLength && clientMinor === 0;
+    this.chunked = unknownLength && framing === 'chunks';
+    this.untilClose = unknownLength && framing === 'close';
     this.whole = head.body === 'none';
     this.left = head.contentLength;
     this.#decoder = head.body === 'chunked' ? new ChunkedDecoder() : undefined;

@@ -1,37 +1,9 @@
 import { Buffer } from 'node:buffer';
-import type { Answer } from './answer.ts';
 import type { Engine } from './engine.ts';
+import type { AuthQuestion, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
 import type { ResponseHead } from './response-head.ts';
-import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
-
-/** A request to the service that says whether another request may pass. */
-export interface AuthQuestion {
-  readonly pool: EndpointPool;
-  /** The whole request; it has no body. */
-  text(kept: string, requestId: string): string;
-  readonly method: string;
-  readonly connectMs: number;
-  readonly readMs: number;
-  /** Fields of the verdict that are wanted, by lower-case name; Set-Cookie and WWW-Authenticate come without being asked for. */
-  readonly wanted: readonly string[];
-  /** What becomes of the request: an answer, or lines for the backend and for the client. `status` 0: no verdict came. */
-  judge(verdict: Verdict): Answer | Passed;
-}
-
-export interface Verdict {
-  readonly status: number;
-  /** By lower-case name, one for each line. */
-  readonly fields: ReadonlyMap<string, readonly string[]>;
-}
-
-export interface Passed {
-  readonly kind: 'passed';
-  readonly fields: string;
-  /** Lines for the client, with an answer below 400 or with every answer. */
-  readonly cookies: string;
-  readonly cookiesAlways: boolean;
-}
+import type { UpstreamConnection, UpstreamUser } from './upstream.ts';
 
 const ALWAYS = ['set-cookie', 'www-authenticate'];
 const NO_VERDICT: Verdict = { status: 0, fields: new Map() };

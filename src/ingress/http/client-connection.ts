@@ -1,9 +1,13 @@
-import { parseIp } from '../../lib/ip.ts';
 import { renderAnswer, type Answer } from './answer.ts';
+import type { AnswerBodyFlow } from './answer-body.ts';
 import type { ClientInfo, ClientStream } from './byte-stream.ts';
+import { forwardingFields, plainAddress } from './client-address.ts';
+import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
+import type { RequestHead } from './request-head.ts';
+import type { ResponseHead } from './response-head.ts';
 
 /** Requests on one connection, as nginx' keepalive_requests. */
 const MAX_REQUESTS = 1000;
@@ -20,17 +24,18 @@ type Phase = 'head' | 'exchange' | 'tunnel' | 'lingering' | 'closed';
  * One client connection: reads requests one after the other, has each answered before the next is read, and is the
  * end that an exchange writes its answer to.
  */
-export class ClientConnection implements Expiring {
+class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   deadline: number;
-  readonly stream: ClientStream;
+  readonly frames = false;
   readonly remoteAddress: string;
   readonly localPort: number;
   readonly secure: boolean;
-  /** The forwarding fields that are the same for every request of the connection. */
   readonly forwarding: string;
+  readonly #stream: ClientStream;
   readonly #engine: Engine;
   #phase: Phase = 'head';
-  #exchange: Exchange | undefined;
+  #exchange: RequestUnderWay | undefined;
+  #minor: 0 | 1 = 1;
   /** Bytes read and not used yet: from `#at` on. */
   #pending: Buffer | undefined;
   #at = 0;
@@ -46,7 +51,7 @@ export class ClientConnection implements Expiring {
 
   constructor(engine: Engine, stream: ClientStream, info: ClientInfo) {
     this.#engine = engine;
-    this.stream = stream;
+    this.#stream = stream;
     this.secure = info.secure;
     this.remoteAddress = plainAddress(info.remoteAddress);
     this.localPort = info.localPort;
@@ -60,11 +65,14 @@ export class ClientConnection implements Expiring {
     engine.deadlines.add(this);
   }
 
-  get phase(): Phase {
-    return this.#phase;
+  get busy(): boolean {
+    return this.#phase === 'exchange' || this.#phase === 'tunnel';
   }
 
-  /** Whether the answer under way may leave the connection open. */
+  get needsDrain(): boolean {
+    return this.#stream.writableNeedDrain;
+  }
+
   get mayKeepAlive(): boolean {
     return !this.#engine.stopping && this.#requests < MAX_REQUESTS && !this.#ended;
   }
@@ -72,9 +80,9 @@ export class ClientConnection implements Expiring {
   expire(): void {
     this.deadline = Number.POSITIVE_INFINITY;
     if (this.#phase === 'exchange') this.#exchange?.onClientTimeout();
-    else if (this.stream.writableLength > 0 && this.stream.writableLength !== this.#unsent) {
+    else if (this.#stream.writableLength > 0 && this.#stream.writableLength !== this.#unsent) {
       // The end of an answer is still on its way to a slow client.
-      this.#unsent = this.stream.writableLength;
+      this.#unsent = this.#stream.writableLength;
       this.touch(this.#engine.times.clientMs);
     } else if (this.#phase === 'head' && this.#pending)
       this.#refuse({ status: 408, reason: 'the request did not arrive in time' });
@@ -82,21 +90,18 @@ export class ClientConnection implements Expiring {
   }
 
   destroy(): void {
-    this.stream.destroy();
+    this.#stream.destroy();
   }
 
-  /** Cuts the connection so that the client cannot take what it got for the whole answer. */
   reset(): void {
-    if (!this.secure && this.stream.resetAndDestroy) this.stream.resetAndDestroy();
-    else this.stream.destroy();
+    if (!this.secure && this.#stream.resetAndDestroy) this.#stream.resetAndDestroy();
+    else this.#stream.destroy();
   }
 
-  /** Ends the connection if nothing is under way on it; otherwise the answer under way will. */
   stopIdle(): void {
     if (this.#phase === 'head' && !this.#exchange) this.#linger();
   }
 
-  /** Something moved in a tunnel or a body: the client has its time anew. */
   touch(ms: number): void {
     this.deadline = this.#engine.deadlines.now + ms;
   }
@@ -108,28 +113,57 @@ export class ClientConnection implements Expiring {
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
-    this.stream.pause();
+    this.#stream.pause();
   }
 
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    this.stream.resume();
+    this.#stream.resume();
   }
 
-  /** The exchange takes body bytes: `take` gets what is there and returns the offset behind what it used. */
   drainPending(take: (bytes: Buffer, start: number, end: number) => number): void {
     const bytes = this.#pending;
     if (!bytes) return;
     this.#keep(bytes, take(bytes, this.#at, bytes.length));
   }
 
-  startTunnel(): void {
+  /** RFC 9110 section 15.2: an interim answer does not go on to HTTP/1.0. */
+  sendInterim(head: ResponseHead, bytes: Buffer): void {
+    if (this.#minor === 1) this.#stream.write(`${head.text(bytes)}\r\n`, 'latin1');
+  }
+
+  begin(head: ResponseHead, bytes: Buffer, fields: string, body: AnswerBodyFlow, keepAlive: boolean): string {
+    let text = head.text(bytes) + fields;
+    if (body.chunked) text += 'Transfer-Encoding: chunked\r\n';
+    if (!keepAlive) text += 'Connection: close\r\n';
+    else if (this.#minor === 0) text += 'Connection: keep-alive\r\n';
+    return `${text}\r\n`;
+  }
+
+  writeText(text: string): boolean {
+    return this.#stream.write(text, 'latin1');
+  }
+
+  write(data: Uint8Array): boolean {
+    return this.#stream.write(data);
+  }
+
+  sendAnswer(answer: Answer, method: string, keepAlive: boolean): void {
+    this.#stream.write(renderAnswer(answer, method, this.#minor, keepAlive), 'latin1');
+  }
+
+  startTunnel(head: ResponseHead, bytes: Buffer): void {
+    head.keepUpgrade();
+    this.#stream.write(`${head.text(bytes)}Connection: upgrade\r\n\r\n`, 'latin1');
     this.#phase = 'tunnel';
     this.resume();
   }
 
-  /** The answer is complete. Without keep-alive the connection ends, and what the client still sends is thrown away. */
+  endTunnel(): void {
+    this.#stream.end();
+  }
+
   exchangeDone(keepAlive: boolean): void {
     this.#exchange = undefined;
     if (this.#phase !== 'exchange') return;
@@ -169,7 +203,7 @@ export class ClientConnection implements Expiring {
     if (this.#reading) return;
     this.#reading = true;
     while (this.#phase === 'head' && this.#pending) {
-      if (this.stream.writableNeedDrain) {
+      if (this.#stream.writableNeedDrain) {
         // A client that sends and does not read gets no further answer until it has read those before.
         this.pause();
         this.touch(this.#engine.times.clientMs);
@@ -200,10 +234,16 @@ export class ClientConnection implements Expiring {
         this.#requests++;
         this.#phase = 'exchange';
         this.waitForNothing();
-        this.#exchange = new Exchange(this.#engine, this, head);
-        this.#exchange.start(head);
+        this.#minor = head.minor;
+        this.#begin(head);
         return true;
     }
+  }
+
+  #begin(head: RequestHead): void {
+    const exchange = new Exchange(this.#engine, this, head);
+    this.#exchange = exchange;
+    exchange.start(head);
   }
 
   /** An unfinished head that trickles in must not cost the square of its length. */
@@ -239,7 +279,7 @@ export class ClientConnection implements Expiring {
       duration: 0,
       headDuration: undefined,
     });
-    this.stream.write(renderAnswer(answer, 'GET', 1, false), 'latin1');
+    this.#stream.write(renderAnswer(answer, 'GET', 1, false), 'latin1');
     this.#linger();
   }
 
@@ -247,10 +287,10 @@ export class ClientConnection implements Expiring {
     this.#phase = 'lingering';
     this.#pending = undefined;
     this.deadline = this.#engine.deadlines.now + this.#engine.times.lingerMs;
-    this.stream.end();
+    this.#stream.end();
     // Read on, paused or not: what comes is thrown away until the client has ended its side.
     this.#paused = false;
-    this.stream.resume();
+    this.#stream.resume();
   }
 
   /** As nginx does, an end of the client's side while an answer is awaited is taken for the client having gone. */
@@ -259,7 +299,7 @@ export class ClientConnection implements Expiring {
     if (this.#phase === 'tunnel') this.#exchange?.onTunnelEnd();
     else if (this.#phase === 'exchange') this.#exchange?.onClientGone();
     else if (this.#phase === 'head') this.#linger();
-    else this.stream.end();
+    else this.#stream.end();
   }
 
   #onDrain(): void {
@@ -285,18 +325,4 @@ export class ClientConnection implements Expiring {
 /** Serves a client until its connection ends; the engine's set of connections holds it. */
 export function serveConnection(engine: Engine, stream: ClientStream, info: ClientInfo): void {
   engine.connections.add(new ClientConnection(engine, stream, info));
-}
-
-/** A dual-stack socket gives IPv4 peers as `::ffff:1.2.3.4`. */
-function plainAddress(address: string): string {
-  const text = address.startsWith('::ffff:') ? address.slice(7) : address;
-  return parseIp(text) ?? address;
-}
-
-function forwardingFields(address: string, port: number, secure: boolean): string {
-  const scheme = secure ? 'https' : 'http';
-  return (
-    `X-Real-IP: ${address}\r\nX-Forwarded-For: ${address}\r\nX-Forwarded-Port: ${port}\r\n` +
-    `X-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Scheme: ${scheme}\r\nX-Scheme: ${scheme}\r\n`
-  );
 }

@@ -1,72 +1,8 @@
-import type { TransferSettings } from '../annotations/transfer.ts';
-import type { Targets } from '../balance.ts';
-import type { Location } from '../route-table.ts';
-import type { Answer } from './answer.ts';
 import { Ranges } from './chunked.ts';
-import type { AuthQuestion } from './auth-question.ts';
-import type { ClientConnection } from './client-connection.ts';
 import type { Deadlines } from './deadlines.ts';
+import type { EngineHost } from './forward.ts';
 import { RequestHead } from './request-head.ts';
 import { ResponseHead } from './response-head.ts';
-import type { EndpointPool } from './upstream.ts';
-
-/** What became of one request, for metrics and the access log. */
-export interface RequestRecord {
-  readonly method: string;
-  readonly host: string;
-  readonly path: string;
-  /** 499 when the client went away before the answer was complete. */
-  readonly status: number;
-  readonly location: Location | undefined;
-  readonly endpoint: EndpointPool | undefined;
-  readonly remoteAddress: string;
-  readonly requestId: string;
-  /** Body bytes from the client and to the client. */
-  readonly received: number;
-  readonly sent: number;
-  /** Milliseconds from the request head to the end of the answer, and to the answer's head from the backend. */
-  readonly duration: number;
-  readonly headDuration: number | undefined;
-}
-
-/** A request goes on to one of these targets; none of them means 503. */
-export interface Forward {
-  readonly location: Location;
-  readonly targets: Targets<EndpointPool>;
-  readonly transfer: TransferSettings;
-  /** Undefined where the request and its answer go on as they are. */
-  readonly edit?: Edit;
-}
-
-/** What of a request and its answer is changed on the way. */
-export interface Edit {
-  readonly path: string;
-  readonly query: string;
-  readonly host: string;
-  /** Names of request fields that stay behind, in lower case; and lines that come in their place. */
-  readonly dropped: readonly string[];
-  readonly fields: string;
-  /** The same for every answer, also for those of our own. */
-  readonly answerDropped: readonly string[];
-  readonly answerFields: string;
-  /** Asked before the request goes on. */
-  readonly question: AuthQuestion | undefined;
-  /** Called once when the request is over, whatever became of it. */
-  readonly release: (() => void) | undefined;
-}
-
-/** The connection that a request came on. */
-export interface ClientFacts {
-  readonly secure: boolean;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-}
-
-/** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
-export interface EngineHost {
-  decide(client: ClientFacts, head: RequestHead): Forward | Answer;
-  record(record: RequestRecord): void;
-}
 
 /** Milliseconds; defaults are ingress-nginx'. */
 export interface EngineTimes {
@@ -97,6 +33,15 @@ export const DEFAULT_TIMES: EngineTimes = {
   lingerMs: 2_000,
 };
 
+/** A client connection, as the engine holds it. */
+export interface OpenConnection {
+  /** Something is under way on it. */
+  readonly busy: boolean;
+  /** Ends it if nothing is under way on it; otherwise what is under way will. */
+  stopIdle(): void;
+  destroy(): void;
+}
+
 /** What all connections of one thread share. */
 export interface Engine {
   readonly host: EngineHost;
@@ -106,7 +51,7 @@ export interface Engine {
   readonly requestHead: RequestHead;
   readonly responseHead: ResponseHead;
   readonly ranges: Ranges;
-  readonly connections: Set<ClientConnection>;
+  readonly connections: Set<OpenConnection>;
   readonly monotonic: () => number;
   /** No further request is taken on a connection. */
   stopping: boolean;

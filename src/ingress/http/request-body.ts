@@ -13,10 +13,14 @@ export class RequestBodyFlow {
   #left: number;
   readonly #decoder: ChunkedDecoder | undefined;
 
-  constructor(head: RequestHead) {
+  readonly #unframed: boolean;
+
+  /** `frames`: the bytes come without chunks of their own, and `finish` says where they end (HTTP/2). */
+  constructor(head: RequestHead, frames: boolean) {
     this.kind = head.body;
     this.#left = head.contentLength;
-    this.#decoder = head.body === 'chunked' ? new ChunkedDecoder() : undefined;
+    this.#unframed = frames && head.body === 'chunked';
+    this.#decoder = head.body === 'chunked' && !frames ? new ChunkedDecoder() : undefined;
     this.done = head.body === 'none' || (head.body === 'length' && head.contentLength === 0);
   }
 
@@ -30,13 +34,19 @@ export class RequestBodyFlow {
 
   /** Reads body bytes from `start` and gives `write` what the backend gets; returns the offset behind what it read. */
   take(bytes: Buffer, start: number, end: number, ranges: Ranges, write: (data: Uint8Array) => void): number {
+    ranges.clear();
+    if (this.#unframed) {
+      ranges.add(start, end);
+      this.received += end - start;
+      write(encodeChunk(bytes, ranges, '', ''));
+      return end;
+    }
     if (!this.#decoder) {
       const take = Math.min(this.#left, end - start);
       this.#took(take);
       write(bytes.subarray(start, start + take));
       return start + take;
     }
-    ranges.clear();
     const at = this.#decoder.feed(bytes, start, end, ranges);
     if (this.#decoder.failed) {
       this.failed = true;
@@ -47,6 +57,14 @@ export class RequestBodyFlow {
     const data = encodeChunk(bytes, ranges, '', this.done ? LAST_CHUNK : '');
     if (data.length > 0) write(data);
     return at;
+  }
+
+  /** The client has ended a body that came unframed; returns what ends it for the backend. */
+  finish(): string {
+    if (this.done) return '';
+    this.done = this.#unframed;
+    this.failed = !this.#unframed;
+    return this.#unframed ? LAST_CHUNK : '';
   }
 
   #took(bytes: number): void {

@@ -1,6 +1,7 @@
 // Who we are to the API server, and where it is. The library that reads kubeconfigs and runs their plugins costs far
 // more memory than everything else here, so it runs in a process of its own that ends when it has answered.
 
+import { messageOf } from '../../lib/message-of.ts';
 import { askChildModule } from '../../system/child-module.ts';
 import { SourceError } from '../source-error.ts';
 
@@ -81,7 +82,7 @@ async function ask(question: CredentialsQuestion): Promise<Credentials> {
       timeoutMs: TIMEOUT_MS,
     })) as CredentialsAnswer;
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new SourceError('credentials-failed', `${where}: the credentials cannot be resolved: ${reason}`, error);
   }
   switch (answer.kind) {

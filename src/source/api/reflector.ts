@@ -18,6 +18,8 @@ export interface ReflectorSink<K extends Kind> {
   replace(entries: ReadonlyMap<ObjectKey, RecordOfKind[K]>): void;
   apply(key: ObjectKey, record: RecordOfKind[K] | undefined): void;
   batch(change: () => void): void;
+  /** In place of an empty `replace`, for a `dispensable` collection that we may not read. */
+  refused?(): void;
 }
 
 export interface ReflectorOptions<K extends Kind> {
@@ -104,7 +106,8 @@ class Reflector<K extends Kind> {
         `${resource.plural} may not be read; going on without. To have them, add ${accessRule(resource)}`,
         'info',
       );
-      sink.replace(new Map());
+      if (sink.refused) sink.refused();
+      else sink.replace(new Map());
       await clock.sleep(NOT_SERVED_MS, signal);
       return undefined;
     }

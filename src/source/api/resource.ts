@@ -63,6 +63,8 @@ export interface Scope {
   /** The one object of this name. */
   readonly name?: string | undefined;
   readonly labelSelector?: string | undefined;
+  /** Not together with a name. */
+  readonly fieldSelector?: string | undefined;
 }
 
 /** Path and fixed query of the collection; `query` is added. */
@@ -75,7 +77,8 @@ export function collectionPath(
   const namespace =
     resource.namespaced && scope.namespace !== undefined ? `/namespaces/${encodeURIComponent(scope.namespace)}` : '';
   const parameters = new URLSearchParams(query);
-  if (scope.name !== undefined) parameters.set('fieldSelector', `metadata.name=${scope.name}`);
+  const fields = scope.name === undefined ? scope.fieldSelector : `metadata.name=${scope.name}`;
+  if (fields !== undefined) parameters.set('fieldSelector', fields);
   if (scope.labelSelector !== undefined) parameters.set('labelSelector', scope.labelSelector);
   return `${root}${namespace}/${resource.plural}?${parameters.toString()}`;
 }

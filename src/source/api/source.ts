@@ -8,12 +8,10 @@ import type { Files } from '../../system/files.ts';
 import type { Kind, Store } from '../store.ts';
 import { openApiConnection, type ApiConnection } from './connection.ts';
 import type { ApiTarget, ReadCredentials } from './credentials.ts';
+import { NamedObjects, type NamedKind } from './named-objects.ts';
 import { reflect, type ReflectorSink } from './reflector.ts';
 import { RESOURCES, type Scope } from './resource.ts';
 import { createSourceMetrics, type SourceMetrics } from './source-metrics.ts';
-
-/** Kinds that are read by name only: nobody should have to grant a proxy every Secret of a cluster. */
-export type NamedKind = 'secrets' | 'configMaps';
 
 /** A kind that is mirrored whole, or as far as `scope` says. */
 export interface WantedKind {
@@ -67,48 +65,30 @@ export async function startApiSource(options: ApiSourceOptions): Promise<ApiSour
   return new Mirror(options, connection);
 }
 
-interface NamedWatch {
-  readonly stopping: AbortController;
-  readonly running: Promise<void>;
-  /** Settled when the object has been read once, or is no longer asked for. */
-  readonly read: Promise<void>;
-}
-
 class Mirror implements ApiSource {
   readonly connection: ApiConnection;
   readonly #options: ApiSourceOptions;
   readonly #metrics: SourceMetrics;
   readonly #stopping = new AbortController();
   readonly #running = new Set<Promise<void>>();
-  readonly #named: { readonly [K in NamedKind]: Map<ObjectKey, NamedWatch> } = {
-    secrets: new Map(),
-    configMaps: new Map(),
-  };
+  readonly #named: { readonly [K in NamedKind]: NamedObjects<K> };
 
   constructor(options: ApiSourceOptions, connection: ApiConnection) {
     this.#options = options;
     this.connection = connection;
     this.#metrics = createSourceMetrics(options.metrics);
+    this.#named = { secrets: this.#namedObjects('secrets'), configMaps: this.#namedObjects('configMaps') };
     for (const wanted of options.kinds) this.#start(wanted);
   }
 
   watchNamed(kind: NamedKind, keys: Iterable<ObjectKey>): void {
     if (this.#stopping.signal.aborted) return;
-    const watches = this.#named[kind];
-    const wanted = new Set(keys);
-    for (const [key, watch] of watches) {
-      if (wanted.has(key)) continue;
-      watches.delete(key);
-      watch.stopping.abort();
-      this.#options.store.apply(kind, key, undefined);
-    }
-    for (const key of wanted) if (!watches.has(key)) watches.set(key, this.#startNamed(kind, key));
-    void Promise.all([...watches.values()].map(({ read }) => read)).then(() => this.#options.store.markSynced(kind));
+    this.#named[kind].want(keys);
   }
 
   async synced(): Promise<void> {
     const { store, kinds } = this.#options;
-    const named = Object.values(this.#named).flatMap((watches) => [...watches.values()].map(({ read }) => read));
+    const named = Object.values(this.#named).map((objects) => objects.read());
     await Promise.all([...kinds.map(({ kind }) => store.synced(kind)), ...named]);
   }
 
@@ -130,28 +110,13 @@ class Mirror implements ApiSource {
     );
   }
 
-  #startNamed(kind: NamedKind, key: ObjectKey): NamedWatch {
-    const { store } = this.#options;
-    const stopping = new AbortController();
-    const signal = AbortSignal.any([stopping.signal, this.#stopping.signal]);
-    const slash = key.indexOf('/');
-    const scope = { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
-    const { promise: read, resolve } = Promise.withResolvers<void>();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    const sink: ReflectorSink<NamedKind> = {
-      replace: (entries) => {
-        if (!signal.aborted) store.apply(kind, key, entries.get(key));
-        resolve();
-      },
-      apply: (own, record) => {
-        if (!signal.aborted && own === key) store.apply(kind, key, record);
-      },
-      batch: (change) => store.batch(change),
-    };
-    const running = this.#track(
-      this.#reflect<NamedKind>(kind, sink, scope, { optional: false, dispensable: false }, signal),
-    );
-    return { stopping, running, read };
+  #namedObjects<K extends NamedKind>(kind: K): NamedObjects<K> {
+    // A whole kind may well be out of bounds: then each object is read by its name.
+    const reflectIn = (scope: Scope, sink: ReflectorSink<K>, signal: AbortSignal): Promise<void> =>
+      this.#track(
+        this.#reflect<K>(kind, sink, scope, { optional: false, dispensable: scope.name === undefined }, signal),
+      );
+    return new NamedObjects(kind, this.#options.store, reflectIn, this.#stopping.signal);
   }
 
   #reflect<K extends Kind>(

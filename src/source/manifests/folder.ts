@@ -1,5 +1,6 @@
 // The files of the manifest folders, with the last good state of each.
 
+import { messageOf } from '../../lib/message-of.ts';
 import type { Files } from '../../system/files.ts';
 import { SourceError } from '../source-error.ts';
 import type { ManifestMessage, SourceDocument } from './document.ts';
@@ -97,7 +98,7 @@ export class ManifestFolders {
     try {
       text = await this.#files.readText(file);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       const message = `the file cannot be read (${reason})${old ? '; what it held still counts' : ''}`;
       return { stamp, documents: old?.documents ?? [], errors: [{ file, line: 0, message }] };
     }

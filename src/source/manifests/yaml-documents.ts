@@ -1,6 +1,7 @@
 // Text of a manifest file to objects with positions. JSON is YAML, and is read the same way.
 
 import { isMap, isNode, isPair, isScalar, isSeq, LineCounter, parseAllDocuments, type Document } from 'yaml';
+import { messageOf } from '../../lib/message-of.ts';
 import type { FieldKey } from '../parse/reader.ts';
 import type { ManifestMessage, SourceDocument } from './document.ts';
 
@@ -29,7 +30,7 @@ export function parseYamlDocuments(file: string, text: string, firstLine = 1): R
       object = document.toJS();
     } catch (error) {
       // Aliases that would expand without bound, or to nothing.
-      errors.push({ file, line, message: `not valid YAML: ${error instanceof Error ? error.message : String(error)}` });
+      errors.push({ file, line, message: `not valid YAML: ${messageOf(error)}` });
       continue;
     }
     if (object === null || object === undefined) continue;

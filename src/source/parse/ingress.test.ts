@@ -50,6 +50,7 @@ test('hosts, paths, backends and TLS are taken over', () => {
     record: {
       namespace: 'shop',
       name: 'cafe',
+      uid: '',
       createdAt: Date.UTC(2026, 0, 1),
       className: 'fairlead',
       classAnnotation: 'nginx',
@@ -59,6 +60,7 @@ test('hosts, paths, backends and TLS are taken over', () => {
         { hosts: ['cafe.example.com'], secretName: 'cafe-tls' },
         { hosts: [], secretName: undefined },
       ],
+      published: [],
       rules: [
         {
           host: 'cafe.example.com',

@@ -41,6 +41,7 @@ export function parseIngress(value: unknown, mode: ParseMode, form?: IngressForm
     return {
       record: {
         ...metadata,
+        uid: root.get('metadata').get('uid').text() ?? '',
         createdAt: Number.isNaN(created) ? 0 : created,
         className: spec.get('ingressClassName').text(),
         classAnnotation: readAnnotation(root, 'kubernetes.io/ingress.class'),
@@ -56,6 +57,15 @@ export function parseIngress(value: unknown, mode: ParseMode, form?: IngressForm
               .items()
               .flatMap((host) => readHost(host) ?? []),
             secretName: entry.get('secretName').text() || undefined,
+          })),
+        published: root
+          .get('status')
+          .get('loadBalancer')
+          .get('ingress')
+          .items()
+          .map((entry) => ({
+            ip: entry.get('ip').text() || undefined,
+            hostname: entry.get('hostname').text() || undefined,
           })),
       },
     };

@@ -1,0 +1,77 @@
+// ingress-nginx' flags that no other command has. What each means stands in `ingress-settings.ts`.
+
+interface IngressFlag {
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly kind: 'text' | 'switch' | 'list';
+  readonly help: string;
+  readonly commands: readonly ['ingress'];
+  readonly value?: string;
+  readonly fallback?: string;
+}
+
+const flag = (
+  kind: IngressFlag['kind'],
+  name: string,
+  help: string,
+  rest: Pick<IngressFlag, 'value' | 'fallback'> = {},
+): IngressFlag => ({ name, kind, help, commands: ['ingress'], ...rest });
+
+const NOTHING = 'taken for the sake of old command lines; has no effect here';
+const nothing = (kind: IngressFlag['kind'], name: string, value?: string): IngressFlag =>
+  flag(kind, name, NOTHING, value === undefined ? {} : { value });
+
+/** Settings of nginx' own machinery, of profilers and of GeoIP databases. */
+export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
+  nothing('text', 'sync-rate-limit', 'NUMBER'),
+  nothing('text', 'sync-period', 'DURATION'),
+  nothing('text', 'dynamic-configuration-retries', 'N'),
+  nothing('text', 'default-server-port', 'PORT'),
+  nothing('text', 'status-port', 'PORT'),
+  nothing('text', 'stream-port', 'PORT'),
+  nothing('text', 'ssl-passthrough-proxy-port', 'PORT'),
+  nothing('text', 'profiler-port', 'PORT'),
+  nothing('switch', 'profiling'),
+  nothing('text', 'profiler-address', 'IP'),
+  nothing('text', 'internal-logger-address', 'IP:PORT'),
+  nothing('text', 'monitor-max-batch-size', 'N'),
+  nothing('switch', 'disable-full-test'),
+  nothing('switch', 'enable-ssl-chain-completion'),
+  nothing('text', 'maxmind-edition-ids', 'LIST'),
+  nothing('text', 'maxmind-license-key', 'KEY'),
+  nothing('text', 'maxmind-mirror', 'URL'),
+  nothing('text', 'maxmind-retries-count', 'N'),
+  nothing('text', 'maxmind-retries-timeout', 'DURATION'),
+  nothing('switch', 'exclude-socket-metrics'),
+];
+
+export const INGRESS_FLAGS: readonly IngressFlag[] = [
+  flag('text', 'publish-service', "the Service in front: its addresses become every Ingress' status", {
+    value: 'NS/NAME',
+  }),
+  flag('list', 'publish-status-address', 'these addresses or names become the status, whatever --publish-service has', {
+    value: 'ADDRESS',
+  }),
+  flag(
+    'switch',
+    'report-node-internal-ip-address',
+    'without the two above: InternalIPs of the nodes, not ExternalIPs',
+    {
+      fallback: 'false',
+    },
+  ),
+  flag('switch', 'update-status', 'write the status of Ingresses (the leader does)', { fallback: 'true' }),
+  flag('switch', 'update-status-on-shutdown', 'take the status away when the last replica stops', { fallback: 'true' }),
+  flag('text', 'status-update-interval', 'seconds between two looks at the status', { value: 'N', fallback: '60' }),
+  flag('text', 'election-id', 'the Lease of the leader, in the namespace of the Pod', {
+    value: 'NAME',
+    fallback: 'ingress-controller-leader',
+  }),
+  flag('text', 'election-ttl', 'after this time without a sign of the leader another one leads', {
+    value: 'DURATION',
+    fallback: '30s',
+  }),
+  flag('switch', 'disable-leader-election', 'write the status without being the leader', { fallback: 'false' }),
+  flag('switch', 'disable-sync-events', 'no Event "Sync" for each new and changed Ingress', { fallback: 'false' }),
+  ...INGRESS_FLAGS_WITHOUT_EFFECT,
+];

@@ -1,0 +1,93 @@
+// Flags of `ingress` → settings.
+
+import { parseGoDuration } from '../lib/go-duration.ts';
+import type { Logger } from '../observe/log.ts';
+import type { AddressSource, PodIdentity } from '../source/api/published-addresses.ts';
+import type { Arguments } from './args.ts';
+import { UsageError } from './errors.ts';
+import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
+import type { StatusSettings } from './ingress-status.ts';
+import type { RoutingFlags } from '../ingress/routing-options.ts';
+import { annotationsPrefix, objectFlag } from './settings.ts';
+
+export interface Environment {
+  readonly POD_NAME?: string | undefined;
+  readonly POD_NAMESPACE?: string | undefined;
+}
+
+/** Which Ingresses are ours and how they are read. `lenientClass`: as in a folder of manifests, which has no admission to fill in a class. */
+export function routingFlags(
+  args: Arguments,
+  choice: { readonly sslRedirect: boolean; readonly lenientClass: boolean },
+): RoutingFlags {
+  const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
+  if (args.isSet('disable-svc-external-name') === false) {
+    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
+  }
+  return {
+    sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
+    watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
+    ingressClass: args.text('ingress-class') ?? 'nginx',
+    controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
+    ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
+    watchNamespace: args.text('watch-namespace') || undefined,
+    annotationsPrefix: annotationsPrefix(args),
+    defaultBackend: namespace && service ? { namespace, service } : undefined,
+  };
+}
+
+/** Undefined with `--update-status=false`. */
+export function statusSettings(args: Arguments, hostname: string, env: Environment): StatusSettings | undefined {
+  const pod = podOf(env);
+  const source = addressSource(args, pod);
+  const intervalMs = seconds(args, 'status-update-interval', 60) * 1000;
+  const clearOnStop = args.isSet('update-status-on-shutdown') ?? true;
+  const name = args.text('election-id') ?? 'ingress-controller-leader';
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(name)) {
+    throw new UsageError(`flag --election-id is the name of a Lease, not "${name}"`);
+  }
+  const termMs = duration(args, 'election-ttl', 30_000);
+  if (termMs < 2000) throw new UsageError('flag --election-ttl is at least 2s');
+  if (args.isSet('update-status') === false) return undefined;
+  const election =
+    args.isSet('disable-leader-election') === true
+      ? undefined
+      : { namespace: pod?.namespace ?? env.POD_NAMESPACE ?? 'default', name, termMs };
+  return { source, intervalMs, clearOnStop, election, identity: pod?.name ?? hostname, pod };
+}
+
+function podOf({ POD_NAME: name, POD_NAMESPACE: namespace }: Environment): PodIdentity | undefined {
+  return name && namespace ? { name, namespace } : undefined;
+}
+
+function addressSource(args: Arguments, pod: PodIdentity | undefined): AddressSource | undefined {
+  const addresses = args.list('publish-status-address');
+  const service = objectFlag(args, 'publish-service')?.split('/');
+  const internal = args.isSet('report-node-internal-ip-address') ?? false;
+  if (addresses && addresses.length > 0) return { kind: 'given', addresses };
+  if (service?.[0] && service[1]) return { kind: 'service', namespace: service[0], name: service[1] };
+  return pod && { kind: 'nodes', pod, internal };
+}
+
+/** One line for the flags that are taken and do nothing. */
+export function noticeFlagsWithoutEffect(args: Arguments, log: Logger): void {
+  const names = new Set(INGRESS_FLAGS_WITHOUT_EFFECT.map(({ name }) => name));
+  const given = args.given.filter((name) => names.has(name));
+  if (given.length > 0) log.warn('flags have no effect here', { flags: given.map((name) => `--${name}`).join(' ') });
+}
+
+export function seconds(args: Arguments, flag: string, fallback: number): number {
+  const text = args.text(flag) ?? String(fallback);
+  const value = /^[0-9]{1,7}$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isNaN(value)) throw new UsageError(`flag --${flag} is a number of seconds, not "${text}"`);
+  return value;
+}
+
+/** Milliseconds, of `30s`, `1m30s`. */
+function duration(args: Arguments, flag: string, fallback: number): number {
+  const text = args.text(flag);
+  if (text === undefined) return fallback;
+  const value = parseGoDuration(text);
+  if (value === undefined) throw new UsageError(`flag --${flag} is a time such as 30s, not "${text}"`);
+  return value;
+}

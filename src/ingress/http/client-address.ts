@@ -1,0 +1,18 @@
+// What a backend is told of the connection that a request came on.
+
+import { parseIp } from '../../lib/ip.ts';
+
+/** A dual-stack socket gives IPv4 peers as `::ffff:1.2.3.4`. */
+export function plainAddress(address: string): string {
+  const text = address.startsWith('::ffff:') ? address.slice(7) : address;
+  return parseIp(text) ?? address;
+}
+
+/** As lines; the same for every request of a connection. */
+export function forwardingFields(address: string, port: number, secure: boolean): string {
+  const scheme = secure ? 'https' : 'http';
+  return (
+    `X-Real-IP: ${address}\r\nX-Forwarded-For: ${address}\r\nX-Forwarded-Port: ${port}\r\n` +
+    `X-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Scheme: ${scheme}\r\nX-Scheme: ${scheme}\r\n`
+  );
+}

@@ -1,0 +1,94 @@
+// What is decided about a request, and what became of it: the words between the routes and the engine.
+
+import type { TransferSettings } from '../annotations/transfer.ts';
+import type { Targets } from '../balance.ts';
+import type { Location } from '../host-routes.ts';
+import type { Answer } from './answer.ts';
+import type { RequestHead } from './request-head.ts';
+import type { EndpointPool } from './upstream.ts';
+
+/** The connection that a request came on. */
+export interface ClientFacts {
+  readonly secure: boolean;
+  readonly remoteAddress: string;
+  readonly localPort: number;
+}
+
+/** A request goes on to one of these targets; none of them means 503. */
+export interface Forward {
+  readonly location: Location;
+  readonly targets: Targets<EndpointPool>;
+  readonly transfer: TransferSettings;
+  /** Undefined where the request and its answer go on as they are. */
+  readonly edit?: Edit;
+}
+
+/** What of a request and its answer is changed on the way. */
+export interface Edit {
+  readonly path: string;
+  readonly query: string;
+  readonly host: string;
+  /** Names of request fields that stay behind, in lower case; and lines that come in their place. */
+  readonly dropped: readonly string[];
+  readonly fields: string;
+  /** The same for every answer, also for those of our own. */
+  readonly answerDropped: readonly string[];
+  readonly answerFields: string;
+  /** Asked before the request goes on. */
+  readonly question: AuthQuestion | undefined;
+  /** Called once when the request is over, whatever became of it. */
+  readonly release: (() => void) | undefined;
+}
+
+/** A request to the service that says whether another request may pass. */
+export interface AuthQuestion {
+  readonly pool: EndpointPool;
+  /** The whole request; it has no body. */
+  text(kept: string, requestId: string): string;
+  readonly method: string;
+  readonly connectMs: number;
+  readonly readMs: number;
+  /** Fields of the verdict that are wanted, by lower-case name; Set-Cookie and WWW-Authenticate come without being asked for. */
+  readonly wanted: readonly string[];
+  /** What becomes of the request: an answer, or lines for the backend and for the client. `status` 0: no verdict came. */
+  judge(verdict: Verdict): Answer | Passed;
+}
+
+export interface Verdict {
+  readonly status: number;
+  /** By lower-case name, one for each line. */
+  readonly fields: ReadonlyMap<string, readonly string[]>;
+}
+
+export interface Passed {
+  readonly kind: 'passed';
+  readonly fields: string;
+  /** Lines for the client, with an answer below 400 or with every answer. */
+  readonly cookies: string;
+  readonly cookiesAlways: boolean;
+}
+
+/** What became of one request, for metrics and the access log. */
+export interface RequestRecord {
+  readonly method: string;
+  readonly host: string;
+  readonly path: string;
+  /** 499 when the client went away before the answer was complete. */
+  readonly status: number;
+  readonly location: Location | undefined;
+  readonly endpoint: EndpointPool | undefined;
+  readonly remoteAddress: string;
+  readonly requestId: string;
+  /** Body bytes from the client and to the client. */
+  readonly received: number;
+  readonly sent: number;
+  /** Milliseconds from the request head to the end of the answer, and to the answer's head from the backend. */
+  readonly duration: number;
+  readonly headDuration: number | undefined;
+}
+
+/** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
+export interface EngineHost {
+  decide(client: ClientFacts, head: RequestHead): Forward | Answer;
+  record(record: RequestRecord): void;
+}

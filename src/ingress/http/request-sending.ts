@@ -1,0 +1,76 @@
+import type { ClientEnd } from './client-end.ts';
+import type { Ranges } from './chunked.ts';
+import { RequestBodyFlow } from './request-body.ts';
+import type { RequestHead } from './request-head.ts';
+import type { UpstreamConnection } from './upstream.ts';
+
+/** Bodies up to this size leave in one write with their head, as text. */
+const SMALL = 2048;
+/** A request up to this size can be sent again, head and body. */
+const MAX_REPLAY = 64 * 1024;
+
+/** One request on its way to a backend, and what of it is kept so that it can be sent again. */
+export class RequestSending {
+  readonly body: RequestBodyFlow;
+  head = '';
+  #replay: string | undefined;
+  #sent = false;
+
+  constructor(head: RequestHead, frames: boolean) {
+    this.body = new RequestBodyFlow(head, frames);
+  }
+
+  /** The whole of it was sent, is here, and can be sent again. */
+  get repeatable(): boolean {
+    return this.body.done && this.#replay !== undefined;
+  }
+
+  /** The answer has begun: it is not sent again. */
+  forget(): void {
+    this.#replay = undefined;
+  }
+
+  /** Sends the head and what is here of a small body, in one write; or, the next time, all that was sent before. */
+  start(client: ClientEnd, upstream: UpstreamConnection, keep: boolean): void {
+    if (this.#sent && this.#replay !== undefined) {
+      upstream.stream.write(this.#replay, 'latin1');
+      return;
+    }
+    this.#sent = true;
+    let first = this.head;
+    if (!this.body.done) {
+      client.drainPending((bytes, start, end) => {
+        const text = this.body.takeText(bytes, start, end, SMALL);
+        first += text;
+        return start + text.length;
+      });
+    }
+    if (keep) this.#replay = first;
+    upstream.stream.write(first, 'latin1');
+  }
+
+  /** Passes on the body bytes that are here. */
+  pump(client: ClientEnd, upstream: UpstreamConnection, ranges: Ranges): void {
+    client.drainPending((bytes, start, end) =>
+      this.body.take(bytes, start, end, ranges, (data) => this.#write(upstream, data)),
+    );
+  }
+
+  /** The client has sent all of a body without framing of its own. */
+  finish(upstream: UpstreamConnection): void {
+    const end = this.body.finish();
+    if (end !== '') this.#write(upstream, Buffer.from(end, 'latin1'));
+  }
+
+  /** Reads body bytes that nobody wants. */
+  skip(client: ClientEnd, ranges: Ranges): void {
+    client.drainPending((bytes, start, end) => this.body.take(bytes, start, end, ranges, () => {}));
+  }
+
+  #write(upstream: UpstreamConnection, data: Uint8Array): void {
+    upstream.stream.write(data);
+    if (this.#replay === undefined) return;
+    const length = this.#replay.length + data.length;
+    this.#replay = length > MAX_REPLAY ? undefined : this.#replay + Buffer.from(data).toString('latin1');
+  }
+}

@@ -1,0 +1,17 @@
+import type { Edit } from './forward.ts';
+import type { RequestHead } from './request-head.ts';
+
+/** The head that the backend gets: what stays of the client's, framed anew, and the forwarding fields. */
+export function requestText(head: RequestHead, requestId: string, forwarding: string, edit: Edit | undefined): string {
+  const { path, query, host } = edit ?? head;
+  const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
+  const length = head.body === 'length' ? `Content-Length: ${head.contentLength}\r\n` : '';
+  const framing = head.body === 'chunked' ? 'Transfer-Encoding: chunked\r\n' : length;
+  const hasBody = head.body === 'chunked' || head.contentLength > 0;
+  const expect = head.expectContinue && hasBody ? 'Expect: 100-continue\r\n' : '';
+  const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
+  return (
+    `${head.method} ${path}${query} HTTP/1.1\r\nHost: ${host}\r\n${head.kept()}${connection}${framing}${expect}` +
+    `X-Request-ID: ${requestId}\r\n${forwarding}X-Forwarded-Host: ${head.host}\r\n${original}${edit?.fields ?? ''}\r\n`
+  );
+}
