@@ -161,18 +161,6 @@ export function userspace(options: Partial<UserspaceOptions> = {}) {
   return { backend, metrics, log };
 }
 
-/** A TCP port that was free at the address a moment ago. */
-export function freePort(address: string): Promise<number> {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once('error', fail);
-    server.listen(0, address, () => {
-      const bound = server.address();
-      server.close(() => done(typeof bound === 'object' && bound ? bound.port : 0));
-    });
-  });
-}
-
 export interface Pod extends EndpointSpec {
   /** Connections accepted, or datagrams received. */
   readonly seen: () => number;
