@@ -1,19 +1,19 @@
 // The compiled zones of a configuration, one for each set of options, kept as new as the Snapshot.
 
-import type { Snapshot } from '../model/snapshot.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { KubernetesOptions } from './block.ts';
 import { compileZone, emptyZone } from './zone/compile.ts';
+import type { DnsSource } from './zone/source.ts';
 import type { Zone } from './zone/zone.ts';
 
 export class ZoneKeeper {
   readonly #selfIps: readonly Ip[];
   readonly #seconds: () => number;
   readonly #zones: { readonly options: KubernetesOptions; zone: Zone }[] = [];
-  readonly #snapshot: Snapshot | undefined;
+  readonly #snapshot: DnsSource | undefined;
 
   /** A configuration that follows another one has the Snapshot from the start. */
-  constructor(selfIps: readonly Ip[], seconds: () => number, snapshot: Snapshot | undefined) {
+  constructor(selfIps: readonly Ip[], seconds: () => number, snapshot: DnsSource | undefined) {
     this.#selfIps = selfIps;
     this.#seconds = seconds;
     this.#snapshot = snapshot;
@@ -37,7 +37,7 @@ export class ZoneKeeper {
     return () => found.zone;
   }
 
-  update(snapshot: Snapshot): void {
+  update(snapshot: DnsSource): void {
     for (const kept of this.#zones) kept.zone = compileZone(snapshot, kept.zone.options, this.#seconds(), kept.zone);
   }
 }

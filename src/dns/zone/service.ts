@@ -2,11 +2,11 @@
 // service discovery specification 1.1.0 section 2.3 to 2.5, and of the CoreDNS kubernetes plugin where that is silent.
 
 import { ipFamily, parseIp, type Ip } from '../../lib/ip.ts';
-import type { ServicePortRecord, ServiceRecord, SliceEndpoint, SlicePort } from '../../model/records.ts';
-import type { ResolvedService } from '../../model/snapshot.ts';
+import type { ServicePortRecord, SlicePort } from '../../model/records.ts';
 import { lowerName, parseName, prependLabel, type DnsName } from '../wire/name.ts';
 import { addressData, uint16, uint32 } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
+import type { DnsEndpoint, DnsService, DnsServiceRecord } from './source.ts';
 import type { NameAnswers, ReversePointer, ServiceAnswers, SrvAnswer, ZoneOptions } from './zone.ts';
 
 const POINTER_TO_QUESTION = '\xc0\x0c';
@@ -24,7 +24,7 @@ interface Candidate {
   readonly port: number | undefined;
 }
 
-export function compileService(service: ResolvedService, options: ZoneOptions): ServiceAnswers {
+export function compileService(service: DnsService, options: ZoneOptions): ServiceAnswers {
   const { record } = service;
   const name = serviceName(record, options.origin);
   if (!name) return ABSENT;
@@ -52,19 +52,19 @@ export function compileService(service: ResolvedService, options: ZoneOptions): 
   };
 }
 
-function serviceName(record: ServiceRecord, origin: DnsName): DnsName | undefined {
+function serviceName(record: DnsServiceRecord, origin: DnsName): DnsName | undefined {
   const svc = prependLabel('svc', origin);
   const namespace = svc && prependLabel(record.namespace.toLowerCase(), svc);
   return namespace && prependLabel(record.name.toLowerCase(), namespace);
 }
 
-function compileAlias(record: ServiceRecord, name: DnsName): ServiceAnswers {
+function compileAlias(record: DnsServiceRecord, name: DnsName): ServiceAnswers {
   const text = record.externalName ?? '';
   const target = parseIp(text) ? undefined : parseName(text);
   return target ? { kind: 'alias', name, target } : ABSENT;
 }
 
-function serviceCandidates(record: ServiceRecord, owner: DnsName): Candidate[] {
+function serviceCandidates(record: DnsServiceRecord, owner: DnsName): Candidate[] {
   return record.clusterIPs.flatMap((ip) => candidatesOf(ip, owner, record.ports));
 }
 
@@ -74,7 +74,7 @@ function candidatesOf(ip: Ip, owner: DnsName, ports: readonly (ServicePortRecord
 }
 
 /** Ready endpoints with the ports of their slices. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
-function endpointCandidates(service: ResolvedService, name: DnsName, podNames: boolean): Candidate[] {
+function endpointCandidates(service: DnsService, name: DnsName, podNames: boolean): Candidate[] {
   const candidates: Candidate[] = [];
   for (const { endpoint, ports } of service.members) {
     if (!endpoint.ready) continue;
@@ -90,12 +90,12 @@ function shortPodName(name: string | undefined): string | undefined {
 }
 
 /** Hostname, Pod name where those count, or the address with dashes; lower case. */
-export function endpointLabel({ hostname, podName, ip }: SliceEndpoint, podNames: boolean): string {
+export function endpointLabel({ hostname, podName, ip }: DnsEndpoint, podNames: boolean): string {
   const named = hostname ?? (podNames ? shortPodName(podName) : undefined);
   return named ? named.toLowerCase() : dashedIp(ip);
 }
 
-function endpointName(endpoint: SliceEndpoint, podNames: boolean, service: DnsName): DnsName | undefined {
+function endpointName(endpoint: DnsEndpoint, podNames: boolean, service: DnsName): DnsName | undefined {
   const name = prependLabel(endpointLabel(endpoint, podNames), service) ?? prependLabel(dashedIp(endpoint.ip), service);
   return name && flat(name);
 }
@@ -107,7 +107,7 @@ export function dashedIp(ip: Ip): string {
 }
 
 function reversePointers(
-  record: ServiceRecord,
+  record: DnsServiceRecord,
   name: DnsName,
   endpoints: readonly Candidate[],
 ): readonly ReversePointer[] {
