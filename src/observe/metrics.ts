@@ -112,7 +112,7 @@ export function createMetrics(): Metrics {
     collected,
     beforeText: (owner, settle) => void settlers.set(owner, settle),
     text: async () => {
-      await Promise.all([...settlers.values()].map((settle) => settle()));
+      await Promise.all([...settlers.values()].map(async (settle) => settle()));
       return registry.metrics();
     },
   };

@@ -71,7 +71,7 @@ export function createTally(): Tally {
     collected: (options) => void families.set(options.name, options),
     beforeText: (owner, settle) => void settlers.set(owner, settle),
     families: async () => {
-      await Promise.all([...settlers.values()].map((settle) => settle()));
+      await Promise.all([...settlers.values()].map(async (settle) => settle()));
       return [...families.values()].map(({ name, help, type, addsUp, samples }) => ({
         name,
         help,

@@ -34,7 +34,7 @@ export function startThread({ module, data, onMessage, onEnd, youngMb }: ThreadO
   worker.on('error', (error) => (why = error instanceof Error ? (error.stack ?? error.message) : messageOf(error)));
   worker.on('exit', (code) => onEnd(why ?? (code === 0 ? undefined : `it ended with code ${code}`)));
   return {
-    post: (message) => worker.postMessage(message),
+    post: (message) => worker.postMessage(message, []),
     terminate: async () => {
       await worker.terminate();
     },
