@@ -16,7 +16,7 @@ import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
-import { setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
+import { openLoopback, setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
@@ -53,13 +53,16 @@ async function writeConfiguration(target: string, configuration: KubeProxyConfig
   return EXIT_STOPPED;
 }
 
-async function initOnly(args: Arguments, { configuration, notices }: LoadedConfiguration): Promise<number> {
+async function initOnly(args: Arguments, { configuration, origin, notices }: LoadedConfiguration): Promise<number> {
   const context = createContext(
     args,
     loggingOf(() => configuration),
   );
   for (const notice of notices) context.log.warn(notice);
-  const problems = await setConntrackLimits(configuration, context);
+  const problems = [
+    ...(await setConntrackLimits(configuration, context)),
+    ...(await openLoopback(configuration, origin, context)),
+  ];
   if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
   context.log.info('what needs privileges is done');
   return EXIT_STOPPED;
@@ -88,7 +91,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   for (const notice of loaded.notices) log.warn(notice);
   const { configuration, origin } = loaded;
   const nodeName = nodeNameOf(configuration, context.hostname);
-  const mode = modeOf(configuration);
+  const mode = modeOf(configuration, origin);
   const events = new EventRecorder({ ...context, controller: 'fairlead-proxy', nodeName });
   const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
   const prepare = (now: KubeProxyConfiguration): Promise<void> =>

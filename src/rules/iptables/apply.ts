@@ -12,11 +12,12 @@ import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
-import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
+import { jumps } from './layout.ts';
+import { missingGuard, routeLoopback } from './loopback.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
-import { KUBELET_FIREWALL, type ChainId } from './names.ts';
-import { hasKubeletFirewall, linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
+import type { ChainId } from './names.ts';
+import { linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
 import { Planner, type ChainChange } from './plan.ts';
 import { removeChains } from './remove.ts';
 import { chainAtLine, renderRestore, type Restore } from './render.ts';
@@ -190,16 +191,13 @@ export class IptablesBackend implements RulesBackend {
     for (const [id, before] of saved.chains) {
       if (!wanted.has(id) && !this.#undeletable.has(id)) changes.push({ id, before, after: undefined });
     }
-    const line = loopbackGuard(config, family);
-    const guardLines = linesOf(saved, family, 'filter', KUBELET_FIREWALL);
-    const guarded = line === undefined || guardLines.some((each) => sameRule(KUBELET_FIREWALL, each, line.trimEnd()));
     return {
       changes,
       jumps: jumps(config, family).filter(
         ({ table, from, text }) =>
           !linesOf(saved, family, table, from).some((each) => sameRule(from, each, `-A ${from} ${text}`)),
       ),
-      guard: guarded ? undefined : { line, newChain: !hasKubeletFirewall(saved, family) },
+      guard: family === 4 ? missingGuard(config, saved) : undefined,
     };
   }
 
@@ -276,16 +274,12 @@ export class IptablesBackend implements RulesBackend {
 
   /** After the rule that guards loopback is in force. */
   async #routeLoopback(): Promise<void> {
-    const { exec, log } = this.#options;
-    if (!answersOnLoopback(this.#config)) return;
-    const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
-    if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
-    const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);
-    if (set.exitCode === 0) return;
-    log.warn('NodePorts do not answer on 127.0.0.1: set the sysctl, or use --iptables-localhost-nodeports=false', {
-      sysctl: 'net.ipv4.conf.all.route_localnet=1',
-      reason: set.stderr.trim(),
-    });
+    const reason = await routeLoopback(this.#options.exec, this.#config);
+    if (reason === undefined) return;
+    this.#options.log.warn(
+      'NodePorts do not answer on 127.0.0.1: set the sysctl, or run `fairlead proxy --init-only` once with privileges, or use --iptables-localhost-nodeports=false',
+      { sysctl: 'net.ipv4.conf.all.route_localnet=1', reason },
+    );
   }
 }
 
