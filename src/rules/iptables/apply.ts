@@ -14,12 +14,13 @@ import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
 import { jumps } from './layout.ts';
 import { missingGuard, routeLoopback } from './loopback.ts';
+import { PacketAccounting } from './accounting.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
 import type { ChainId } from './names.ts';
 import { linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
 import { Planner, type ChainChange } from './plan.ts';
-import { removeChains } from './remove.ts';
+import { removeOwnChains } from './remove.ts';
 import { chainAtLine, renderRestore, type Restore } from './render.ts';
 import { findTool, programOf, type IptablesTool, type Variant } from './tool.ts';
 
@@ -64,6 +65,9 @@ export class IptablesBackend implements RulesBackend {
   #config: RulesConfig;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
+  readonly #accounting: PacketAccounting;
+  /** The kernel has taken rules that name counters, if any do. */
+  #countsTaken = false;
   #tool: IptablesTool | undefined;
   #planner: Planner | undefined;
   #restores = 0;
@@ -74,6 +78,7 @@ export class IptablesBackend implements RulesBackend {
     this.#config = options.config;
     this.#metrics = new IptablesMetrics(options.metrics);
     this.#drift = new DriftWatch(options);
+    this.#accounting = new PacketAccounting(options.exec, options.metrics);
   }
 
   /** The programs in use, by the name that both kinds have beside `iptables`. */
@@ -96,6 +101,12 @@ export class IptablesBackend implements RulesBackend {
         if (error instanceof RulesError) return { kind: 'failed', reason: error.message, families: [4, 6] };
         if (!(error instanceof RestoreError)) throw error;
         for (const family of error.families) this.#metrics.failed(family, partial);
+        if (!this.#countsTaken) {
+          // Counters may be there, and the match that names them not.
+          this.#countsTaken = true;
+          this.#accounting.refuse();
+          continue;
+        }
         // Others may have taken chains away that a part of the rules leads to; only the whole shows whose fault it is.
         if (!partial && !this.#leaveOut(error, snapshot)) {
           return { kind: 'failed', reason: error.message, families: error.families };
@@ -116,6 +127,7 @@ export class IptablesBackend implements RulesBackend {
       const syncs = this.#syncs;
       if (this.#planner === undefined || this.#tool === undefined) return;
       const missing = await this.#drift.check(this.#tool);
+      await this.#accounting.read();
       // A sync that came meanwhile has its own view of things.
       if (syncs !== this.#syncs) return;
       if (missing === undefined) return;
@@ -126,7 +138,7 @@ export class IptablesBackend implements RulesBackend {
 
   async cleanup(): Promise<CleanupOutcome> {
     this.#planner = undefined;
-    return removeChains(this.#options.exec, { which: 'own' });
+    return removeOwnChains(this.#options.exec);
   }
 
   async stop(): Promise<void> {
@@ -160,7 +172,8 @@ export class IptablesBackend implements RulesBackend {
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
     const config = this.#config;
     const { families } = await this.#findTool();
-    const planner = new Planner(config, { dropInvalid: await this.#dropsInvalid() }, new Set(this.#leftOut.keys()));
+    const facts = { dropInvalid: await this.#dropsInvalid(), countsPackets: await this.#accounting.make() };
+    const planner = new Planner(config, facts, new Set(this.#leftOut.keys()));
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
     const written: ChainChange[] = [];
     let jumpsWritten = 0;
@@ -172,6 +185,7 @@ export class IptablesBackend implements RulesBackend {
     }
     await this.#routeLoopback();
     this.#planner = planner;
+    this.#countsTaken = true;
     this.#metrics.loaded(all, written);
     const counts = countsOf(written);
     return jumpsWritten === 0 ? counts : { ...counts, jumps: jumpsWritten };
