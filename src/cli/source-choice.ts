@@ -4,7 +4,7 @@ import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
 import type { ApiConnection } from '../source/api/connection.ts';
-import type { ApiTarget } from '../source/api/credentials.ts';
+import { readCredentials, type ApiTarget, type ReadCredentials } from '../source/api/credentials.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -48,7 +48,12 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
 export function chooseSource(
   args: Arguments,
   context: Context,
-  own: { readonly nodeName?: string; readonly kubeconfig?: string; readonly namespace?: string | undefined } = {},
+  own: {
+    readonly nodeName?: string;
+    readonly kubeconfig?: string;
+    readonly namespace?: string | undefined;
+    readonly certificateAuthority?: string | undefined;
+  } = {},
 ): SourceStarter {
   const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
@@ -73,6 +78,7 @@ export function chooseSource(
     },
     node,
     own.namespace,
+    own.certificateAuthority,
   );
 }
 
@@ -82,12 +88,18 @@ function ownAddresses(): readonly Ip[] {
 }
 
 /** Follows an API server; without kubeconfig and master, in-cluster. `namespace`: objects of no other one are read. */
-export function apiServerSource(target: ApiTarget, node: string, namespace?: string): SourceStarter {
+export function apiServerSource(
+  target: ApiTarget,
+  node: string,
+  namespace?: string,
+  certificateAuthority?: string,
+): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
       ...context,
       target,
+      ...(certificateAuthority === undefined ? {} : { readCredentials: trusting(certificateAuthority, context) }),
       store,
       kinds: kinds.flatMap((kind) =>
         kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, namespace)],
@@ -101,6 +113,11 @@ export function apiServerSource(target: ApiTarget, node: string, namespace?: str
       stop: () => source.stop(),
     };
   };
+}
+
+/** The credentials as ever, with the CA of a file. */
+function trusting(file: string, { files }: RunningContext): ReadCredentials {
+  return async (target) => ({ ...(await readCredentials(target)), caPem: await files.readText(file) });
 }
 
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
