@@ -9,7 +9,7 @@ import { EventRecorder } from '../../source/api/event.ts';
 import { startWebhook } from '../admission.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
-import { CommandError } from '../errors.ts';
+import { UsageError } from '../errors.ts';
 import { explainIngressRoutes } from '../explain-routes.ts';
 import { runHouse, type HouseView } from '../house.ts';
 import {
@@ -139,7 +139,7 @@ async function opened<T>(starting: Promise<T>): Promise<T> {
     return await starting;
   } catch (error) {
     const message = `the webhook cannot start: ${messageOf(error)}. See --validating-webhook, --validating-webhook-certificate and --validating-webhook-key.`;
-    throw new CommandError(message, { cause: error });
+    throw new UsageError(message, { cause: error });
   }
 }
 

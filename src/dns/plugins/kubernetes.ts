@@ -21,17 +21,21 @@ export interface KubernetesHandlerOptions {
   readonly fallthrough: readonly DnsName[];
 }
 
+const WHILE_THE_ZONE_STAYS = { until: Infinity };
+
 /** Answers from the newest Zone; what is in none of its zones is handed on. */
 export function kubernetesHandler({ zone, resolveOutside, fallthrough }: KubernetesHandlerOptions): Handler {
   return {
     name: 'kubernetes',
+    byQuestion: true,
     handle: (asked, next): Answer => {
       const found = lookup(zone(), asked.query.key, asked.query.type);
       switch (found.kind) {
         case 'outside':
           return next(asked);
         case 'reply':
-          return isMissing(found) && zoneOf(asked.query.key, fallthrough) !== undefined ? next(asked) : found;
+          if (isMissing(found) && zoneOf(asked.query.key, fallthrough) !== undefined) return next(asked);
+          return { kind: 'reply', reply: found.reply, keep: WHILE_THE_ZONE_STAYS };
         case 'alias':
           return resolveOutside ? followed(found, asked, resolveOutside) : aliasReply(found, []);
       }
