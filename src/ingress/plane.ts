@@ -112,7 +112,7 @@ class RunningPlane implements IngressPlane {
   }
 
   get table(): RouteTable | undefined {
-    return this.#routes.table;
+    return this.#path.table;
   }
 
   get ready(): boolean {
