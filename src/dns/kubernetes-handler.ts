@@ -19,21 +19,25 @@ export interface KubernetesHandlerOptions {
   readonly firstSync?: () => Promise<void> | undefined;
 }
 
+const WHILE_THE_ZONE_STAYS = { until: Infinity };
+
 /** Answers from the newest Zone; what is in none of its zones is handed on. */
 export function kubernetesHandler(options: KubernetesHandlerOptions): Handler {
   const { zone, resolveOutside, fallthrough, firstSync } = options;
   const handler: Handler = {
     name: 'kubernetes',
+    byQuestion: true,
     handle: (asked, next): Answer => {
       const found = lookup(zone(), asked.query.key, asked.query.type);
       switch (found.kind) {
         case 'outside':
           return next(asked);
         case 'reply': {
-          if (!isMissing(found)) return found;
+          const kept = { kind: 'reply', reply: found.reply, keep: WHILE_THE_ZONE_STAYS } as const;
+          if (!isMissing(found)) return kept;
           if (zoneOf(asked.query.key, fallthrough) !== undefined) return next(asked);
           const waits = zone().synced ? undefined : firstSync?.();
-          return waits ? waits.then(() => handler.handle(asked, next)) : found;
+          return waits ? waits.then(() => handler.handle(asked, next)) : kept;
         }
         case 'alias':
           return resolveOutside ? followed(found, asked, resolveOutside) : aliasReply(found, []);
