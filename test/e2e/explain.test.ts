@@ -66,7 +66,7 @@ async function startProxy(): Promise<string> {
   const address = `127.0.0.1:${String(port)}`;
   await until(
     async () => ((await fetch(`http://${address}/trace?from=node&to=node:1`)).status === 200 ? true : undefined),
-    10_000,
+    30_000,
     () => proxy.stderr,
   );
   return address;
