@@ -6,6 +6,7 @@ import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { systemExec, type Exec } from '../system/exec.ts';
 import { systemFollow, type Follow } from '../system/follow.ts';
+import { ToolShells } from '../system/tool-shell.ts';
 import { systemFiles, type Files } from '../system/files.ts';
 import type { Arguments } from './args.ts';
 import { logSettings, type LogSettings } from './settings.ts';
@@ -23,6 +24,8 @@ export interface Context {
 
 export interface RunningContext extends Context {
   readonly metrics: Metrics;
+  /** To be called once, last. */
+  readonly close: () => Promise<void>;
 }
 
 /** `logging` may change while the program runs; without it the flags say. */
@@ -49,5 +52,7 @@ export function createContext(args: Arguments, logging: LogSettings = logSetting
 }
 
 export function createRunningContext(args: Arguments, logging?: LogSettings): RunningContext {
-  return { ...createContext(args, logging), metrics: createMetrics() };
+  // A process that runs has a large heap some day, and starts tools all the time.
+  const tools = new ToolShells(systemExec);
+  return { ...createContext(args, logging), exec: tools, metrics: createMetrics(), close: () => tools.close() };
 }

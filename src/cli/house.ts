@@ -79,6 +79,7 @@ export async function runHouse(options: HouseOptions): Promise<number> {
     options.context.log.info('stopping', code === EXIT_STOPPED ? { signal: reason } : { reason });
   } finally {
     await house.stop();
+    await options.context.close();
   }
   options.context.log.info('stopped');
   return exitCode;

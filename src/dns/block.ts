@@ -10,6 +10,7 @@ import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler
 import type { DnsMetrics } from './metrics.ts';
 import type { UpstreamServer } from './upstream.ts';
 import type { DnsName } from './wire/name.ts';
+import type { OwnedRecord } from './wire/message.ts';
 import type { Zone, ZoneOptions } from './zone/zone.ts';
 
 /** An address of the small HTTP servers; `address` undefined is every one. */
@@ -41,6 +42,24 @@ export interface HeaderRule {
   readonly clear: number;
 }
 
+/** A zone as `transfer` sends it. */
+export interface TransferZone {
+  readonly soa: OwnedRecord;
+  readonly serial: number;
+  /** Everything but the SOA. */
+  readonly records: () => Iterable<OwnedRecord>;
+}
+
+/** The zone of that name (in lower case); undefined when it is none of the plugin's. */
+export type TransferSource = (zone: DnsName) => TransferZone | undefined;
+
+/** Who may have a zone, and who is told of its changes. */
+export interface TransferRule {
+  readonly zones: readonly DnsName[];
+  readonly everybody: boolean;
+  readonly to: readonly UpstreamServer[];
+}
+
 /** What handlers of a running block are given. */
 export interface BlockServices {
   readonly clock: Clock;
@@ -60,6 +79,8 @@ export interface BlockServices {
   /** Whether an upstream address is one that this server itself listens on. */
   readonly isOurselves: (server: UpstreamServer) => boolean;
   readonly readText: (path: string) => Promise<string | undefined>;
+  /** The block's labels in metrics. */
+  readonly labels: { readonly server: string; readonly view: string };
 }
 
 export type MakeHandler = (services: BlockServices) => Handler;
@@ -83,9 +104,15 @@ export class BlockDraft {
   /** By plugin; a plugin may answer at more than one place of the chain. */
   readonly handlers = new Map<string, MakeHandler[]>();
   readonly tasks: BackgroundTask[] = [];
+  /** Run once all lines of the block have been read; they throw a CorefileError. */
+  readonly checks: (() => void)[] = [];
   readonly queryLogs: QueryLog[] = [];
   readonly health: { address: HttpAddress; lameduckMs: number }[] = [];
   readonly ready: HttpAddress[] = [];
+  readonly transferRules: TransferRule[] = [];
+  readonly transferSources: ((services: BlockServices) => TransferSource)[] = [];
+  /** Questions that the block is for, among those of its zones; undefined is all. */
+  view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
   readonly prometheus: HttpAddress[] = [];
   kubernetes: { options: KubernetesOptions; target: ApiTarget } | undefined;
   /** Where it listens; undefined is everywhere. */

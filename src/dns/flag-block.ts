@@ -7,8 +7,9 @@ import { BlockDraft, type KubernetesOptions } from './block.ts';
 import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
 import { refuse } from './handler.ts';
 import type { DnsPlaneOptions } from './plane.ts';
-import { kubernetesHandler, resolveThrough } from './plugins/kubernetes.ts';
+import { kubernetesHandler } from './plugins/kubernetes.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
+import { resolveThrough } from './resolve-outside.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { lowerName, parseName, ROOT } from './wire/name.ts';
 

@@ -38,6 +38,8 @@ export interface ServiceRecord {
   readonly externalName: string | undefined;
   readonly externalIPs: readonly Ip[];
   readonly loadBalancerIPs: readonly LoadBalancerIp[];
+  /** `status.loadBalancer.ingress[].hostname` of entries without an address. */
+  readonly loadBalancerHostnames?: readonly string[];
   /** `loadBalancerSourceRanges`, both families; empty means that no source is refused. */
   readonly sourceRanges: readonly Cidr[];
   readonly ports: readonly ServicePortRecord[];

@@ -2,6 +2,7 @@
 // ended can no longer be asked.
 
 import { readFileSync } from 'node:fs';
+import { childrenOf } from '../support/cpu-time.ts';
 
 const INTERVAL_MS = 5;
 
@@ -10,21 +11,26 @@ export class PeakMemory {
   #peakMb = 0;
 
   constructor() {
-    this.#timer = setInterval(() => this.#look(), INTERVAL_MS);
+    this.#timer = setInterval(() => this.#look(process.pid), INTERVAL_MS);
   }
 
-  /** Ends the watch and returns the peak of the largest child, in MiB. */
+  /** Ends the watch and returns the peak of the largest child, or child of a child, in MiB. */
   stop(): number {
     clearInterval(this.#timer);
     return this.#peakMb;
   }
 
-  #look(): void {
-    for (const pid of read('/proc/self/task/' + process.pid + '/children').split(' ')) {
-      const match = pid === '' ? null : /VmHWM:\s+([0-9]+) kB/.exec(read(`/proc/${pid}/status`));
-      if (match) this.#peakMb = Math.max(this.#peakMb, Number(match[1]) / 1024);
+  #look(parent: number): void {
+    for (const pid of childrenOf(parent)) {
+      this.#peakMb = Math.max(this.#peakMb, peakMbOf(pid));
+      this.#look(pid);
     }
   }
+}
+
+/** The most that the process has held at once, in MiB; 0 when it is gone. */
+export function peakMbOf(pid: number): number {
+  return Number(/VmHWM:\s+([0-9]+) kB/.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) / 1024;
 }
 
 function read(path: string): string {

@@ -2,7 +2,7 @@
 // those of a program that does nothing else. Arguments: load|change|render MODE SERVICES ENDPOINTS [CHANGES].
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readFileSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import type { Logger } from '../../src/observe/log.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
@@ -11,10 +11,15 @@ import type { RulesMode } from '../../src/rules/backend.ts';
 import { startRulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemExec } from '../../src/system/exec.ts';
+import { systemFollow } from '../../src/system/follow.ts';
+import { keepHeapSmall } from '../../src/system/heap.ts';
+import { ToolShells } from '../../src/system/tool-shell.ts';
 import { CONFIG, clusterOf, resolvedOf, type ServiceSketch } from '../rules/cluster.ts';
+import { cpuSecondsOf } from '../support/cpu-time.ts';
 import { PeakMemory } from './peak-memory.ts';
 import { PROBE, RAW } from './rules-modes.ts';
 
+keepHeapSmall();
 const [task = '', modeText = '', servicesText = '', endpointsText = '', changesText = '0'] = process.argv.slice(2);
 const mode = modeText as RulesMode;
 const services = Number(servicesText);
@@ -45,10 +50,8 @@ function entryOf(index: number, count: number): readonly [string, ResolvedServic
 }
 
 function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  // cutime and cstime, in hundredths of a second: children that have ended.
-  const fields = readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (user + system) / 1000 + (Number(fields[13]) + Number(fields[14])) * 10;
+  const { own, tools } = cpuSecondsOf(process.pid);
+  return (own + tools) * 1000;
 }
 
 const full = new Set<number>(Array.from({ length: services }, (_, index) => index));
@@ -82,10 +85,12 @@ if (task === 'render') {
     error: fail,
     named: () => log,
   };
+  const tools = new ToolShells(systemExec);
   const plane = await startRulesPlane({
     mode,
     config: CONFIG,
-    exec: systemExec,
+    exec: tools,
+    follow: systemFollow,
     clock: systemClock,
     random: Math.random,
     log,
@@ -120,7 +125,8 @@ if (task === 'render') {
     latencies.push(performance.now() - at);
     cpu += cpuMs() - cpuBefore;
   }
-  clearInterval(keepAlive);
   await plane.stop();
+  await tools.close();
+  clearInterval(keepAlive);
   process.stdout.write(JSON.stringify({ loadMs, nodePeakMb, toolPeakMb, latencies, cpuMsPerChange: cpu / changes }));
 }

@@ -5,7 +5,8 @@
 import { parseArgs } from 'node:util';
 import type { HammerResult, HammerTarget } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
-import { SteadyWorld, TARGETS, pause, service, type CpuSeconds } from '../support/steady.ts';
+import type { CpuSeconds } from '../support/cpu-time.ts';
+import { SteadyWorld, TARGETS, pause, service } from '../support/steady.ts';
 
 interface Row {
   readonly what: string;

@@ -21,7 +21,7 @@ export interface ClusterFeed {
 }
 
 /** Follows an API server, for any number of planes. */
-export async function followCluster(url: string): Promise<ClusterFeed> {
+export async function followCluster(url: string, _corefile = ''): Promise<ClusterFeed> {
   const { log } = recordingLog();
   const store = new Store();
   const common = { log, metrics: createMetrics(), clock: systemClock };
@@ -56,11 +56,15 @@ export interface CorefileWorld {
 }
 
 /** `:PORT` in the text becomes a port of the system's choice; every block listens on 127.0.0.1. */
-export async function serveCorefile(text: string, feed: ClusterFeed | undefined): Promise<CorefileWorld> {
+export async function serveCorefile(
+  text: string,
+  feed: ClusterFeed | undefined,
+  beside: Readonly<Record<string, string>> = {},
+): Promise<CorefileWorld> {
   let now = text;
   const files: Files = {
     ...systemFiles,
-    readText: (path) => (path === COREFILE ? Promise.resolve(placed(now)) : systemFiles.readText(path)),
+    readText: async (path) => (path === COREFILE ? placed(now) : (beside[path.slice(1)] ?? systemFiles.readText(path))),
   };
   const load = (): Promise<LoadedCorefile> => loadCorefile({ path: COREFILE, files, env: () => undefined });
   const loaded = await load();

@@ -12,6 +12,7 @@ export function zoneSite(zone: Zone): Site {
     handle: chainOf([kubernetesHandler({ zone: () => zone, resolveOutside: undefined, fallthrough: [] })], refuse),
     handleOther: refuse,
     random: Math.random,
+    turns: true,
     logs: [],
     logsErrors: false,
     bufsize: undefined,
@@ -19,5 +20,5 @@ export function zoneSite(zone: Zone): Site {
     header: undefined,
     deadlineMs: undefined,
   };
-  return { routes: new Routes([{ zones: [ROOT], block }]) };
+  return { routes: new Routes([{ zones: [ROOT], block, view: undefined }]), version: 0 };
 }

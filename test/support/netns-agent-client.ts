@@ -3,14 +3,19 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { HammerOptions, HammerResult } from './hammer.ts';
+import type { TalkOptions, TalkState } from './talk.ts';
 
 export type AgentRequest =
   | { readonly id: number; readonly kind: 'hammer'; readonly options: HammerOptions }
-  | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number };
+  | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number }
+  | { readonly id: number; readonly kind: 'talk'; readonly options: TalkOptions }
+  | { readonly id: number; readonly kind: 'talk state'; readonly talk: number }
+  | { readonly id: number; readonly kind: 'talk close'; readonly talk: number };
 
 export type AgentReply =
   | { readonly id: number; readonly kind: 'done' }
   | { readonly id: number; readonly kind: 'hammered'; readonly result: HammerResult }
+  | { readonly id: number; readonly kind: 'talk state'; readonly state: TalkState }
   | { readonly id: number; readonly kind: 'error'; readonly message: string };
 
 /** A request before it has its number. */
@@ -37,6 +42,21 @@ export class NetnsAgent {
         const reply = await this.#ask({ kind: 'hammered', hammer: id });
         if (reply.kind !== 'hammered') throw new Error(`the agent answered the end of a hammer with ${reply.kind}`);
         return reply.result;
+      },
+    };
+  }
+
+  /** One TCP connection that goes on until `close`. */
+  async talk(options: TalkOptions): Promise<{ state(): Promise<TalkState>; close(): Promise<void> }> {
+    const { id } = await this.#ask({ kind: 'talk', options });
+    return {
+      state: async () => {
+        const reply = await this.#ask({ kind: 'talk state', talk: id });
+        if (reply.kind !== 'talk state') throw new Error(`the agent answered for a talk with ${reply.kind}`);
+        return reply.state;
+      },
+      close: async () => {
+        await this.#ask({ kind: 'talk close', talk: id });
       },
     };
   }

@@ -1,9 +1,11 @@
-// Runs inside a namespace: the client that does not rest, as the test asks for it over the IPC channel.
+// Runs inside a namespace: the clients that go on for a while, as the test asks for them over the IPC channel.
 
 import { Hammer } from './hammer.ts';
+import { Talk } from './talk.ts';
 import type { AgentReply, AgentRequest } from './netns-agent-client.ts';
 
 const hammers = new Map<number, Hammer>();
+const talks = new Map<number, Talk>();
 
 process.on('message', (message) => {
   const request = message as AgentRequest;
@@ -26,5 +28,20 @@ async function answer(request: AgentRequest): Promise<AgentReply> {
       hammers.delete(request.hammer);
       return { id, kind: 'hammered', result: await hammer.stop() };
     }
+    case 'talk':
+      talks.set(id, new Talk(request.options));
+      return { id, kind: 'done' };
+    case 'talk state':
+      return { id, kind: 'talk state', state: talkOf(request.talk).state() };
+    case 'talk close':
+      talkOf(request.talk).close();
+      talks.delete(request.talk);
+      return { id, kind: 'done' };
   }
+}
+
+function talkOf(id: number): Talk {
+  const talk = talks.get(id);
+  if (!talk) throw new Error('no such talk');
+  return talk;
 }

@@ -13,6 +13,8 @@ export interface ServeOptions {
   readonly port: number;
   /** What the server answers with. */
   readonly name: string;
+  /** TCP: answers whatever comes, for as long as the client stays, in place of one answer and an end. */
+  readonly keeps?: boolean;
 }
 
 export interface ConnectOptions {
@@ -23,7 +25,7 @@ export interface ConnectOptions {
   readonly source?: string;
   /** The port to come from. To the kernel the same one again is, for UDP, the same flow, as if one socket had gone on sending. */
   readonly sourcePort?: number;
-  /** As on a machine of our kind; it is longer on one that says that it is slow. */
+  /** Ten seconds, which no answer takes: to be given where silence is what is expected. It is longer on a machine that says that it is slow. */
   readonly timeoutMs?: number;
 }
 
@@ -48,8 +50,8 @@ class SocketAgent {
   readonly #waiting = new Map<number, { readonly namespace: string; readonly resolve: (reply: Reply) => void }>();
 
   async serve(namespace: string, options: ServeOptions): Promise<{ stop(): Promise<void> }> {
-    const { protocol, address = '-', port, name } = options;
-    const { id, reply } = this.#ask('serve', namespace, [protocol, address, port, name]);
+    const { protocol, address = '-', port, name, keeps = false } = options;
+    const { id, reply } = this.#ask('serve', namespace, [protocol, address, port, name, keeps ? 1 : 0]);
     const { kind } = await reply;
     if (kind !== 'done') throw new Error(`in ${namespace}: a server was answered with ${kind}`);
     return {
@@ -60,7 +62,7 @@ class SocketAgent {
   }
 
   async connect(namespace: string, options: ConnectOptions): Promise<Outcome> {
-    const { protocol, address, port, source = '-', sourcePort = '-', timeoutMs = 1000 } = options;
+    const { protocol, address, port, source = '-', sourcePort = '-', timeoutMs = 10_000 } = options;
     const { id, reply } = this.#ask('connect', namespace, [protocol, address, port, source, sourcePort]);
     const timer = setTimeout(() => {
       void this.#ask('drop', String(id), []).reply.catch(() => undefined);

@@ -2,7 +2,7 @@
 # The sockets of every namespace of a test, in one small process: servers that answer with their name and the peer that they see, and
 # single connections. Perl is there wherever Debian is, starts in a moment where a processor is emulated, enters namespaces (setns), and has SCTP.
 #
-# In, a line each:  serve ID NAMESPACE PROTOCOL ADDRESS PORT NAME
+# In, a line each:  serve ID NAMESPACE PROTOCOL ADDRESS PORT NAME KEEPS
 #                   connect ID NAMESPACE PROTOCOL ADDRESS PORT SOURCE SOURCEPORT      ("-" where nothing is said)
 #                   drop ID OTHER        closes a server with its connections, or gives up a connection
 #                   leave ID NAMESPACE   closes all that is there
@@ -99,12 +99,13 @@ sub text_of {
 }
 
 sub serve {
-  my ($id, $ns, $protocol, $address, $port, $name) = @_;
+  my ($id, $ns, $protocol, $address, $port, $name, $keeps) = @_;
   my ($handle, $packed) = open_socket($protocol, $address eq '-' ? '::' : $address, $port);
   setsockopt($handle, SOL_SOCKET, SO_REUSEADDR, 1) unless $protocol eq 'UDP';
   bind($handle, $packed) or die "bind $address $port: $!";
   if ($protocol ne 'UDP') { listen($handle, 512) or die "listen: $!"; }
-  $sockets{fileno $handle} = { handle => $handle, id => $id, ns => $ns, kind => 'server', protocol => $protocol, name => $name };
+  $sockets{fileno $handle} =
+    { handle => $handle, id => $id, ns => $ns, kind => 'server', protocol => $protocol, name => $name, keeps => $keeps };
   print "$id done\n";
 }
 
@@ -175,7 +176,9 @@ sub take {
   my ($server) = @_;
   my $packed = accept(my $handle, $server->{handle}) or return;
   $handle->blocking(0);
-  $sockets{fileno $handle} = { handle => $handle, id => $server->{id}, ns => $server->{ns}, kind => 'peer' };
+  $sockets{fileno $handle} =
+    { handle => $handle, id => $server->{id}, ns => $server->{ns}, kind => 'peer', name => $server->{name}, keeps => $server->{keeps} };
+  return if $server->{keeps};
   syswrite($handle, "$server->{name} " . text_of($packed) . "\n");
   shutdown($handle, 1);
 }
@@ -184,6 +187,7 @@ sub take {
 sub drain {
   my ($fd, $peer) = @_;
   my $size = sysread($peer->{handle}, my $data, 65536);
+  syswrite($peer->{handle}, "$peer->{name}\n") if $size && $peer->{keeps};
   return if $size || (!defined $size && $! == EAGAIN);
   close $peer->{handle};
   delete $sockets{$fd};

@@ -1,7 +1,7 @@
 // A node that carries a Service while things happen to it: namespaces, an API server on the node, `fairlead proxy` as a user starts it, and a
 // client that connects all the time. For the tests and the benchmark of steadiness.
 
-import { readFileSync } from 'node:fs';
+import { cpuSecondsOf, type CpuSeconds } from './cpu-time.ts';
 import { RemoteApiServer } from './api-server/remote.ts';
 import type { Json } from './api-server/json.ts';
 import type { HammerResult, HammerTarget } from './hammer.ts';
@@ -84,8 +84,8 @@ export class SteadyWorld {
     return proxy;
   }
 
-  /** Starts a proxy, in another mode when given, and waits until its rules are in force. */
-  async start(mode = this.#mode): Promise<void> {
+  /** Starts a proxy, in another mode or with further flags when given, and waits until its rules are in force. */
+  async start(mode = this.#mode, ...flags: readonly string[]): Promise<void> {
     this.#mode = mode;
     const proxy = new FairleadProcess(
       [
@@ -96,6 +96,7 @@ export class SteadyWorld {
         '--node-name=node-a',
         '--cluster-cidr=10.0.0.0/8',
         '--logging-format=json',
+        ...flags,
       ],
       { namespace: this.topology.node.namespace },
     );
@@ -103,11 +104,11 @@ export class SteadyWorld {
     const ended = proxy.exited.then(() => {
       throw new Error(`the proxy ended: ${proxy.stderr}`);
     });
-    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 20_000), ended]);
+    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 30_000), ended]);
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    this.#spent = sum(this.#spent, cpuOf(this.proxy.pid));
+    this.#spent = sum(this.#spent, cpuSecondsOf(this.proxy.pid));
     this.proxy.kill(signal);
     await this.proxy.exited;
   }
@@ -127,20 +128,27 @@ export class SteadyWorld {
   }
 
   /** Gives the Service these endpoints, without waiting for the rules. */
-  announce(members: readonly Member[], name = 'web'): Promise<void> {
-    return this.api.apply(slice(name, members));
+  announce(members: readonly Member[], name = 'web', ports = PORTS): Promise<void> {
+    return this.api.apply(slice(name, members, ports));
   }
 
   /** Gives the Service these endpoints, and waits until the rules say so: they have to differ from those before. */
-  async change(members: readonly Member[], name = 'web'): Promise<void> {
+  async change(members: readonly Member[], name = 'web', ports = PORTS): Promise<void> {
     const before = this.#syncs();
-    await this.announce(members, name);
+    await this.announce(members, name, ports);
     await this.#synced(before);
   }
 
   async apply(...objects: readonly Json[]): Promise<void> {
     const before = this.#syncs();
     await this.api.apply(...objects);
+    await this.#synced(before);
+  }
+
+  /** Lets somebody else damage the rules, and waits until they have been repaired. */
+  async repaired(damage: () => Promise<unknown>): Promise<void> {
+    const before = this.#syncs();
+    await damage();
     await this.#synced(before);
   }
 
@@ -160,7 +168,7 @@ export class SteadyWorld {
 
   /** CPU seconds so far of the proxies that were started, and of the tools that they have run. */
   cpuSeconds(): CpuSeconds {
-    return sum(this.#spent, cpuOf(this.proxy.pid));
+    return sum(this.#spent, cpuSecondsOf(this.proxy.pid));
   }
 
   async close(): Promise<void> {
@@ -177,23 +185,10 @@ export class SteadyWorld {
     const { proxy } = this;
     await until(
       () => (this.#syncs() > before ? true : undefined),
-      10_000,
+      30_000,
       () => `no sync. The log:\n${proxy.stderr}`,
     );
   }
-}
-
-export interface CpuSeconds {
-  readonly own: number;
-  /** Of children that have ended. */
-  readonly tools: number;
-}
-
-/** utime, stime, cutime and cstime of proc_pid_stat(5), which are hundredths of a second. */
-function cpuOf(pid: number): CpuSeconds {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15).map(Number);
-  return { own: (user + system) / 100, tools: (childUser + childSystem) / 100 };
 }
 
 function sum(a: CpuSeconds, b: CpuSeconds): CpuSeconds {
@@ -228,17 +223,19 @@ export function service(name: string, clusterIP: string, nodePort?: number, more
   };
 }
 
-/** The EndpointSlice of the Service, with a TCP and a UDP port. */
-function slice(name: string, members: readonly Member[]): Json {
+const PORTS: readonly Json[] = [
+  { name: 'main', port: 8080, protocol: 'TCP' },
+  { name: 'udp', port: 8080, protocol: 'UDP' },
+];
+
+/** The EndpointSlice of the Service, with a TCP and a UDP port unless other ports are given. */
+function slice(name: string, members: readonly Member[], ports = PORTS): Json {
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: { namespace: 'shop', name: `${name}-1`, labels: { 'kubernetes.io/service-name': name } },
     addressType: 'IPv4',
-    ports: [
-      { name: 'main', port: 8080, protocol: 'TCP' },
-      { name: 'udp', port: 8080, protocol: 'UDP' },
-    ],
+    ports,
     endpoints: members.map(({ pod, terminating = false }) => ({
       addresses: [PODS[pod]],
       nodeName: 'node-a',

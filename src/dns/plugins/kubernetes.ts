@@ -1,18 +1,17 @@
 // kubernetes: the cluster's zone and reverse zones.
 
-import type { BlockDraft, BlockServices, KubernetesOptions, PluginDefinition } from '../block.ts';
+import type { BlockDraft, BlockServices, KubernetesOptions, PluginDefinition, TransferZone } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
 import type { Option } from '../corefile/parse.ts';
 import { count, duration, integer, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
-import { messageOf, type Answer, type Asked, type Handle, type Handler } from '../handler.ts';
-import type { Message, OwnedRecord } from '../wire/message.ts';
-import { lowerName, nameText, ROOT, type DnsName } from '../wire/name.ts';
-import { CLASS_IN, FLAG, RCODE, RR } from '../wire/types.ts';
+import type { Answer, Asked, Handler } from '../handler.ts';
+import { resolveThrough, type ResolveOutside } from '../resolve-outside.ts';
+import type { OwnedRecord } from '../wire/message.ts';
+import { nameText, ROOT, type DnsName } from '../wire/name.ts';
+import { CLASS_IN, RCODE } from '../wire/types.ts';
 import { lookup, type Found } from '../zone/lookup.ts';
+import { zoneRecords } from '../zone/transfer.ts';
 import type { PodMode, Zone } from '../zone/zone.ts';
-
-/** Looks up what this server does not hold: the records of a name and type, none when there are none to be had. */
-export type ResolveOutside = (name: DnsName, type: number) => Promise<readonly OwnedRecord[]>;
 
 export interface KubernetesHandlerOptions {
   readonly zone: () => Zone;
@@ -22,17 +21,21 @@ export interface KubernetesHandlerOptions {
   readonly fallthrough: readonly DnsName[];
 }
 
+const WHILE_THE_ZONE_STAYS = { until: Infinity };
+
 /** Answers from the newest Zone; what is in none of its zones is handed on. */
 export function kubernetesHandler({ zone, resolveOutside, fallthrough }: KubernetesHandlerOptions): Handler {
   return {
     name: 'kubernetes',
+    byQuestion: true,
     handle: (asked, next): Answer => {
       const found = lookup(zone(), asked.query.key, asked.query.type);
       switch (found.kind) {
         case 'outside':
           return next(asked);
         case 'reply':
-          return isMissing(found) && zoneOf(asked.query.key, fallthrough) !== undefined ? next(asked) : found;
+          if (isMissing(found) && zoneOf(asked.query.key, fallthrough) !== undefined) return next(asked);
+          return { kind: 'reply', reply: found.reply, keep: WHILE_THE_ZONE_STAYS };
         case 'alias':
           return resolveOutside ? followed(found, asked, resolveOutside) : aliasReply(found, []);
       }
@@ -53,41 +56,6 @@ function aliasReply(alias: Alias, records: readonly OwnedRecord[]): Awaited<Answ
 
 function isMissing({ reply }: Extract<Found, { kind: 'reply' }>): boolean {
   return reply.kind === 'negative' && reply.rcode !== RCODE.NOERROR;
-}
-
-/** EDNS size for questions of our own (DNS flag day 2020: what passes unfragmented). */
-const OWN_UDP_SIZE = 1232;
-
-/** Follows names through the whole server, by TCP where the answer is cut. */
-export function resolveThrough(ask: Handle): ResolveOutside {
-  return async (name, type) => {
-    let message = await askFor(ask, name, type, 'udp');
-    if (message?.truncated) message = await askFor(ask, name, type, 'tcp');
-    return message?.rcode === RCODE.NOERROR ? chainFrom(name, message.answer) : [];
-  };
-}
-
-async function askFor(
-  ask: Handle,
-  name: DnsName,
-  type: number,
-  transport: 'udp' | 'tcp',
-): Promise<Message | undefined> {
-  const edns = { udpSize: OWN_UDP_SIZE, dnssecOk: false, version: 0, wantsNsid: false };
-  const key = lowerName(name);
-  const query = { kind: 'query', id: 0, flags: FLAG.RD, name, key, type, klass: CLASS_IN, edns } as const;
-  const asked: Asked = { query, transport, client: undefined, by: '' };
-  return messageOf(asked, await ask(asked));
-}
-
-/** The records that follow from `name` by the aliases among them, in order; others were not asked for. */
-function chainFrom(name: DnsName, records: readonly OwnedRecord[]): readonly OwnedRecord[] {
-  const names = new Set<string>([lowerName(name)]);
-  return records.filter((record) => {
-    if (record.klass !== CLASS_IN || !names.has(lowerName(record.owner))) return false;
-    if (record.type === RR.CNAME) names.add(lowerName(record.data as DnsName));
-    return true;
-  });
 }
 
 const OPTIONS = [
@@ -162,8 +130,19 @@ export const kubernetes: PluginDefinition = {
         fallthrough: read.fallthrough,
       }),
     );
+    draft.transferSources.push((services) => {
+      const zone = services.zone(zoneOptions);
+      return (name) => (name === origin ? transferZone(zone()) : undefined);
+    });
   },
 };
+
+function transferZone(zone: Zone): TransferZone | undefined {
+  if (!zone.synced) return undefined;
+  const { cluster, serial } = zone;
+  const soa = { ...cluster.soa, owner: cluster.origin, klass: CLASS_IN };
+  return { soa, serial, records: () => zoneRecords(zone) };
+}
 
 function isReverse(zone: DnsName): boolean {
   return zone.endsWith('\x07in-addr\x04arpa\0') || zone.endsWith('\x03ip6\x04arpa\0');

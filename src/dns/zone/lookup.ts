@@ -1,6 +1,7 @@
 // Finding a name's answer in the compiled zone.
 
 import type { Ip } from '../../lib/ip.ts';
+import type { ObjectKey } from '../../model/records.ts';
 import { labelsOf, lowerName, originAt, type DnsName } from '../wire/name.ts';
 import { addressData, addressType, srvData, txtData, type ResourceRecord } from '../wire/record.ts';
 import { RCODE, RR } from '../wire/types.ts';
@@ -74,7 +75,7 @@ function missing(zone: Zone, served: ServedZone): Found {
 }
 
 /** With pods disabled nothing is below `pod`. A Service is proof of its namespace, listed or not. */
-function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'): boolean {
+export function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'): boolean {
   if (below === 'pod' && zone.options.pods === 'disabled') return false;
   const exposed = zone.options.namespaces;
   if (exposed && !exposed.has(namespace)) return false;
@@ -92,6 +93,14 @@ function version(served: ServedZone): Reply {
   return { kind: 'records', answer: [record], additional: [], origin: served.origin };
 }
 
+/** The keys of the Services that have one of this server's addresses as an endpoint. */
+export function ownServices(zone: Zone): readonly ObjectKey[] {
+  const keys = zone.options.selfIps.flatMap((ip) =>
+    (zone.reverse.get(ip) ?? []).filter(({ cluster }) => !cluster).map(({ service: key }) => key),
+  );
+  return [...new Set(keys)];
+}
+
 /** The names by which clients reach this server: those of the Services that have one of its addresses as an endpoint. */
 function serversOf(zone: Zone): readonly NameAnswers[] {
   const found = new Map<DnsName, NameAnswers>();
@@ -107,7 +116,7 @@ function serversOf(zone: Zone): readonly NameAnswers[] {
   return [...found.values()];
 }
 
-function nameServers(zone: Zone, served: ServedZone): Reply {
+export function nameServers(zone: Zone, served: ServedZone): Extract<Reply, { kind: 'records' }> {
   const { ttl } = zone.options;
   const servers = serversOf(zone);
   const own = served.soa.data.slice(0, served.soa.data.indexOf('\0') + 1) as DnsName;
@@ -143,7 +152,7 @@ function addresses(body: string, type: number): Reply | undefined {
 }
 
 /** The A and AAAA records of a name that is not the question's, from their wire-ready form. */
-function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[] {
+export function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[] {
   const records: ResourceRecord[] = [];
   const cut = (body: string, size: number, type: number): void => {
     for (let at = 0; at < body.length; at += size)
@@ -261,7 +270,7 @@ function pod(zone: Zone, served: ServedZone, labels: readonly string[], name: Dn
   if (!hasNamespace(zone, namespace, 'pod')) return missing(zone, served);
   const ip = podAddress(podName, zone.options.pods);
   if (!ip) return missing(zone, served);
-  if (zone.options.pods === 'verified' && !zone.pods.has(`${namespace}/${ip}`)) return missing(zone, served);
+  if (zone.options.pods === 'verified' && !zone.pods.get(ip)?.includes(namespace)) return missing(zone, served);
   if (type === addressType(ip)) {
     const reply = addresses(addressRecord(ip, zone.options.ttl), type);
     return reply ? replied(reply) : nodata(served);

@@ -2,7 +2,7 @@
 // service discovery specification 1.1.0 section 2.3 to 2.5, and of the CoreDNS kubernetes plugin where that is silent.
 
 import { ipFamily, parseIp, type Ip } from '../../lib/ip.ts';
-import type { ServicePortRecord, ServiceRecord, SlicePort } from '../../model/records.ts';
+import type { ServicePortRecord, ServiceRecord, SliceEndpoint, SlicePort } from '../../model/records.ts';
 import type { ResolvedService } from '../../model/snapshot.ts';
 import { lowerName, parseName, prependLabel, type DnsName } from '../wire/name.ts';
 import { addressData, uint16, uint32 } from '../wire/record.ts';
@@ -78,11 +78,7 @@ function endpointCandidates(service: ResolvedService, name: DnsName, podNames: b
   const candidates: Candidate[] = [];
   for (const { endpoint, ports } of service.members) {
     if (!endpoint.ready) continue;
-    const owner = endpointName(
-      endpoint.hostname ?? (podNames ? shortPodName(endpoint.podName) : undefined),
-      endpoint.ip,
-      name,
-    );
+    const owner = endpointName(endpoint, podNames, name);
     if (owner) candidates.push(...candidatesOf(endpoint.ip, owner, ports));
   }
   return candidates;
@@ -93,9 +89,14 @@ function shortPodName(name: string | undefined): string | undefined {
   return name !== undefined && name.length < 64 ? name : undefined;
 }
 
-function endpointName(hostname: string | undefined, ip: Ip, service: DnsName): DnsName | undefined {
-  const named = hostname && prependLabel(hostname.toLowerCase(), service);
-  const name = named || prependLabel(dashedIp(ip), service);
+/** Hostname, Pod name where those count, or the address with dashes; lower case. */
+export function endpointLabel({ hostname, podName, ip }: SliceEndpoint, podNames: boolean): string {
+  const named = hostname ?? (podNames ? shortPodName(podName) : undefined);
+  return named ? named.toLowerCase() : dashedIp(ip);
+}
+
+function endpointName(endpoint: SliceEndpoint, podNames: boolean, service: DnsName): DnsName | undefined {
+  const name = prependLabel(endpointLabel(endpoint, podNames), service) ?? prependLabel(dashedIp(endpoint.ip), service);
   return name && flat(name);
 }
 

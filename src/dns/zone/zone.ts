@@ -97,8 +97,8 @@ export interface Zone {
   /** How many Services each namespace has; a namespace with one exists, whatever the namespace list says. */
   readonly servicesIn: PersistentMap<number>;
   readonly reverse: PersistentMap<readonly ReverseOwner[]>;
-  /** How many Pods have an address, by `namespace/address`; filled for mode `verified` only. */
-  readonly pods: PersistentMap<number>;
+  /** The namespaces of the Pods with an address, sorted, one for each Pod, by address; filled for mode `verified` only. */
+  readonly pods: PersistentMap<readonly string[]>;
   /** Names that Services answer for. */
   readonly nameCount: number;
   /** What it was compiled from, for the next difference; undefined before the first Snapshot. */

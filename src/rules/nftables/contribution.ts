@@ -2,7 +2,7 @@
 
 import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
 import { cidrContains, cidrFamily, cidrOfIp, type Cidr } from '../../lib/cidr.ts';
-import type { ObjectKey, Protocol } from '../../model/records.ts';
+import type { Protocol } from '../../model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService } from '../../model/snapshot.ts';
 import {
   carriedPorts,
@@ -24,26 +24,20 @@ export type ElementValue = string;
 /** `4/172.30.0.1 . tcp . 80`, or `4/tcp . 30001` for a NodePort: what only one Service can have. */
 export type FrontendKey = string;
 
-/** The endpoints of a ServicePort under one policy in the order of their index, as nft writes them. By `ServicePortKey policy`. */
-export type Slots = ReadonlyMap<string, readonly string[]>;
-
 export interface Contribution {
-  readonly service: ObjectKey;
   /** Elements that belong to this Service alone. */
   readonly elements: ReadonlyMap<ElementId, ElementValue>;
   /** Elements of sets that other Services may need too; they are counted. */
   readonly shared: ReadonlySet<ElementId>;
-  readonly slots: Slots;
 }
 
-/** How endpoints are ordered when the ServicePort had no order yet: what a table of an earlier run already has. */
+/** The endpoints of a frontend in the order of their index, as nft writes them: what the table has of them so far. */
 export type FormerOrder = (id: FrontendKey, map: string) => readonly string[] | undefined;
 
 export interface ContributionContext {
   readonly nodeIps: readonly Ip[];
   /** Whether this Service is the one that holds the frontend. */
   readonly holds: (frontend: FrontendKey) => boolean;
-  readonly previous: Slots | undefined;
   readonly former: FormerOrder;
 }
 
@@ -74,13 +68,14 @@ export function contributionOf(service: ResolvedService, context: ContributionCo
   for (const [key, frontend] of frontendsOfService(service)) {
     if (context.holds(key)) builder.add(frontend, key);
   }
-  return { service: service.key, elements: builder.elements, shared: builder.shared, slots: builder.slots };
+  return { elements: builder.elements, shared: builder.shared };
 }
 
 class Builder {
   readonly elements = new Map<ElementId, ElementValue>();
   readonly shared = new Set<ElementId>();
-  readonly slots = new Map<string, readonly string[]>();
+  /** By `ServicePortKey policy`: the frontends of a ServicePort share the order of its endpoints. */
+  readonly #orders = new Map<string, readonly string[]>();
   readonly #context: ContributionContext;
 
   constructor(context: ContributionContext) {
@@ -158,12 +153,11 @@ class Builder {
 
   #order(place: Place, map: string, policy: 'local' | 'cluster', endpoints: readonly Endpoint[]): readonly string[] {
     const name = `${place.port.key} ${policy}`;
-    const known = this.slots.get(name);
+    const known = this.#orders.get(name);
     if (known) return known;
     const wanted = endpoints.map(({ ip, port }) => `${ip} . ${port}`);
-    const before = this.#context.previous?.get(name) ?? this.#context.former(place.key, map) ?? [];
-    const order = reorder(before, wanted);
-    this.slots.set(name, order);
+    const order = reorder(this.#context.former(place.key, map) ?? [], wanted);
+    this.#orders.set(name, order);
     return order;
   }
 

@@ -2,6 +2,8 @@
 // of one Service costs what that Service is worth, and can give the whole against what a table already holds.
 // It touches nothing: render makes text of a plan, apply runs it.
 
+import { formerOrder } from './former-order.ts';
+import { packContribution, unpackContribution, type PackedContribution } from './packed-contribution.ts';
 import { isLoopback, type Ip } from '../../lib/ip.ts';
 import type { ObjectKey } from '../../model/records.ts';
 import type { Cidr } from '../../lib/cidr.ts';
@@ -17,7 +19,6 @@ import {
   type ElementValue,
   type FormerOrder,
   type FrontendKey,
-  type Slots,
 } from './contribution.ts';
 
 /** One element that is to change. `before` undefined: it is new; `after` undefined: it goes. */
@@ -38,13 +39,14 @@ const NO_ORDER: FormerOrder = () => undefined;
 
 export class Planner {
   readonly #config: RulesConfig;
-  readonly #former: FormerOrder;
+  /** Of the table, while the first Snapshot is planned. */
+  #former: FormerOrder;
   #snapshot: Snapshot | undefined;
   #nodeIps: readonly Ip[] = [];
   #serviceCidrs: readonly Cidr[] = [];
   #leftOut: ReadonlySet<ObjectKey> = new Set();
   #leftOutBefore: ReadonlySet<ObjectKey> = new Set();
-  readonly #contributions = new Map<ObjectKey, Contribution>();
+  readonly #contributions = new Map<ObjectKey, PackedContribution>();
   readonly #resolved = new Map<ObjectKey, ResolvedService>();
   /** Who claims a frontend; the first by name holds it. Nearly always one. */
   readonly #claims = new Map<FrontendKey, ObjectKey | readonly ObjectKey[]>();
@@ -92,13 +94,15 @@ export class Planner {
     recount(this.#nodeIpElements(), 1);
     recount(serviceCidrElements(this.#serviceCidrs), 1);
     for (const key of dirty) {
-      const old = this.#contributions.get(key);
+      const packed = this.#contributions.get(key);
+      const old = packed === undefined ? undefined : unpackContribution(packed);
       for (const [id, value] of old?.elements ?? []) before.set(id, value);
       recount(old?.shared ?? [], -1);
-      const now = this.#contribute(key, old?.slots);
+      const now = this.#contribute(key, old);
       for (const [id, value] of now?.elements ?? []) after.set(id, value);
       recount(now?.shared ?? [], 1);
     }
+    this.#former = NO_ORDER;
     const changes = differencesOf(before, after);
     for (const [id, was] of touched) {
       const is = this.#counts.has(id);
@@ -114,7 +118,9 @@ export class Planner {
     if (node.size > 0) yield { about: 'addresses of this node', elements: node };
     for (const id of node.keys()) seen.add(id);
     for (const key of [...this.#contributions.keys()].sort()) {
-      const { elements, shared } = this.#contributions.get(key) ?? { elements: new Map(), shared: new Set() };
+      const packed = this.#contributions.get(key);
+      if (!packed) continue;
+      const { elements, shared } = unpackContribution(packed);
       const all = new Map<ElementId, ElementValue>();
       for (const id of shared) {
         if (seen.has(id)) continue;
@@ -207,7 +213,7 @@ export class Planner {
     for (const other of rest) dirty.add(other);
   }
 
-  #contribute(key: ObjectKey, previous: Slots | undefined): Contribution | undefined {
+  #contribute(key: ObjectKey, old: Contribution | undefined): Contribution | undefined {
     const service = this.#leftOut.has(key) ? undefined : this.#resolved.get(key);
     if (!service) {
       this.#contributions.delete(key);
@@ -217,8 +223,9 @@ export class Planner {
       const claims = this.#claims.get(frontend);
       return typeof claims === 'string' || claims?.find((other) => !this.#leftOut.has(other)) === key;
     };
-    const contribution = contributionOf(service, { nodeIps: this.#nodeIps, holds, previous, former: this.#former });
-    this.#contributions.set(key, contribution);
+    const former = old ? formerOrder(old.elements) : this.#former;
+    const contribution = contributionOf(service, { nodeIps: this.#nodeIps, holds, former });
+    this.#contributions.set(key, packContribution(contribution));
     return contribution;
   }
 

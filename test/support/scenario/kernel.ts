@@ -11,12 +11,9 @@ import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import { IPTABLES_OPTIONS } from './iptables.ts';
 import { hasSctp, kernelWorld } from './kernel-world.ts';
-import { probeRow, type ProbeOutcome } from './probe.ts';
+import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import { DETECT_LOCAL, NODE_IPS } from './world.ts';
-
-/** Silence is told after this; an answer inside the machine takes well under a millisecond. */
-const TIMEOUT_MS = 400;
 
 /** One kind of rules in the kernel. */
 interface Kind {
@@ -32,7 +29,8 @@ const start =
   async (scenario, states) => {
     const { node, hosts, clear } = await kernelWorld.set(scenario, states);
     const backend = kind.backend(node.exec);
-    const probe = async ({ packet }: ExpectedPacket): Promise<ProbeOutcome> => {
+    const probe = async (expected: ExpectedPacket): Promise<ProbeOutcome> => {
+      const { packet } = expected;
       const host = hosts.get(packet.source);
       if (!host) throw new Error(`cannot send from ${packet.source}`);
       return host.connect({
@@ -40,7 +38,7 @@ const start =
         address: packet.destination,
         port: packet.port,
         source: packet.source,
-        timeoutMs: TIMEOUT_MS,
+        timeoutMs: patienceMs(expected),
       });
     };
     const sync = async (snapshot: Snapshot): Promise<void> => {
