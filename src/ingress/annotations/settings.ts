@@ -59,7 +59,7 @@ export function readSettings(
     externalAuth: readExternalAuth(reader),
     affinity: readAffinity(reader),
     canary: readCanary(reader),
-    upstream: readUpstream(reader, globals),
+    upstream: readUpstream(reader, globals, ingress.namespace),
     customHeaders: readCustomHeaders(reader, globals, ingress.namespace),
     aliases: readAliases(reader),
   };
