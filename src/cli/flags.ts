@@ -63,6 +63,7 @@ export const FLAGS: readonly Flag[] = [
   },
   {
     name: 'master',
+    aliases: ['apiserver-host'],
     kind: 'text',
     value: 'URL',
     help: 'address of the API server; overrides the one in the kubeconfig',
@@ -177,7 +178,7 @@ export const FLAGS: readonly Flag[] = [
     commands: ['dns'],
   },
   { name: 'quiet', kind: 'switch', help: 'do not log what is served at the start', commands: ['dns'] },
-  { name: 'version', kind: 'switch', help: 'print the version', commands: ['dns'] },
+  { name: 'version', kind: 'switch', help: 'print the version', commands: ['dns', 'ingress'] },
   { name: 'plugins', kind: 'switch', help: 'print the plugins that a Corefile may name', commands: ['dns'] },
   {
     name: 'dns.port',

@@ -1,6 +1,7 @@
 // A server block while its plugins read their directives: what each of them asks for, and what it answers with.
 
 import type { Ip } from '../lib/ip.ts';
+import type { LabelSelector } from '../lib/label-selector.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
@@ -21,10 +22,33 @@ export interface HttpAddress {
   readonly place: Place;
 }
 
-/** How to reach the API server, as the Corefile says; all undefined is in-cluster, or as the flags say. */
+/** How to reach the API server, as the Corefile says; empty is in-cluster, or as the flags say. */
 export interface ApiTarget {
-  readonly kubeconfig: string | undefined;
-  readonly endpoint: string | undefined;
+  readonly kubeconfig?: string;
+  /** Of the kubeconfig. */
+  readonly context?: string;
+  readonly endpoint?: string;
+  /** Paths of PEM files, for `endpoint`. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string };
+}
+
+/** The labels of what is read. */
+export interface ClusterSelectors {
+  /** Of Services, EndpointSlices and Pods. */
+  readonly objects?: LabelSelector;
+  readonly namespaces?: LabelSelector;
+}
+
+/** What the kubernetes plugin of a block says. */
+export interface KubernetesPlugin {
+  /** Of its first zone, to which the reverse zones belong. */
+  readonly options: KubernetesOptions;
+  /** Of each zone. */
+  readonly zones: readonly KubernetesOptions[];
+  readonly target: ApiTarget;
+  readonly selectors: ClusterSelectors;
+  readonly startupTimeoutMs: number;
+  readonly place: Place;
 }
 
 /** The zone options but for what only the running server knows. */
@@ -120,7 +144,7 @@ export class BlockDraft {
   /** Questions that the block is for, among those of its zones; undefined is all. */
   view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
   readonly prometheus: HttpAddress[] = [];
-  kubernetes: { options: KubernetesOptions; target: ApiTarget } | undefined;
+  kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;
   loadBalanced = false;

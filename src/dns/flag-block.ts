@@ -9,7 +9,7 @@ import { interfaceAddresses } from '../system/interfaces.ts';
 import { BlockDraft, type KubernetesOptions } from './block.ts';
 import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
 import { refuse } from './handler.ts';
-import { kubernetesHandler } from './plugins/kubernetes.ts';
+import { kubernetesHandler } from './kubernetes-handler.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
 import { resolveThrough } from './resolve-outside.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
@@ -61,7 +61,14 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
   draft.loadBalanced = true;
   draft.end = refuse;
   draft.upstreams.push(...servers.map(upstreamText));
-  draft.kubernetes = { options: zoneOptions, target: { kubeconfig: undefined, endpoint: undefined } };
+  draft.kubernetes = {
+    options: zoneOptions,
+    zones: [zoneOptions],
+    target: {},
+    selectors: {},
+    startupTimeoutMs: 0,
+    place,
+  };
   draft.answer('kubernetes', (services) =>
     kubernetesHandler({
       zone: services.zone(zoneOptions),

@@ -1,7 +1,7 @@
 // What answers at an address, from one compiled zone and nothing else.
 
 import { chainOf, refuse } from '../../src/dns/handler.ts';
-import { kubernetesHandler } from '../../src/dns/plugins/kubernetes.ts';
+import { kubernetesHandler } from '../../src/dns/kubernetes-handler.ts';
 import { Routes } from '../../src/dns/route.ts';
 import type { Site } from '../../src/dns/server.ts';
 import { ROOT } from '../../src/dns/wire/name.ts';

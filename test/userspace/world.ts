@@ -63,6 +63,8 @@ export function cluster(
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
     serviceCIDRs: PersistentMap.empty(),
+    serviceImports: PersistentMap.empty(),
+    importedSlices: PersistentMap.empty(),
   };
   return resolve(records, node, previous);
 }

@@ -120,8 +120,8 @@ export const cache: PluginDefinition = {
     // Names of the cluster's zones are asked of the cluster first; only what it hands on may be kept.
     let at: ReturnType<typeof cacheOf> | undefined;
     const liveZones = (): readonly DnsName[] => {
-      const kubernetes = draft.kubernetes?.options;
-      return kubernetes ? [kubernetes.origin, ...(kubernetes.reverse ?? [])] : [];
+      const answered = draft.kubernetes?.zones ?? [];
+      return answered.flatMap(({ origin, reverse = [] }) => [origin, ...reverse]);
     };
     const shared = (services: BlockServices) => (at ??= cacheOf(rules, draft.loadBalanced, services));
     draft.answer('cache', (services) => {

@@ -1,7 +1,9 @@
 // What DNS reads of the cluster: a Snapshot is one, and a worker thread has one that holds nothing else, kept as new by changes.
 
-import { PersistentMap, type Difference } from '../../lib/persistent-map.ts';
+import { PersistentMap } from '../../lib/persistent-map.ts';
 import type {
+  ImportedSliceRecord,
+  ServiceImportRecord,
   NamespaceRecord,
   ObjectKey,
   PodRecord,
@@ -24,11 +26,13 @@ export type DnsServiceRecord = Pick<
   | 'ports'
 >;
 
-export type DnsEndpoint = Pick<SliceEndpoint, 'ip' | 'ready' | 'hostname' | 'podName'>;
+export type DnsEndpoint = Pick<SliceEndpoint, 'ip' | 'ready' | 'hostname' | 'podName' | 'zone'>;
 
-interface DnsMember {
+export interface DnsMember {
   readonly endpoint: DnsEndpoint;
   readonly ports: readonly SlicePort[];
+  /** For an endpoint of another cluster: that cluster's id. */
+  readonly cluster?: string;
 }
 
 export interface DnsService {
@@ -42,6 +46,8 @@ export interface DnsSource {
   readonly services: PersistentMap<DnsService>;
   readonly namespaces: PersistentMap<NamespaceRecord>;
   readonly pods: PersistentMap<PodRecord>;
+  readonly serviceImports?: PersistentMap<ServiceImportRecord>;
+  readonly importedSlices?: PersistentMap<ImportedSliceRecord>;
 }
 
 type Changes<V> = readonly (readonly [key: string, after: V | undefined])[];
@@ -52,6 +58,8 @@ export interface SourceChanges {
   readonly services: Changes<DnsService>;
   readonly namespaces: Changes<NamespaceRecord>;
   readonly pods: Changes<PodRecord>;
+  readonly serviceImports: Changes<ServiceImportRecord>;
+  readonly importedSlices: Changes<ImportedSliceRecord>;
   /** False where more of the same revision follow. */
   readonly last: boolean;
 }
@@ -69,31 +77,43 @@ export function* changesBetween(
   let services: (readonly [string, DnsService | undefined])[] = [];
   for (const change of after.services.differences(before?.services ?? PersistentMap.empty())) {
     if (services.length === SERVICES_AT_ONCE) {
-      yield { revision, services, namespaces: [], pods: [], last: false };
+      yield { ...NOTHING, revision, services };
       services = [];
     }
     services.push([change.key, change.after && slim(change.after)]);
   }
-  const namespaces = changesOf(after.namespaces.differences(before?.namespaces ?? PersistentMap.empty()));
-  const podChanges = pods ? changesOf(after.pods.differences(before?.pods ?? PersistentMap.empty())) : [];
-  yield { revision, services, namespaces, pods: podChanges, last: true };
+  yield {
+    revision,
+    services,
+    namespaces: changesOf(before?.namespaces, after.namespaces),
+    pods: pods ? changesOf(before?.pods, after.pods) : [],
+    serviceImports: changesOf(before?.serviceImports, after.serviceImports),
+    importedSlices: changesOf(before?.importedSlices, after.importedSlices),
+    last: true,
+  };
 }
 
-function changesOf<V>(differences: Iterable<Difference<V>>): Changes<V> {
-  return [...differences].map(({ key, after }) => [key, after] as const);
+const NOTHING = { namespaces: [], pods: [], serviceImports: [], importedSlices: [], last: false } as const;
+
+function changesOf<V>(before: PersistentMap<V> | undefined, after: PersistentMap<V> | undefined): Changes<V> {
+  if (!after) return [];
+  return [...after.differences(before ?? PersistentMap.empty())].map((change) => [change.key, change.after] as const);
 }
 
-export function emptySource(): DnsSource {
+export function emptySource(): Required<DnsSource> {
   const empty = PersistentMap.empty<never>();
-  return { revision: 0, services: empty, namespaces: empty, pods: empty };
+  const others = { serviceImports: empty, importedSlices: empty };
+  return { revision: 0, services: empty, namespaces: empty, pods: empty, ...others };
 }
 
-export function withChanges(source: DnsSource, changes: SourceChanges): DnsSource {
+export function withChanges(source: Required<DnsSource>, changes: SourceChanges): Required<DnsSource> {
   return {
     revision: changes.revision,
     services: source.services.with(changes.services),
     namespaces: source.namespaces.with(changes.namespaces),
     pods: source.pods.with(changes.pods),
+    serviceImports: source.serviceImports.with(changes.serviceImports),
+    importedSlices: source.importedSlices.with(changes.importedSlices),
   };
 }
 
@@ -116,8 +136,8 @@ function slim({ key, record, members }: DnsService): DnsService {
       ports,
     },
     members: members.flatMap((member) => {
-      const { ip, ready, hostname, podName } = member.endpoint;
-      return ready ? [{ endpoint: { ip, ready, hostname, podName }, ports: member.ports }] : [];
+      const { ip, ready, hostname, podName, zone } = member.endpoint;
+      return ready ? [{ endpoint: { ip, ready, hostname, podName, zone }, ports: member.ports }] : [];
     }),
   };
 }
