@@ -1,13 +1,15 @@
 // A server block while its plugins read their directives: what each of them asks for, and what it answers with.
 
 import type { Ip } from '../lib/ip.ts';
+import type { LabelSelector } from '../lib/label-selector.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Metrics } from '../observe/metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Place } from './corefile/error.ts';
 import type { Directive } from './corefile/parse.ts';
 import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler.ts';
 import type { DnsMetrics } from './metrics.ts';
+import type { SharedFacts } from './shared-facts.ts';
 import type { UpstreamServer } from './upstream.ts';
 import type { DnsName } from './wire/name.ts';
 import type { OwnedRecord } from './wire/message.ts';
@@ -20,10 +22,33 @@ export interface HttpAddress {
   readonly place: Place;
 }
 
-/** How to reach the API server, as the Corefile says; all undefined is in-cluster, or as the flags say. */
+/** How to reach the API server, as the Corefile says; empty is in-cluster, or as the flags say. */
 export interface ApiTarget {
-  readonly kubeconfig: string | undefined;
-  readonly endpoint: string | undefined;
+  readonly kubeconfig?: string;
+  /** Of the kubeconfig. */
+  readonly context?: string;
+  readonly endpoint?: string;
+  /** Paths of PEM files, for `endpoint`. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string };
+}
+
+/** The labels of what is read. */
+export interface ClusterSelectors {
+  /** Of Services, EndpointSlices and Pods. */
+  readonly objects?: LabelSelector;
+  readonly namespaces?: LabelSelector;
+}
+
+/** What the kubernetes plugin of a block says. */
+export interface KubernetesPlugin {
+  /** Of its first zone, to which the reverse zones belong. */
+  readonly options: KubernetesOptions;
+  /** Of each zone. */
+  readonly zones: readonly KubernetesOptions[];
+  readonly target: ApiTarget;
+  readonly selectors: ClusterSelectors;
+  readonly startupTimeoutMs: number;
+  readonly place: Place;
 }
 
 /** The zone options but for what only the running server knows. */
@@ -64,7 +89,7 @@ export interface TransferRule {
 export interface BlockServices {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   readonly dnsMetrics: DnsMetrics;
   /** 0 to 1. */
   readonly random: () => number;
@@ -72,6 +97,11 @@ export interface BlockServices {
   readonly randomId: () => number;
   /** Aborted when the block is taken out of service. */
   readonly stopped: AbortSignal;
+  /** How many threads answer: what is bounded or kept is divided among them. */
+  readonly workers: number;
+  /** Whether this thread does what is to be done once. */
+  readonly leads: boolean;
+  readonly shared: SharedFacts;
   /** Asks the whole server, as a client would. */
   readonly ask: Handle;
   /** The newest compiled zone for these options. */
@@ -114,7 +144,7 @@ export class BlockDraft {
   /** Questions that the block is for, among those of its zones; undefined is all. */
   view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
   readonly prometheus: HttpAddress[] = [];
-  kubernetes: { options: KubernetesOptions; target: ApiTarget } | undefined;
+  kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;
   loadBalanced = false;

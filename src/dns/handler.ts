@@ -1,6 +1,7 @@
 // The chain that answers: plugins in order, each of which answers a question, or hands it on and may change what comes back.
 
 import { encodeReply, sizeLimit, type EdnsExtras } from './encode.ts';
+import type { Keep } from './kept-answers.ts';
 import type { Reply } from './reply.ts';
 import { parseMessage, type Message } from './wire/message.ts';
 import type { ResourceRecord } from './wire/record.ts';
@@ -33,9 +34,11 @@ export type Outcome =
       readonly reply: Reply;
       /** Why it is a failure, for the log of `errors`. */
       readonly why?: string;
+      /** Set by those whose answer may be given again to whoever asks in the same bytes. */
+      readonly keep?: Keep;
     }
   /** A whole message from elsewhere with the client's question in it. Its id and size are seen to later. */
-  | { readonly kind: 'packet'; readonly packet: Buffer }
+  | { readonly kind: 'packet'; readonly packet: Buffer; readonly keep?: Keep }
   /** A transfer: several messages one after the other, over TCP. At least one. */
   | { readonly kind: 'messages'; readonly packets: readonly Buffer[] }
   /** No answer at all. */
@@ -47,6 +50,11 @@ export type Handle = (asked: Asked) => Answer;
 
 export interface Handler {
   readonly name: string;
+  /**
+   * Whether what it does with a question and with its answer depends on nothing but the question's bytes: then answers
+   * that come from behind it may be given again without asking it. Not who asks, not when, nothing counted or logged.
+   */
+  readonly byQuestion?: true;
   /** At once where that can be; a promise that never rejects where others have to be asked. */
   handle(asked: Asked, next: Handle): Answer;
 }
@@ -65,11 +73,18 @@ export const nobodyAnswered: Handle = () => NOBODY;
 /** The handlers as one function, `end` behind the last. */
 export function chainOf(handlers: readonly Handler[], end: Handle): Handle {
   return handlers.reduceRight<Handle>((next, handler) => {
+    const behind = handler.byQuestion ? next : (asked: Asked) => changed(next(asked), notKept);
     return (asked) => {
       asked.by = handler.name;
-      return handler.handle(asked, next);
+      return handler.handle(asked, behind);
     };
   }, end);
+}
+
+function notKept(outcome: Outcome): Outcome {
+  if (outcome.kind === 'silence' || outcome.kind === 'messages' || !outcome.keep) return outcome;
+  const { keep: _, ...once } = outcome;
+  return once;
 }
 
 /** Changes what comes back, now or later. */

@@ -1,10 +1,11 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
 import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
-import type { Labels, Metrics } from '../observe/metrics.ts';
+import type { Labels, Meters } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
+const SIZE_BUCKETS = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
 const DURATION_BUCKETS = Array.from({ length: 16 }, (_, i) => 0.00025 * 2 ** i);
 
 /** Types with a label of their own; the others are `other`. */
@@ -21,24 +22,24 @@ export function serverLabel(address: Ip, port: number): string {
 /** The counters of one program; `forServer` gives those of one listening address. */
 export interface DnsMetrics {
   forServer(server: string): ServerMetrics;
+  /** Calls `settle` before the metrics are given. */
+  beforeText(settle: () => void): void;
   panicked(): void;
   forwardRejected(): void;
   /** A question that a cache was asked: hit by kind, or missed. */
-  cacheAsked(hit: 'success' | 'denial' | undefined): void;
+  cacheAsked(hit: 'success' | 'denial' | undefined, times?: number): void;
   /** The stores whose sizes are shown; those of the newest configuration. */
   watchCache(
     stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
   ): void;
-  /** A Corefile that was read again: taken, with its hash, or refused. */
-  reloaded(hash: string | undefined): void;
 }
 
 export interface ServerMetrics {
-  /** One answered query. `by` is the handler that answered, empty when the packet never reached one. */
-  record(query: RecordedQuery): void;
+  /** One answered query, or `times` of them. `by` is the handler that answered, empty when the packet never reached one. */
+  record(query: RecordedQuery, times?: number): void;
 }
 
-interface RecordedQuery {
+export interface RecordedQuery {
   /** The zone of the server block, or `dropped` for what reached none. */
   readonly zone: string;
   /** Of the server block; empty without one. */
@@ -48,10 +49,14 @@ interface RecordedQuery {
   readonly ipv6: boolean;
   readonly rcode: number;
   readonly by: string;
+  readonly dnssecOk: boolean;
+  /** Bytes of the query and of the answer. */
+  readonly size: number;
+  readonly answerSize: number;
   readonly seconds: number;
 }
 
-export function createDnsMetrics(metrics: Metrics): DnsMetrics {
+export function createDnsMetrics(metrics: Meters): DnsMetrics {
   const requests = metrics.counter({
     name: 'coredns_dns_requests_total',
     help: 'DNS requests by zone, protocol, family and type.',
@@ -68,6 +73,33 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     labels: SERVER,
     buckets: DURATION_BUCKETS,
   });
+  const sizes = { labels: [...SERVER, 'proto'], buckets: SIZE_BUCKETS };
+  const requestSizes = metrics.histogram({
+    ...sizes,
+    name: 'coredns_dns_request_size_bytes',
+    help: 'Size of the requests.',
+  });
+  const responseSizes = metrics.histogram({
+    ...sizes,
+    name: 'coredns_dns_response_size_bytes',
+    help: 'Size of the responses.',
+  });
+  const dnssecRequests = metrics.counter({
+    name: 'coredns_dns_do_requests_total',
+    help: 'DNS requests with the DO bit set.',
+    labels: SERVER,
+  });
+  // Queries are counted here, and handed on when the metrics are asked for.
+  let counted: QueryKind[] = [];
+  const settleCounts = (): void => {
+    for (const kind of counted) {
+      requests.add(kind.times, kind.asked);
+      responses.add(kind.times, kind.told);
+      kind.times = 0;
+    }
+    counted = [];
+  };
+  metrics.beforeText('dns', settleCounts);
   const panics = metrics.counter({ name: 'coredns_panics_total', help: 'Unexpected errors while answering.' });
   const rejects = metrics.counter({
     name: 'coredns_forward_max_concurrent_rejects_total',
@@ -89,15 +121,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     help: 'Questions that the cache did not know the answer of.',
     labels: cacheLabels,
   });
-  const reloadFailures = metrics.counter({
-    name: 'coredns_reload_failed_total',
-    help: 'Corefiles that were read again and refused.',
-  });
-  const reloadVersion = metrics.gauge({
-    name: 'coredns_reload_version_info',
-    help: 'The Corefile that is in force, by its hash.',
-    labels: ['hash', 'value'],
-  });
   let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
   const cacheSamples = (name: string, of: 'size' | 'evictions') =>
     (caches ? (['success', 'denial'] as const) : []).map((type) => ({
@@ -109,6 +132,7 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_cache_entries',
     help: 'Answers in the cache.',
     type: 'gauge',
+    addsUp: true,
     samples: () => cacheSamples('coredns_cache_entries', 'size'),
   });
   metrics.collected({
@@ -117,46 +141,41 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     type: 'counter',
     samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
   });
-  reloadFailures.add(0);
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
   rejects.add(0);
   return {
     forServer: (server) => {
-      // Label objects are made once for each combination in use: a query allocates none.
-      const zones = new Map<string, ZoneLabels>();
+      const zones = new Map<string, ZoneCounts>();
       return {
-        record: ({ zone, view, type, transport, ipv6, rcode, by, seconds }) => {
-          const at = remember(zones, view === '' ? zone : `${zone} ${view}`, () => zoneLabels({ server, zone, view }));
-          const labelled = LABELLED_TYPES.has(type) ? type : 0;
-          const key = (labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0);
-          const asked = remember(at.requests, key, () => ({
-            ...at.zone,
-            proto: transport,
-            family: ipv6 ? '2' : '1',
-            type: labelled === 0 ? 'other' : typeName(labelled),
-          }));
-          const byRcode = remember(at.responses, by, () => new Map<number, Labels>());
-          const told = remember(byRcode, rcode, () => ({ ...at.zone, rcode: rcodeName(rcode), plugin: by }));
-          requests.add(1, asked);
-          responses.add(1, told);
-          duration.observe(seconds, at.zone);
+        record: (query, times = 1) => {
+          const { zone, view, dnssecOk, transport, size, answerSize, seconds } = query;
+          const at = remember(zones, view === '' ? zone : `${zone} ${view}`, () => zoneCounts({ server, zone, view }));
+          const kind = kindOf(at, query);
+          if (kind.times === 0) counted.push(kind);
+          kind.times += times;
+          duration.observe(seconds, at.zone, times);
+          const sized = transport === 'tcp' ? at.tcp : at.udp;
+          requestSizes.observe(size, sized, times);
+          responseSizes.observe(answerSize, sized, times);
+          if (dnssecOk) dnssecRequests.add(times, at.zone);
         },
       };
     },
+    beforeText: (settle) =>
+      metrics.beforeText('dns', () => {
+        settle();
+        settleCounts();
+      }),
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
-    cacheAsked: (hit) => {
-      cacheRequests.add(1, CACHE_LABELS);
-      if (hit === undefined) cacheMisses.add(1, CACHE_LABELS);
-      else cacheHits.add(1, { ...CACHE_LABELS, type: hit });
+    cacheAsked: (hit, times = 1) => {
+      cacheRequests.add(times, CACHE_LABELS);
+      if (hit === undefined) cacheMisses.add(times, CACHE_LABELS);
+      else cacheHits.add(times, { ...CACHE_LABELS, type: hit });
     },
     watchCache: (stores) => {
       caches = stores;
-    },
-    reloaded: (hash) => {
-      if (hash === undefined) reloadFailures.add();
-      else reloadVersion.set(1, { hash: 'sha512', value: hash });
     },
   };
 }
@@ -164,14 +183,40 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
 /** One program has one cache in practice; its labels do not tell servers apart. */
 const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
 
-interface ZoneLabels {
-  readonly zone: Labels;
-  readonly requests: Map<number, Labels>;
-  readonly responses: Map<string, Map<number, Labels>>;
+/** Queries that have all labels in common. */
+interface QueryKind {
+  readonly asked: Labels;
+  readonly told: Labels;
+  times: number;
 }
 
-function zoneLabels(zone: Labels): ZoneLabels {
-  return { zone, requests: new Map(), responses: new Map() };
+/** What is counted of one zone. Label objects are made once for each combination in use: a query allocates none. */
+interface ZoneCounts {
+  readonly zone: Labels;
+  readonly udp: Labels;
+  readonly tcp: Labels;
+  readonly kinds: Map<string, Map<number, QueryKind>>;
+}
+
+function zoneCounts(labels: Labels): ZoneCounts {
+  const byTransport = { udp: { ...labels, proto: 'udp' }, tcp: { ...labels, proto: 'tcp' } };
+  return { zone: labels, ...byTransport, kinds: new Map() };
+}
+
+function kindOf({ zone, kinds }: ZoneCounts, { type, transport, ipv6, rcode, by }: RecordedQuery): QueryKind {
+  const labelled = LABELLED_TYPES.has(type) ? type : 0;
+  const byNumbers = remember(kinds, by, () => new Map<number, QueryKind>());
+  const key = (((labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0)) << 12) | rcode;
+  return remember(byNumbers, key, () => ({
+    asked: {
+      ...zone,
+      proto: transport,
+      family: ipv6 ? '2' : '1',
+      type: labelled === 0 ? 'other' : typeName(labelled),
+    },
+    told: { ...zone, rcode: rcodeName(rcode), plugin: by },
+    times: 0,
+  }));
 }
 
 function remember<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -15,6 +15,8 @@ export interface RunningBlock {
   readonly handleOther: Handle;
   /** Which address comes first, 0 to 1. */
   readonly random: () => number;
+  /** Whether addresses take turns in front. */
+  readonly turns: boolean;
   readonly logs: readonly QueryLog[];
   readonly logsErrors: boolean;
   readonly bufsize: number | undefined;
@@ -51,6 +53,7 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
         )
       : refuse,
     random: draft.loadBalanced ? services.random : () => 0,
+    turns: draft.loadBalanced,
     logs: draft.queryLogs,
     logsErrors: draft.logsErrors,
     bufsize: draft.bufsize,
@@ -70,6 +73,8 @@ export interface RoutedBlock {
 export class Routes {
   readonly #byZone = new Map<DnsName, readonly Route[]>();
   readonly #only: Route | undefined;
+  /** Whether nothing but the question chooses the block: no view. */
+  readonly byQuestion: boolean;
 
   constructor(blocks: readonly RoutedBlock[]) {
     for (const { zones, block, view } of blocks) {
@@ -78,6 +83,7 @@ export class Routes {
         this.#byZone.set(zone, [...(this.#byZone.get(zone) ?? []), route]);
       }
     }
+    this.byQuestion = blocks.every(({ view }) => view === undefined);
     const [root, ...others] = this.#byZone.get(ROOT) ?? [];
     this.#only = this.#byZone.size === 1 && others.length === 0 && root?.fits === undefined ? root : undefined;
   }

@@ -90,6 +90,21 @@ export interface EndpointSliceRecord {
   readonly lastChangeTriggerTime?: number | undefined;
 }
 
+/** A Service of other clusters (KEP-1645): a ServiceImport. */
+export interface ServiceImportRecord {
+  readonly namespace: string;
+  readonly name: string;
+  readonly headless: boolean;
+  readonly ips: readonly Ip[];
+  readonly ports: readonly SlicePort[];
+}
+
+/** Endpoints in another cluster of the set, of a Service that is imported. */
+export interface ImportedSliceRecord extends EndpointSliceRecord {
+  /** That cluster's id, lower case. */
+  readonly cluster: string;
+}
+
 export interface NodeRecord {
   readonly name: string;
   /** InternalIPs, then ExternalIPs. */
@@ -204,4 +219,6 @@ export interface Records {
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
   readonly serviceCIDRs: PersistentMap<ServiceCidrRecord>;
+  readonly serviceImports: PersistentMap<ServiceImportRecord>;
+  readonly importedSlices: PersistentMap<ImportedSliceRecord>;
 }

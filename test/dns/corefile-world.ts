@@ -1,6 +1,7 @@
 // A plane that serves a Corefile over a test API server.
 
 import { Pipeline } from '../../src/cli/pipeline.ts';
+import { clusterNeeds, selectorOf, type ClusterNeeds } from '../../src/dns/cluster-needs.ts';
 import { loadCorefile, type LoadedCorefile } from '../../src/dns/corefile/load.ts';
 import { startCorefilePlane, type DnsPlane } from '../../src/dns/plane.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
@@ -21,17 +22,18 @@ export interface ClusterFeed {
 }
 
 /** Follows an API server, for any number of planes. */
-export async function followCluster(url: string, _corefile = ''): Promise<ClusterFeed> {
+export async function followCluster(url: string, corefile?: string): Promise<ClusterFeed> {
+  const { kinds, selectors } = corefile === undefined ? { kinds: KINDS, selectors: {} } : await needsOf(corefile);
   const { log } = recordingLog();
   const store = new Store();
   const common = { log, metrics: createMetrics(), clock: systemClock };
-  const pipeline = new Pipeline({ ...common, store, kinds: KINDS, nodeName: 'node-a' });
+  const pipeline = new Pipeline({ ...common, store, kinds, nodeName: 'node-a' });
   pipeline.start();
   const source = await startApiSource({
     ...common,
     store,
     target: { kubeconfig: undefined, master: url },
-    kinds: KINDS.map((kind) => ({ kind })),
+    kinds: kinds.map((kind) => ({ kind, scope: { labelSelector: selectorOf(kind, selectors) } })),
     random: Math.random,
     files: systemFiles,
   });
@@ -44,6 +46,16 @@ export async function followCluster(url: string, _corefile = ''): Promise<Cluste
       pipeline.stop();
     },
   };
+}
+
+async function needsOf(text: string): Promise<ClusterNeeds> {
+  // Files beside it matter to other plugins only.
+  const files: Files = { ...systemFiles, readText: async () => placed(text.replace(/^ +file .*$/gm, '')) };
+  const loaded = await loadCorefile({ path: COREFILE, files, env: () => undefined });
+  if (loaded.kind === 'mistake') throw new Error(loaded.message);
+  const found = clusterNeeds(loaded.corefile.blocks);
+  if (found.kind === 'mistake') throw new Error(found.message);
+  return found.needs;
 }
 
 export interface CorefileWorld {

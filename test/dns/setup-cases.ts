@@ -199,6 +199,155 @@ const CLUSTERS = {
       ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
     },
   ],
+  zonal: [
+    {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'default', labels: { 'kubernetes.io/metadata.name': 'default' } },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'shop', labels: { 'kubernetes.io/metadata.name': 'shop' } },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'ring', namespace: 'shop' },
+      spec: {
+        type: 'ClusterIP',
+        clusterIP: 'None',
+        clusterIPs: ['None'],
+        ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+      },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'vip', namespace: 'shop' },
+      spec: {
+        type: 'ClusterIP',
+        clusterIP: '10.96.10.1',
+        clusterIPs: ['10.96.10.1'],
+        ipFamilies: ['IPv4'],
+        ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+      },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'ringext', namespace: 'shop' },
+      spec: { type: 'ExternalName', externalName: 'www.example.test' },
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { name: 'ring-1', namespace: 'shop', labels: { 'kubernetes.io/service-name': 'ring' } },
+      addressType: 'IPv4',
+      endpoints: [
+        { addresses: ['10.244.2.1'], conditions: { ready: true }, zone: 'eu-1a' },
+        { addresses: ['10.244.2.2'], conditions: { ready: true }, zone: 'eu-1b' },
+        { addresses: ['10.244.2.3'], conditions: { ready: true }, zone: 'eu-1b' },
+        { addresses: ['10.244.2.4'], conditions: { ready: true }, zone: 'Corp.Example.Com' },
+        { addresses: ['10.244.2.5'], conditions: { ready: true } },
+      ],
+      ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+    },
+  ],
+  mcs: [
+    {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'default', labels: { 'kubernetes.io/metadata.name': 'default' } },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Namespace',
+      metadata: { name: 'shop', labels: { 'kubernetes.io/metadata.name': 'shop' } },
+    },
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name: 'web', namespace: 'shop' },
+      spec: {
+        type: 'ClusterIP',
+        clusterIP: '10.96.10.1',
+        clusterIPs: ['10.96.10.1'],
+        ipFamilies: ['IPv4'],
+        ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+      },
+    },
+    {
+      apiVersion: 'multicluster.x-k8s.io/v1alpha1',
+      kind: 'ServiceImport',
+      metadata: { name: 'web', namespace: 'shop' },
+      spec: { type: 'ClusterSetIP', ips: ['10.128.0.1'], ports: [{ port: 80, protocol: 'TCP', name: 'http' }] },
+    },
+    {
+      apiVersion: 'multicluster.x-k8s.io/v1alpha1',
+      kind: 'ServiceImport',
+      metadata: { name: 'web2', namespace: 'shop' },
+      spec: {
+        type: 'ClusterSetIP',
+        ips: ['10.128.0.2', 'fd00:128::2'],
+        ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+      },
+    },
+    {
+      apiVersion: 'multicluster.x-k8s.io/v1alpha1',
+      kind: 'ServiceImport',
+      metadata: { name: 'db', namespace: 'shop' },
+      spec: { type: 'Headless', ips: [], ports: [{ port: 5432, protocol: 'TCP', name: 'pg' }] },
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: {
+        name: 'imported-db-east',
+        namespace: 'shop',
+        labels: {
+          'multicluster.kubernetes.io/service-name': 'db',
+          'multicluster.kubernetes.io/source-cluster': 'east',
+        },
+      },
+      addressType: 'IPv4',
+      endpoints: [
+        { addresses: ['10.30.0.1'], conditions: { ready: true }, hostname: 'db-0' },
+        { addresses: ['10.30.0.2'], conditions: { ready: true } },
+      ],
+      ports: [{ port: 5432, protocol: 'TCP', name: 'pg' }],
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: {
+        name: 'imported-db-west',
+        namespace: 'shop',
+        labels: {
+          'multicluster.kubernetes.io/service-name': 'db',
+          'multicluster.kubernetes.io/source-cluster': 'west',
+        },
+      },
+      addressType: 'IPv4',
+      endpoints: [{ addresses: ['10.40.0.1'], conditions: { ready: true }, hostname: 'db-0' }],
+      ports: [{ port: 5432, protocol: 'TCP', name: 'pg' }],
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: {
+        name: 'imported-web-east',
+        namespace: 'shop',
+        labels: {
+          'multicluster.kubernetes.io/service-name': 'web',
+          'multicluster.kubernetes.io/source-cluster': 'east',
+        },
+      },
+      addressType: 'IPv4',
+      endpoints: [{ addresses: ['10.30.0.9'], conditions: { ready: true }, hostname: 'w-0' }],
+      ports: [{ port: 80, protocol: 'TCP', name: 'http' }],
+    },
+  ],
   extip: [
     {
       apiVersion: 'v1',
@@ -437,6 +586,18 @@ const CLUSTERS = {
 } as const;
 
 export const OWN_SETUPS: Readonly<Record<string, Setup>> = {
+  verified: {
+    corefile:
+      '.:PORT {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n        pods verified\n    }\n    forward . UPSTREAM\n}\n',
+  },
+  nslabels: {
+    corefile:
+      '.:PORT {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n        namespace_labels expose=yes\n    }\n    forward . UPSTREAM\n}\n',
+  },
+  labels: {
+    corefile:
+      '.:PORT {\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n        labels tier=front\n    }\n    forward . UPSTREAM\n}\n',
+  },
   ft: {
     corefile:
       '.:PORT {\n    kubernetes cluster.local {\n        fallthrough\n    }\n    file db.cluster.local cluster.local\n}\n',
@@ -459,6 +620,15 @@ export const OWN_SETUPS: Readonly<Record<string, Setup>> = {
     unreachable: true,
   },
   big: { corefile: '.:PORT {\n    kubernetes cluster.local {\n    }\n}\n', objects: CLUSTERS.big },
+  zonal: {
+    corefile: '.:PORT {\n    kubernetes cluster.local {\n        zonal\n    }\n    forward . UPSTREAM\n}\n',
+    objects: CLUSTERS.zonal,
+  },
+  mcs: {
+    corefile:
+      '.:PORT {\n    kubernetes cluster.local clusterset.local {\n        multicluster clusterset.local\n    }\n    forward . UPSTREAM\n}\n',
+    objects: CLUSTERS.mcs,
+  },
   external: {
     corefile:
       '.:PORT {\n    k8s_external example.org 100.51.198.in-addr.arpa {\n        headless\n    }\n    kubernetes cluster.local {\n    }\n    forward . UPSTREAM\n}\n',
@@ -489,6 +659,36 @@ export const OWN_SETUPS: Readonly<Record<string, Setup>> = {
 };
 
 export const SETUP_CASES: readonly SetupCase[] = [
+  {
+    id: 'verified-010',
+    setup: 'verified',
+    name: '10-244-3-13.podland.pod.cluster.local.',
+    type: 'A',
+    rcode: 'NXDOMAIN',
+    answer: [],
+    authority: ['cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. * 7200 1800 86400 5'],
+    additional: [],
+  },
+  {
+    id: 'nslabels-001',
+    setup: 'nslabels',
+    name: 'web.shop.svc.cluster.local.',
+    type: 'A',
+    rcode: 'NOERROR',
+    answer: ['web.shop.svc.cluster.local. 5 IN A 10.96.10.1'],
+    authority: [],
+    additional: [],
+  },
+  {
+    id: 'labels-003',
+    setup: 'labels',
+    name: 'canary.web.shop.svc.cluster.local.',
+    type: 'A',
+    rcode: 'NOERROR',
+    answer: ['canary.web.shop.svc.cluster.local. 5 IN A 10.244.1.12'],
+    authority: [],
+    additional: [],
+  },
   {
     id: 'ft-002',
     setup: 'ft',
@@ -712,6 +912,76 @@ export const SETUP_CASES: readonly SetupCase[] = [
     additional: [],
     edns: { version: 0, size: 4096 },
     flags: { tc: 0 },
+  },
+  {
+    id: 'zonal-004',
+    setup: 'zonal',
+    name: 'eu-9z.pin._zone.ring.shop.svc.cluster.local.',
+    type: 'A',
+    rcode: 'NOERROR',
+    answer: [],
+    authority: ['cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. * 7200 1800 86400 5'],
+    additional: [],
+  },
+  {
+    id: 'zonal-008',
+    setup: 'zonal',
+    name: 'eu-9z.prefer._zone.ring.shop.svc.cluster.local.',
+    type: 'TXT',
+    rcode: 'NOERROR',
+    answer: [],
+    authority: ['cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. * 7200 1800 86400 5'],
+    additional: [],
+  },
+  {
+    id: 'zonal-010',
+    setup: 'zonal',
+    name: 'eu-1a.pin._zone.ghost.shop.svc.cluster.local.',
+    type: 'A',
+    rcode: 'NXDOMAIN',
+    answer: [],
+    authority: ['cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. * 7200 1800 86400 5'],
+    additional: [],
+  },
+  {
+    id: 'mcs-009',
+    setup: 'mcs',
+    name: '10-30-0-2.east.db.shop.svc.clusterset.local.',
+    type: 'A',
+    rcode: 'NOERROR',
+    answer: ['10-30-0-2.east.db.shop.svc.clusterset.local. 5 IN A 10.30.0.2'],
+    authority: [],
+    additional: [],
+  },
+  {
+    id: 'mcs-010',
+    setup: 'mcs',
+    name: 'db-0.west.db.shop.svc.clusterset.local.',
+    type: 'A',
+    rcode: 'NOERROR',
+    answer: ['db-0.west.db.shop.svc.clusterset.local. 5 IN A 10.40.0.1'],
+    authority: [],
+    additional: [],
+  },
+  {
+    id: 'mcs-011',
+    setup: 'mcs',
+    name: 'db-0.db.shop.svc.clusterset.local.',
+    type: 'A',
+    rcode: 'NXDOMAIN',
+    answer: [],
+    authority: ['clusterset.local. 5 IN SOA ns.dns.clusterset.local. hostmaster.clusterset.local. * 7200 1800 86400 5'],
+    additional: [],
+  },
+  {
+    id: 'mcs-015',
+    setup: 'mcs',
+    name: 'dns-version.clusterset.local.',
+    type: 'TXT',
+    rcode: 'NOERROR',
+    answer: ['dns-version.clusterset.local. 28800 IN TXT "1.1.0"'],
+    authority: [],
+    additional: [],
   },
   {
     id: 'external-005',

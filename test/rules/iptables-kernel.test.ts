@@ -66,7 +66,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     return new IptablesBackend({ config, exec, log: silentLogger, clock: systemClock, metrics: createMetrics() });
   }
 
-  async function plane(mode: 'iptables' | 'nftables'): Promise<RulesPlane> {
+  async function plane(mode: 'iptables' | 'nftables', metrics = createMetrics()): Promise<RulesPlane> {
     const started = await startRulesPlane({
       mode,
       config: ALL,
@@ -74,7 +74,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
       clock: systemClock,
       random: Math.random,
       log: silentLogger,
-      metrics: createMetrics(),
+      metrics,
       removeOnStop: false,
     });
     planes.push(started);
@@ -259,6 +259,20 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     expect(failed).toBe(0);
     expect(made).toBeGreaterThan(20);
   }, 40_000);
+
+  test('connections to a NodePort on 127.0.0.1 are counted under the name of kube-proxy', async () => {
+    const metrics = createMetrics();
+    await plane('iptables', metrics);
+    for (let i = 0; i < 3; i++) {
+      expect(await topology.node.connect({ protocol: 'TCP', address: '127.0.0.1', port: 30_080 })).toMatchObject({
+        kind: 'answered',
+      });
+    }
+    expect(await answers('192.168.0.2', 30_080)).toBe(true);
+    const name = 'kubeproxy_iptables_localhost_nodeports_accepted_packets_total';
+    await until(async () => (await metrics.text()).includes(`\n${name} 3\n`));
+    expect(await metrics.text()).toMatch(/\nkubeproxy_iptables_ct_state_invalid_dropped_packets_total [0-9]+\n/);
+  });
 
   test("kube-proxy's table and its IPVS sets go once our rules are in force", async () => {
     const { node } = topology;

@@ -63,6 +63,8 @@ export function cluster(
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
     serviceCIDRs: PersistentMap.empty(),
+    serviceImports: PersistentMap.empty(),
+    importedSlices: PersistentMap.empty(),
   };
   return resolve(records, node, previous);
 }
@@ -124,6 +126,7 @@ export function fakeMetrics(): Metrics & { readonly values: ReadonlyMap<string, 
     gauge: ({ name }) => level(name),
     histogram: () => ({ observe: () => {} }),
     collected: () => {},
+    beforeText: () => {},
     text: () => Promise.resolve(''),
   };
 }

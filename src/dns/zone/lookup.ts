@@ -79,7 +79,8 @@ export function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'
   if (below === 'pod' && zone.options.pods === 'disabled') return false;
   const exposed = zone.options.namespaces;
   if (exposed && !exposed.has(namespace)) return false;
-  return zone.servicesIn.has(namespace) || (zone.source?.namespaces.has(namespace) ?? false);
+  const listed = zone.source?.namespaces.has(namespace) ?? false;
+  return listed || (!zone.options.listedNamespaces && zone.servicesIn.has(namespace));
 }
 
 function apex(zone: Zone, served: ServedZone, type: number): Found {
@@ -166,9 +167,11 @@ export function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[]
 /** `labels` from the zone leftwards: svc, namespace, service, then what is below the Service. */
 function service(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
   const answers = zone.services.get(`${labels[1]}/${labels[2]}`);
-  if (!answers || answers.kind === 'absent') return missing(zone, served);
+  const isListed = !zone.options.listedNamespaces || hasNamespace(zone, labels[1] ?? '', 'svc');
+  if (!answers || answers.kind === 'absent' || !isListed) return missing(zone, served);
   if (answers.kind === 'alias') return labels.length === 3 ? alias(zone, served, answers, type) : missing(zone, served);
-  const below = belowService(answers, labels.slice(3));
+  const left = labels.slice(3);
+  const below = answers.zones && left.length > 2 ? inZone(answers, left) : belowService(zone, answers, left);
   if (below === 'empty') return nodata(served);
   return below ? typed(zone, served, below, type) : missing(zone, served);
 }
@@ -176,7 +179,11 @@ function service(zone: Zone, served: ServedZone, labels: readonly string[], type
 type AddressService = Extract<ServiceAnswers, { kind: 'addresses' }>;
 
 /** `labels` from the Service leftwards. `empty` is a name that only has names below it (RFC 8020). */
-function belowService(answers: AddressService, labels: readonly string[]): NameAnswers | 'empty' | undefined {
+function belowService(
+  zone: Zone,
+  answers: AddressService,
+  labels: readonly string[],
+): NameAnswers | 'empty' | undefined {
   const [first, second] = labels;
   if (first === undefined) return answers.apex;
   if (second === undefined) {
@@ -185,7 +192,20 @@ function belowService(answers: AddressService, labels: readonly string[]): NameA
     return first.startsWith('_') && answers.protocols.has(first.slice(1)) ? 'empty' : undefined;
   }
   if (labels.length > 2) return undefined;
+  const isPort = !zone.options.multicluster || first.startsWith('_') || second.startsWith('_');
+  if (!isPort) return answers.endpoints.get(`${second}.${first}`);
   return answers.ports.get(`${bare(second)}/${bare(first)}`);
+}
+
+/**
+ * `<topology zone>.pin._zone.<service>`, or `prefer` in place of `pin`: the endpoints of one zone, whose label may hold
+ * dots. A zone without endpoints has no records, or with `prefer` those of the whole Service. `labels` from the Service
+ * leftwards.
+ */
+function inZone({ zones, apex }: AddressService, labels: readonly string[]): NameAnswers | 'empty' | undefined {
+  const [anchor, directive, ...zone] = labels;
+  if (anchor !== '_zone' || (directive !== 'pin' && directive !== 'prefer')) return undefined;
+  return zones?.get(zone.toReversed().join('.')) ?? (directive === 'prefer' ? apex : 'empty');
 }
 
 /** Clients may leave the underscores of port and protocol out. */
@@ -291,7 +311,10 @@ function podService(zone: Zone, served: ServedZone, name: DnsName, ip: Ip): Repl
 
 function reverse(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
   const ip = reverseAddress(served.origin, labels);
-  const owners = (ip && zone.reverse.get(ip)) ?? [];
+  const all = (ip && zone.reverse.get(ip)) ?? [];
+  const owners = zone.options.listedNamespaces
+    ? all.filter(({ service: key }) => hasNamespace(zone, key.slice(0, key.indexOf('/')), 'svc'))
+    : all;
   if (owners.length === 0) return missing(zone, served);
   if (type !== RR.PTR) return nodata(served);
   // A Service's own address is answered before endpoints that have the same one.

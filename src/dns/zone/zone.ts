@@ -3,9 +3,9 @@
 import type { Ip } from '../../lib/ip.ts';
 import type { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ObjectKey } from '../../model/records.ts';
-import type { Snapshot } from '../../model/snapshot.ts';
 import type { ReplyZone } from '../reply.ts';
 import type { DnsName } from '../wire/name.ts';
+import type { DnsSource } from './source.ts';
 import type { ResourceRecord } from '../wire/record.ts';
 
 /** Whether `1-2-3-4.<namespace>.pod` answers: never, for any address, or for addresses of Pods that exist. */
@@ -27,6 +27,12 @@ export interface ZoneOptions {
   readonly noEndpoints?: boolean;
   /** The name of an endpoint is that of its Pod, where it has no hostname. */
   readonly endpointPodNames?: boolean;
+  /** Only namespaces that the source lists: it is told to list no others. */
+  readonly listedNamespaces?: boolean;
+  /** Endpoints of a headless Service in one topology zone have names of their own. */
+  readonly zonal?: boolean;
+  /** Answers for Services of other clusters, with the cluster's id in names of endpoints (KEP-1645). */
+  readonly multicluster?: boolean;
   /** A Service with a ClusterIP and without a ready endpoint does not exist. */
   readonly ignoreEmptyService?: boolean;
 }
@@ -60,13 +66,15 @@ export type ServiceAnswers =
       readonly kind: 'addresses';
       readonly headless: boolean;
       readonly apex: NameAnswers;
-      /** By endpoint label, lower case: hostname, else the address with dashes. */
+      /** By endpoint label, lower case: hostname, else the address with dashes; `label.cluster` for another cluster's. */
       readonly endpoints: ReadonlyMap<string, NameAnswers>;
       /** By `port/protocol`, lower case, without underscores. */
       readonly ports: ReadonlyMap<string, NameAnswers>;
       /** Protocols with a named port, lower case: `_tcp.<service>` exists when one of its ports does. */
       readonly protocols: ReadonlySet<string>;
       readonly reverse: readonly ReversePointer[];
+      /** By topology zone, lower case; only where zonal names are answered, of a headless Service. */
+      readonly zones?: ReadonlyMap<string, NameAnswers>;
     }
   | { readonly kind: 'alias'; readonly name: DnsName; readonly target: DnsName }
   /** The Service exists and answers nothing: NXDOMAIN (headless and nothing ready, an ExternalName that is no name). */
@@ -102,5 +110,5 @@ export interface Zone {
   /** Names that Services answer for. */
   readonly nameCount: number;
   /** What it was compiled from, for the next difference; undefined before the first Snapshot. */
-  readonly source: Pick<Snapshot, 'services' | 'namespaces' | 'pods'> | undefined;
+  readonly source: Pick<DnsSource, 'services' | 'namespaces' | 'pods'> | undefined;
 }

@@ -22,6 +22,7 @@ export type Match =
   | { readonly kind: 'remember'; readonly list: string }
   /** An ipset; `by`: which part of the packet stands for which part of an entry (`dst,dst,src`). */
   | { readonly kind: 'set'; readonly name: string; readonly by: readonly ('src' | 'dst')[] }
+  | { readonly kind: 'count'; readonly counter: string }
   /** In units of 2^-31. */
   | { readonly kind: 'random'; readonly units: number };
 
@@ -166,6 +167,9 @@ class RuleReader {
         if (!by.every((side) => side === 'src' || side === 'dst')) throw new RuleTextError(`a set by ${by.join()}`);
         return [{ kind: 'set', name, by }];
       }
+      case 'nfacct':
+        this.#expect('--nfacct-name');
+        return [{ kind: 'count', counter: this.#next() }];
       case 'statistic': {
         this.#expect('--mode');
         this.#expect('random');

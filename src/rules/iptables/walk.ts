@@ -103,6 +103,7 @@ export class ChainWalk {
   #matches(match: Match): boolean {
     switch (match.kind) {
       case 'comment':
+      case 'count':
       case 'remember':
         return true;
       case 'source':

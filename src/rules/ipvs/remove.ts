@@ -3,7 +3,7 @@
 import type { Cidr } from '../../lib/cidr.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
-import { ownerOfChains, removeChains } from '../iptables/remove.ts';
+import { ownerOfChains, removeOwnChains } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
 import { KNOWN_SETS, LINK } from './names.ts';
 import { isExcluded, isOwnServer } from './ownership.ts';
@@ -20,7 +20,7 @@ export interface RemoveIpvsOptions {
 export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Promise<CleanupOutcome> {
   if ((await ownerOfChains(exec)) === 'kube-proxy') return { removed: [], problems: [] };
   const servers = await removeServers(exec, options);
-  const chains = await removeChains(exec, { which: 'own' });
+  const chains = await removeOwnChains(exec);
   const sets = await removeSets(exec);
   return {
     removed: [...servers.removed, ...chains.removed, ...sets.removed],
