@@ -29,7 +29,7 @@ export function netnsMissing(...tools: readonly string[]): string | undefined {
 /** Why there can be no IPVS here; undefined when there can. */
 export function ipvsMissing(): string | undefined {
   if (existsSync('/proc/net/ip_vs')) return undefined;
-  spawnSync('modprobe', ['ip_vs'], { stdio: 'ignore' });
+  spawnSync('sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin modprobe ip_vs'], { stdio: 'ignore' });
   return existsSync('/proc/net/ip_vs') ? undefined : 'this kernel has no IPVS (npm run test:vm brings one that has)';
 }
 
