@@ -340,10 +340,14 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     expect(await metrics.text()).toMatch(/\nkubeproxy_iptables_ct_state_invalid_dropped_packets_total [0-9]+\n/);
   });
 
-  test("kube-proxy's table and its IPVS sets go once our rules are in force", async () => {
+  test("kube-proxy's table, its IPVS sets and its link go once our rules are in force", async () => {
     const { node } = topology;
     await node.run('nft', 'add', 'table', 'ip', 'kube-proxy');
     await node.run('ipset', 'create', 'KUBE-CLUSTER-IP', 'hash:ip,port');
+    await node.run('ipset', 'create', 'KUBE-6-CLUSTER-IP', 'hash:ip,port', 'family', 'inet6');
+    // kube-proxy's is a dummy link; what counts is its name. It makes the ClusterIP an address of the node.
+    await node.run('ip', 'link', 'add', 'kube-ipvs0', 'type', 'veth', 'peer', 'name', 'kube-peer0');
+    await node.run('ip', 'addr', 'add', '172.30.0.1/32', 'dev', 'kube-ipvs0');
     const tool = [`iptables-${variant}`, '-t', 'filter'] as const;
     await node.run(...tool, '-N', 'KUBE-IPVS-FILTER');
     await node.run(
@@ -361,6 +365,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     await node.run(...tool, '-A', 'INPUT', '-j', 'KUBE-IPVS-FILTER');
     await plane('iptables');
     await until(async () => (await node.run('ipset', 'list', '-name')) === '');
+    expect(await node.run('ip', '-o', 'link')).not.toContain('kube-');
     expect(await node.run('nft', 'list', 'tables')).not.toContain('kube-proxy');
     expect((await kubeLines()).join('\n')).not.toContain('IPVS');
     expect(await answers()).toBe(true);
