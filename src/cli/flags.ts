@@ -179,6 +179,14 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'up: 127.0.0.1:1053; dns: 0.0.0.0:53 and [::]:53',
   },
   {
+    name: 'workers',
+    kind: 'text',
+    value: 'N',
+    help: 'threads that answer DNS queries; 0 answers on the main thread, with the least memory',
+    commands: ['up', 'dns'],
+    fallback: 'up: 0; dns: the number of CPUs',
+  },
+  {
     name: 'conf',
     kind: 'text',
     value: 'FILE',

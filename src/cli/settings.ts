@@ -125,6 +125,17 @@ export function port(args: Arguments, flag: string, fallback: number): number {
   return value;
 }
 
+const MOST_WORKERS = 64;
+
+/** Threads beside the main one; 0 is none. */
+export function workers(args: Arguments, fallback: number): number {
+  const text = args.text('workers');
+  if (text === undefined) return Math.min(fallback, MOST_WORKERS);
+  if (!/^[0-9]{1,4}$/.test(text) || Number(text) > MOST_WORKERS)
+    throw new UsageError(`flag --workers is a number from 0 to ${MOST_WORKERS}, not "${text}"`);
+  return Number(text);
+}
+
 /** `IP` or `IP:PORT`, port 53 when none is given. */
 export function upstreams(args: Arguments): readonly UpstreamServer[] | undefined {
   return args.list('upstream')?.map((word) => {
