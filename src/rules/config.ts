@@ -39,6 +39,16 @@ export interface IpvsConfig {
   readonly udpTimeoutMs: number;
 }
 
+/** What holds of userspace mode alone. */
+export interface UserspaceConfig {
+  /** Services (`namespace/name`) whose endpoints are told the client's address and port by PROXY protocol version 2. TCP only. */
+  readonly proxyProtocolTo: readonly string[];
+  /** TCP connections at a time; further ones are reset. `by-descriptors`: as many as the open files of the process allow. */
+  readonly maxConnections: number | 'by-descriptors';
+  /** Bytes that were read on one side and not yet written on the other, of all TCP connections; with more, new ones are reset. */
+  readonly maxBufferedBytes: number;
+}
+
 export interface RulesConfig {
   /** Traffic to a ClusterIP from others than Pods is masqueraded, and Pods count as inside for `externalTrafficPolicy: Local`. */
   readonly detectLocal: DetectLocal;
@@ -54,6 +64,7 @@ export interface RulesConfig {
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
   readonly ipvs: IpvsConfig;
+  readonly userspace: UserspaceConfig;
 }
 
 export const defaultRulesConfig: RulesConfig = {
@@ -65,6 +76,11 @@ export const defaultRulesConfig: RulesConfig = {
   resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
   ipvs: { scheduler: '', excludeCIDRs: [], strictARP: false, tcpTimeoutMs: 0, tcpFinTimeoutMs: 0, udpTimeoutMs: 0 },
+  userspace: {
+    proxyProtocolTo: [],
+    maxConnections: 'by-descriptors',
+    maxBufferedBytes: 256 * 1024 * 1024,
+  },
 };
 
 /** The range of local Pods in the family; undefined without one, and where Pods are told by interface. */

@@ -11,7 +11,7 @@ import { compareTrace } from './compare-trace.ts';
 import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { DETECT_LOCAL, NODE_IPS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
 const CONFIG: RulesConfig = {
   ...defaultRulesConfig,
@@ -19,16 +19,18 @@ const CONFIG: RulesConfig = {
   nodePortAddresses: { kind: 'all' },
 };
 export const IPVS_OPTIONS = { config: CONFIG, log: silentLogger, clock: systemClock };
-const WORLD = { localAddresses: NODE_IPS };
+const LOCAL = [...NODE_IPS, OTHER_NODE_IP];
+const WORLD = { localAddresses: LOCAL };
 
-const start: Start = async ({ file }) => {
+const start: Start = async ({ file, settings }) => {
+  const options = { ...IPVS_OPTIONS, config: { ...CONFIG, ...settings } };
   const metrics = createMetrics();
-  const kernel = new FakeIpvs(NODE_IPS);
-  const backend = new IpvsBackend({ ...IPVS_OPTIONS, exec: kernel, metrics });
-  let whole = new FakeIpvs(NODE_IPS);
+  const kernel = new FakeIpvs(LOCAL);
+  const backend = new IpvsBackend({ ...options, exec: kernel, metrics });
+  let whole = new FakeIpvs(LOCAL);
   const update = async ({ snapshot }: { snapshot: Snapshot }): Promise<void> => {
-    whole = new FakeIpvs(NODE_IPS);
-    const fresh = new IpvsBackend({ ...IPVS_OPTIONS, exec: whole, metrics });
+    whole = new FakeIpvs(LOCAL);
+    const fresh = new IpvsBackend({ ...options, exec: whole, metrics });
     for (const each of [backend, fresh]) {
       const outcome = await each.sync(snapshot);
       if (outcome.kind !== 'applied') throw new Error(outcome.reason);
