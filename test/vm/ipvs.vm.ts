@@ -149,6 +149,52 @@ describe('connections', () => {
   });
 });
 
+describe('a client that connects every 10 ms fails not once', () => {
+  const targets = [
+    { protocol: 'TCP' as const, address: VIP, port: 80 },
+    { protocol: 'TCP' as const, address: '192.168.0.2', port: 30_080 },
+  ];
+
+  async function hammered(happens: () => Promise<void>): Promise<void> {
+    const hammer = await topology.client.hammer({ targets, everyMs: 10, timeoutMs: 10_000 });
+    try {
+      await happens();
+    } finally {
+      const { failures, attempts } = await hammer.stop();
+      expect(failures).toEqual([]);
+      expect(attempts).toBeGreaterThan(50);
+    }
+  }
+
+  test('while the mode changes, to and from each', { timeout: 120_000 }, async () => {
+    const { snapshot } = next([WEB]);
+    await start(snapshot);
+    await hammered(async () => {
+      for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs'] as const) {
+        await stop();
+        await start(snapshot, mode);
+      }
+    });
+    await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'));
+    expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
+  });
+
+  test('while endpoints come and go, and the proxy restarts', { timeout: 120_000 }, async () => {
+    const one = { ...WEB, endpoints: ['10.0.0.1:8080'] };
+    const other = { ...WEB, endpoints: ['10.0.0.2:8080'] };
+    let now = next([WEB]);
+    await start(now.snapshot);
+    await hammered(async () => {
+      for (const web of [one, WEB, other, WEB, one]) {
+        now = next([web], now);
+        if (plane) await apply(plane, now.snapshot);
+      }
+      await stop();
+      await start(next([other]).snapshot);
+    });
+  });
+});
+
 describe('what others do', () => {
   test.each([
     ['ipvsadm --clear', 'ipvsadm --clear'],

@@ -1,3 +1,0 @@
-import { steadyCases } from '../support/steady-cases.ts';
-
-steadyCases('ipvs', ({ topology }) => topology.node.run('ipvsadm', '-C'));
