@@ -24,7 +24,7 @@ import { liveRulesPlane } from '../kube-proxy/rules.ts';
 import type { RulesStarter } from '../planes.ts';
 import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
 import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
-import type { LogSettings } from '../settings.ts';
+import { userspaceConfig, type LogSettings } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { cleanup } from './cleanup.ts';
 import { VERSION } from '../version.ts';
@@ -122,7 +122,10 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   const rules = liveRulesPlane({
     live,
     origin,
-    own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
+    own: {
+      resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false,
+      userspace: userspaceConfig(args),
+    },
     nodeName,
     plane: {
       ...context,

@@ -9,7 +9,7 @@ import { Topology, type Host } from '../netns.ts';
 import { expectedPacket } from './expect.ts';
 import type { Scenario } from './parse.ts';
 import type { State } from './state.ts';
-import { CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
+import { CLIENT_IPS, NODE_IPS, OTHER_NODE_IP, POD_CIDRS } from './world.ts';
 
 /** What one scenario finds. */
 export interface Stage {
@@ -56,6 +56,7 @@ class KernelWorld {
 
   async #create(): Promise<Topology> {
     const topology = await Topology.create({ nodeIps: NODE_IPS, clientIps: CLIENT_IPS });
+    await topology.node.run('ip', 'addr', 'add', `${OTHER_NODE_IP}/32`, 'dev', 'eth0');
     for (const ip of NODE_IPS) this.#hosts.set(ip, topology.node);
     for (const ip of CLIENT_IPS) this.#hosts.set(ip, topology.client);
     return topology;

@@ -13,11 +13,12 @@ import { IPTABLES_OPTIONS } from './iptables.ts';
 import { hasSctp, kernelWorld } from './kernel-world.ts';
 import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
+import type { ScenarioSettings } from './settings.ts';
 import { DETECT_LOCAL, NODE_IPS } from './world.ts';
 
 /** One kind of rules in the kernel. */
 interface Kind {
-  readonly backend: (exec: Exec) => RulesBackend;
+  readonly backend: (exec: Exec, settings: ScenarioSettings) => RulesBackend;
   /** What is there of Services that are gone; undefined when nothing is. */
   readonly ofServices: (node: Host) => Promise<string | undefined>;
   /** What is there of us at all; undefined when nothing is. */
@@ -28,7 +29,7 @@ const start =
   (kind: Kind): Start =>
   async (scenario, states) => {
     const { node, hosts, clear } = await kernelWorld.set(scenario, states);
-    const backend = kind.backend(node.exec);
+    const backend = kind.backend(node.exec, scenario.settings);
     const probe = async (expected: ExpectedPacket): Promise<ProbeOutcome> => {
       const { packet } = expected;
       const host = hosts.get(packet.source);
@@ -67,8 +68,12 @@ const start =
   };
 
 const nftables: Kind = {
-  backend: (exec) =>
-    new NftablesBackend({ config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL }, exec, log: silentLogger }),
+  backend: (exec, settings) =>
+    new NftablesBackend({
+      config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL, ...settings },
+      exec,
+      log: silentLogger,
+    }),
   ofServices: async (node) => {
     const elements = (await node.run('nft', 'list', 'ruleset')).match(/elements = \{[^}]*\}/g) ?? [];
     // The node's own addresses stay, and what a client was given by affinity until it expires.
@@ -79,7 +84,13 @@ const nftables: Kind = {
 };
 
 const iptables: Kind = {
-  backend: (exec) => new IptablesBackend({ ...IPTABLES_OPTIONS, exec, metrics: createMetrics() }),
+  backend: (exec, settings) =>
+    new IptablesBackend({
+      ...IPTABLES_OPTIONS,
+      config: { ...IPTABLES_OPTIONS.config, ...settings },
+      exec,
+      metrics: createMetrics(),
+    }),
   ofServices: async (node) => (await savedRules(node)).match(/^.*KUBE-(SVC|SVL|EXT|FW|SEP)-.*$/m)?.[0],
   ofUs: async (node) => (await savedRules(node)).match(/^.*KUBE-.*$/m)?.[0],
 };
