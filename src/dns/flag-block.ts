@@ -24,6 +24,7 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
     readText: async () => undefined,
     pathOf: (name: string) => name,
     warn: (message: string) => options.log.warn(message),
+    resolve: async () => [],
   };
   const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
   const origin = options.zone ?? parseName('cluster.local');
@@ -59,6 +60,7 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
         ...DEFAULT_FORWARD,
         ...services,
         servers,
+        hasNext: false,
         maxConcurrent: options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT,
         onReject: () => services.dnsMetrics.forwardRejected(),
       }),

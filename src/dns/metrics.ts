@@ -26,12 +26,6 @@ export interface DnsMetrics {
   beforeText(settle: () => void): void;
   panicked(): void;
   forwardRejected(): void;
-  /** A question that a cache was asked: hit by kind, or missed. */
-  cacheAsked(hit: 'success' | 'denial' | undefined, times?: number): void;
-  /** The stores whose sizes are shown; those of the newest configuration. */
-  watchCache(
-    stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
-  ): void;
   /** A Corefile that was read again: taken, with its hash, or refused. */
   reloaded(hash: string | undefined): void;
 }
@@ -107,22 +101,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_forward_max_concurrent_rejects_total',
     help: 'Queries refused because too many waited for upstream servers.',
   });
-  const cacheLabels = ['server', 'zones', 'view'];
-  const cacheRequests = metrics.counter({
-    name: 'coredns_cache_requests_total',
-    help: 'Questions that the cache was asked.',
-    labels: cacheLabels,
-  });
-  const cacheHits = metrics.counter({
-    name: 'coredns_cache_hits_total',
-    help: 'Questions that the cache answered.',
-    labels: [...cacheLabels, 'type'],
-  });
-  const cacheMisses = metrics.counter({
-    name: 'coredns_cache_misses_total',
-    help: 'Questions that the cache did not know the answer of.',
-    labels: cacheLabels,
-  });
   const reloadFailures = metrics.counter({
     name: 'coredns_reload_failed_total',
     help: 'Corefiles that were read again and refused.',
@@ -131,25 +109,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_reload_version_info',
     help: 'The Corefile that is in force, by its hash.',
     labels: ['hash', 'value'],
-  });
-  let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
-  const cacheSamples = (name: string, of: 'size' | 'evictions') =>
-    (caches ? (['success', 'denial'] as const) : []).map((type) => ({
-      name,
-      labels: { ...CACHE_LABELS, type },
-      value: caches?.[type][of] ?? 0,
-    }));
-  metrics.collected({
-    name: 'coredns_cache_entries',
-    help: 'Answers in the cache.',
-    type: 'gauge',
-    samples: () => cacheSamples('coredns_cache_entries', 'size'),
-  });
-  metrics.collected({
-    name: 'coredns_cache_evictions_total',
-    help: 'Answers that left the cache for want of room.',
-    type: 'counter',
-    samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
   });
   reloadFailures.add(0);
   // Scrapers expect counters without labels to be there from the start.
@@ -180,23 +139,12 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
       }),
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
-    cacheAsked: (hit, times = 1) => {
-      cacheRequests.add(times, CACHE_LABELS);
-      if (hit === undefined) cacheMisses.add(times, CACHE_LABELS);
-      else cacheHits.add(times, { ...CACHE_LABELS, type: hit });
-    },
-    watchCache: (stores) => {
-      caches = stores;
-    },
     reloaded: (hash) => {
       if (hash === undefined) reloadFailures.add();
       else reloadVersion.set(1, { hash: 'sha512', value: hash });
     },
   };
 }
-
-/** One program has one cache in practice; its labels do not tell servers apart. */
-const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
 
 /** Queries that have all labels in common. */
 interface QueryKind {
