@@ -75,8 +75,10 @@ export class AnswerCache {
     this.#options = options;
     this.#turns = turns;
     this.#services = services;
-    const { success, denial } = options;
-    this.#stores = { success: new CacheStore(success.capacity), denial: new CacheStore(denial.capacity) };
+    // Each thread keeps its share.
+    const storeOf = (kind: CacheKind): CacheStore =>
+      new CacheStore(Math.ceil(options[kind].capacity / services.workers));
+    this.#stores = { success: storeOf('success'), denial: storeOf('denial') };
     this.#metrics = cacheMetrics(services, options.zones.map(nameText).join(','), this.#stores);
   }
 

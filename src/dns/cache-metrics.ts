@@ -1,5 +1,6 @@
 // What is counted of one cache.
 
+import type { Labels, Meters } from '../observe/metrics.ts';
 import type { BlockServices } from './block.ts';
 import type { CacheKind, CacheStore } from './cache-store.ts';
 
@@ -29,25 +30,7 @@ export function cacheMetrics(
     help: 'Questions that the cache answered.',
     labels: [...names, 'type'],
   });
-  const entries = metrics.gauge({
-    name: 'coredns_cache_entries',
-    help: 'Answers in the cache.',
-    labels: [...names, 'type'],
-  });
-  const evictions = metrics.counter({
-    name: 'coredns_cache_evictions_total',
-    help: 'Answers that left the cache for want of room.',
-    labels: [...names, 'type'],
-  });
-  const counted = { success: 0, denial: 0 };
-  metrics.beforeText(`cache ${own.server} ${own.zones} ${own.view}`, () => {
-    for (const kind of ['success', 'denial'] as const) {
-      const store = stores[kind];
-      entries.set(stopped.aborted ? 0 : store.size, byKind[kind]);
-      evictions.add(store.evictions - counted[kind], byKind[kind]);
-      counted[kind] = store.evictions;
-    }
-  });
+  watch(metrics, { labels: byKind, stores }, stopped);
   return {
     asked: (hit, times = 1) => {
       requests.add(times, own);
@@ -57,4 +40,37 @@ export function cacheMetrics(
     prefetched: () => prefetches.add(1, own),
     servedStale: () => stale.add(1, own),
   };
+}
+
+interface Watched {
+  readonly labels: Readonly<Record<CacheKind, Labels>>;
+  readonly stores: Readonly<Record<CacheKind, CacheStore>>;
+}
+
+/** The caches that are in service, for each program or thread. */
+const RUNNING = new WeakMap<Meters, Set<Watched>>();
+
+/** Shows the sizes of the stores until they are taken out of service. */
+function watch(metrics: Meters, watched: Watched, stopped: AbortSignal): void {
+  const running = RUNNING.get(metrics) ?? new Set<Watched>();
+  RUNNING.set(metrics, running);
+  running.add(watched);
+  stopped.addEventListener('abort', () => running.delete(watched));
+  const samples = (name: string, of: 'size' | 'evictions') =>
+    [...running].flatMap(({ labels, stores }) =>
+      (['success', 'denial'] as const).map((kind) => ({ name, labels: labels[kind], value: stores[kind][of] })),
+    );
+  metrics.collected({
+    name: 'coredns_cache_entries',
+    help: 'Answers in the cache.',
+    type: 'gauge',
+    addsUp: true,
+    samples: () => samples('coredns_cache_entries', 'size'),
+  });
+  metrics.collected({
+    name: 'coredns_cache_evictions_total',
+    help: 'Answers that left the cache for want of room.',
+    type: 'counter',
+    samples: () => samples('coredns_cache_evictions_total', 'evictions'),
+  });
 }

@@ -1,6 +1,6 @@
 // What is counted of upstream servers, under the names that dashboards already read.
 
-import type { Labels, Metrics } from '../observe/metrics.ts';
+import type { Labels, Meters } from '../observe/metrics.ts';
 import { rcodeName } from './wire/types.ts';
 
 export interface ForwardMetrics {
@@ -14,7 +14,7 @@ export interface ForwardMetrics {
 const PROXY = 'forward';
 const DURATION_BUCKETS = Array.from({ length: 16 }, (_, i) => 0.00025 * 2 ** i);
 
-export function forwardMetrics(metrics: Metrics): ForwardMetrics {
+export function forwardMetrics(metrics: Meters): ForwardMetrics {
   const durations = metrics.histogram({
     name: 'coredns_proxy_request_duration_seconds',
     help: 'Time from a question to an upstream server to its answer.',

@@ -6,7 +6,7 @@ import { coded } from './answers.ts';
 import { sizeLimit } from './encode.ts';
 import type { Asked, Handle, Handler, Outcome, Transport } from './handler.ts';
 import { forwardMetrics } from './forward-metrics.ts';
-import type { Metrics } from '../observe/metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
 import { upstreamLink, type LinkOptions, type UpstreamLink } from './upstream-link.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { originAt, ROOT, type DnsName } from './wire/name.ts';
@@ -72,7 +72,7 @@ export const DEFAULT_FORWARD: Omit<ForwardRules, 'servers'> = {
 export interface ForwarderOptions extends ForwardRules {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   /** Whether another forward stands behind this one in the chain. */
   readonly hasNext: boolean;
   /** 0 to 1, for the order of upstreams. */

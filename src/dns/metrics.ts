@@ -1,7 +1,7 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
 import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
-import type { Labels, Metrics } from '../observe/metrics.ts';
+import type { Labels, Meters } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
@@ -26,8 +26,6 @@ export interface DnsMetrics {
   beforeText(settle: () => void): void;
   panicked(): void;
   forwardRejected(): void;
-  /** A Corefile that was read again: taken, with its hash, or refused. */
-  reloaded(hash: string | undefined): void;
 }
 
 export interface ServerMetrics {
@@ -52,7 +50,7 @@ export interface RecordedQuery {
   readonly seconds: number;
 }
 
-export function createDnsMetrics(metrics: Metrics): DnsMetrics {
+export function createDnsMetrics(metrics: Meters): DnsMetrics {
   const requests = metrics.counter({
     name: 'coredns_dns_requests_total',
     help: 'DNS requests by zone, protocol, family and type.',
@@ -101,16 +99,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_forward_max_concurrent_rejects_total',
     help: 'Queries refused because too many waited for upstream servers.',
   });
-  const reloadFailures = metrics.counter({
-    name: 'coredns_reload_failed_total',
-    help: 'Corefiles that were read again and refused.',
-  });
-  const reloadVersion = metrics.gauge({
-    name: 'coredns_reload_version_info',
-    help: 'The Corefile that is in force, by its hash.',
-    labels: ['hash', 'value'],
-  });
-  reloadFailures.add(0);
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
   rejects.add(0);
@@ -139,10 +127,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
       }),
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
-    reloaded: (hash) => {
-      if (hash === undefined) reloadFailures.add();
-      else reloadVersion.set(1, { hash: 'sha512', value: hash });
-    },
   };
 }
 

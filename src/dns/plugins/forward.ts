@@ -65,8 +65,9 @@ export const forward: PluginDefinition = {
         });
       const others = rules.servers.filter((server) => !own.includes(server));
       if (others.length === 0) return nobodyToAsk();
+      const maxConcurrent = Math.ceil(rules.maxConcurrent / services.workers);
       const onReject = (): void => services.dnsMetrics.forwardRejected();
-      return createForwarder({ ...rules, ...services, servers: others, hasNext, onReject });
+      return createForwarder({ ...rules, ...services, servers: others, maxConcurrent, hasNext, onReject });
     });
   },
 };
