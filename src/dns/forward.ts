@@ -159,12 +159,12 @@ export function createForwarder(options: ForwarderOptions): Handler {
       metrics.allDown();
       if (options.failFast) return { kind: 'silent', code: 'DOWN' };
     }
-    const most = options.maxAttempts ?? servers.length * ATTEMPTS_PER_UPSTREAM;
+    const most = (options.maxAttempts ?? servers.length * ATTEMPTS_PER_UPSTREAM) || Infinity;
     let refused: Told | undefined;
     let refusals = 0;
     let failures = 0;
     let code = 'TIMEOUT';
-    for (let i = 0; most === 0 || failures < most; i++) {
+    for (let i = 0; failures < most; i++) {
       const server = servers[i % servers.length];
       const timeoutMs = Math.min(options.readTimeoutMs, deadline - clock.monotonic());
       if (!server || timeoutMs <= 0 || stopped.aborted) break;
@@ -187,7 +187,7 @@ export function createForwarder(options: ForwarderOptions): Handler {
       failures++;
       failed(server, code);
       // Without a bound on attempts, one that fails at once must not become a circle.
-      if (most === 0) await clock.sleep(AGAIN_MS, stopped);
+      if (most === Infinity) await clock.sleep(AGAIN_MS, stopped);
     }
     return refused ?? { kind: 'silent', code };
   };

@@ -126,7 +126,7 @@ class StreamLink implements UpstreamLink {
       const abort = (): void => done('ABORTED');
       // Heard for as long as it lives: an error that nobody hears ends the process.
       secure.on('error', (error: NodeJS.ErrnoException) => done(error.code ?? 'TLS'));
-      secure.once('secureConnect', () => done(secure as TcpSocket));
+      secure.once('secureConnect', () => done(secure));
       secure.once('close', () => done('CLOSED'));
       signal.addEventListener('abort', abort, { once: true });
       if (signal.aborted) abort();
