@@ -7,6 +7,7 @@ import { BlockDraft, type BlockDoors, type Served } from '../block.ts';
 import { builtPlugin, isKnownPlugin } from '../plugin-list.ts';
 import type { Scheme } from '../listener.ts';
 import { nameText, type DnsName } from '../wire/name.ts';
+import { lookUpHost } from '../host-lookup.ts';
 import { CorefileError } from './error.ts';
 import { parseKey } from './key.ts';
 import { parseCorefile, type CorefileDoors, type Directive, type ServerBlock } from './parse.ts';
@@ -149,6 +150,7 @@ async function draftOf(block: ServerBlock, at: Served, doors: DraftDoors): Promi
     pathOf: (name, place) =>
       draft.root !== undefined && !isAbsolute(name) ? join(draft.root, name) : doors.relativeTo(place.file, name),
     warn: doors.warn,
+    resolve: lookUpHost,
   };
   const draft: BlockDraft = new BlockDraft(at, block.place, blockDoors);
   const seen = new Set<string>();
