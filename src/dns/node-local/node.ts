@@ -32,7 +32,7 @@ export class NodeLocal {
   readonly #stopping = new AbortController();
   /** Where the addresses are: the interface of the flags, or the loopback one where the kernel has no dummy device. */
   #device: string;
-  /** Addresses that we have put onto the loopback interface. */
+  /** Addresses to be taken off the loopback interface at the end. */
   readonly #added = new Set<Ip>();
   #listed = '';
   #loop: Promise<void> = Promise.resolve();
@@ -108,7 +108,11 @@ export class NodeLocal {
     }
     for (const ip of ips) {
       const range = `${ip}/${ipFamily(ip) === 4 ? 32 : 128}`;
-      if (shown.stdout.includes(` ${range} `)) continue;
+      if (shown.stdout.includes(` ${range} `)) {
+        // Left by the server before us, or put there for us: ours to take away.
+        this.#added.add(ip);
+        continue;
+      }
       // Without duplicate address detection, in which an IPv6 address cannot be listened on.
       const more = ipFamily(ip) === 4 ? [] : ['nodad'];
       const added = await this.#run('ip', ['address', 'add', range, 'dev', this.#device, ...more]);
