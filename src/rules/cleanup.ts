@@ -4,13 +4,15 @@ import type { Exec } from '../system/exec.ts';
 import type { CleanupOutcome } from './backend.ts';
 import { removeOwnChains } from './iptables/remove.ts';
 import { removeTables } from './nftables/apply.ts';
+import { removeCatching } from './userspace/catcher.ts';
 
 /** Says what was removed and what could not be. Where nothing of ours is, or no tool to put it there, both are empty. */
 export async function cleanupRules({ exec }: { readonly exec: Exec }): Promise<CleanupOutcome> {
   const tables = await removeTables(exec);
   const chains = await removeOwnChains(exec);
+  const relays = await removeCatching(exec);
   return {
-    removed: [...tables.removed, ...chains.removed],
-    problems: [...tables.problems, ...chains.problems],
+    removed: [...tables.removed, ...chains.removed, ...relays.removed],
+    problems: [...tables.problems, ...chains.problems, ...relays.problems],
   };
 }

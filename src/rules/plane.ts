@@ -165,7 +165,11 @@ async function createBackend(
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');
-      return createUserspaceBackend(options);
+      const { removeOthersThanUserspace, withTakeover } = await import('./takeover.ts');
+      const backend = createUserspaceBackend(options);
+      const nothing = { removed: [], problems: [] };
+      // Relays that the kernel does not lead to leave its rules alone.
+      return withTakeover(backend, async () => (backend.catches ? removeOthersThanUserspace(exec) : nothing), log);
     }
   }
 }

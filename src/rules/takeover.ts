@@ -8,6 +8,7 @@ import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
 import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
 import { removeTables } from './nftables/apply.ts';
+import { removeCatching } from './userspace/catcher.ts';
 
 /** kube-proxy's table in nftables mode. */
 const KUBE_PROXY_TABLE = 'kube-proxy';
@@ -45,7 +46,22 @@ export function withTakeover(
 
 /** For nftables mode: the chains of either iptables, IPVS, and kube-proxy's tables. */
 export async function removeOthersThanNftables(exec: Exec): Promise<CleanupOutcome> {
-  return all([await removeChains(exec, { which: 'all' }), await removeKubeProxyTables(exec), await removeIpvs(exec)]);
+  return all([
+    await removeChains(exec, { which: 'all' }),
+    await removeKubeProxyTables(exec),
+    await removeIpvs(exec),
+    await removeCatching(exec),
+  ]);
+}
+
+/** For userspace mode with its own rules in the kernel: those of every other mode. */
+export async function removeOthersThanUserspace(exec: Exec): Promise<CleanupOutcome> {
+  return all([
+    await removeTables(exec),
+    await removeChains(exec, { which: 'all' }),
+    await removeKubeProxyTables(exec),
+    await removeIpvs(exec),
+  ]);
 }
 
 /** For iptables mode: our tables and kube-proxy's, IPVS, and the chains of the iptables that is not in use. */
@@ -56,6 +72,7 @@ export async function removeOthersThanIptables(exec: Exec, inUse: Variant): Prom
     await removeChains(exec, { which: 'all', except: inUse }),
     await removeChains(exec, { which: 'ipvs' }),
     await removeIpvs(exec),
+    await removeCatching(exec),
   ]);
 }
 
