@@ -2,7 +2,7 @@
 // of those that cannot be had.
 
 import { backoffDelay } from '../../lib/backoff.ts';
-import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
+import { ipFamily, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { Port } from '../../lib/port.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Tcp } from '../../system/tcp.ts';
@@ -220,10 +220,10 @@ export class Bindings {
     const { address, port, protocol, frontend } = slot.listener;
     const open = (place: Place): Promise<Opened> =>
       protocol === 'TCP' ? this.#openTcp(slot, place) : this.#openUdp(slot, place);
-    const result = await open({ address, port });
-    if (result.kind === 'bound' || result.code !== 'EADDRNOTAVAIL' || frontend.kind === 'nodePort') return result;
-    const standIn = this.#options.standIn(ipFamily(address));
-    if (standIn === undefined) return result;
+    // Not only where the address cannot be bound: it may be this machine's by the link of IPVS mode, and go with it.
+    const standIn =
+      frontend.kind === 'nodePort' || isLoopback(address) ? undefined : this.#options.standIn(ipFamily(address));
+    if (standIn === undefined) return open({ address, port });
     const instead = await open({ address: standIn, port: 0 });
     if (instead.kind === 'failed') return instead;
     return { ...instead, standIn: { ip: standIn, port: instead.port } };
