@@ -17,6 +17,16 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'service-cluster-ip-range',
   'service-node-port-range',
   'cluster-domain',
+  'ingress-class',
+  'controller-class',
+  'watch-ingress-without-class',
+  'ingress-class-by-name',
+  'watch-namespace',
+  'configmap',
+  'annotations-prefix',
+  'default-backend-service',
+  'disable-svc-external-name',
+  'ssl-redirect',
 ]);
 
 /** Whether a folder is meant. Throws UsageError for flags that contradict each other. */

@@ -1,5 +1,6 @@
-// `/explain/service` and `/trace` of a running process: the same code as for a folder, over its own Snapshot, configuration and mode.
+// `/explain/service`, `/explain/ingress` and `/trace` of a running process: the same code as for a folder, over its own Snapshot, configuration and mode.
 
+import { readUrl, type ExplainedUrl, type IngressExplanation } from '../ingress/explain.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Route, Routes } from '../observe/server.ts';
 import type { RulesMode } from '../rules/backend.ts';
@@ -7,6 +8,7 @@ import type { RulesConfig } from '../rules/config.ts';
 import type { HttpAnswer, HttpRequest } from '../system/http-server.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import { CommandError, UsageError } from './errors.ts';
+import { ingressExplanationText } from './explain-ingress.ts';
 import { explainService, explanationText } from './explain-service.ts';
 import { traceText, tracePacket } from './trace-packet.ts';
 
@@ -45,6 +47,23 @@ export function explainRoutes(options: ExplainRoutesOptions): Routes {
         const trace = tracePacket(from, to, { snapshot, config: options.config(), mode, own: interfaceAddresses() });
         return { text: () => traceText(trace), value: trace };
       }),
+    ],
+  ]);
+}
+
+/** `/explain/ingress?url=URL`: 400 for what is no URL, 503 before the first Snapshot. */
+export function explainIngressRoutes(explain: (url: ExplainedUrl) => IngressExplanation | undefined): Routes {
+  return new Map<string, Route>([
+    [
+      '/explain/ingress',
+      ({ query }) => {
+        const url = readUrl(query.get('url') ?? '');
+        if (!url) return plain(400, 'a URL is http://HOST/PATH or https://HOST/PATH\n');
+        const explanation = explain(url);
+        if (!explanation) return plain(503, 'nothing is known yet: the source has not been read whole\n');
+        if (query.get('output') !== 'json') return plain(200, ingressExplanationText(explanation));
+        return { status: 200, contentType: 'application/json', body: `${JSON.stringify(explanation, null, 2)}\n` };
+      },
     ],
   ]);
 }

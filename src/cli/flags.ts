@@ -21,7 +21,7 @@ export type Command = (typeof COMMANDS)[number];
 
 /** Words that a command takes beside flags, as its usage line shows them; the others take none. */
 export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
-  explain: 'service NAMESPACE/NAME',
+  explain: 'service NAMESPACE/NAME|ingress URL',
   trace: 'SRC DST:PORT/PROTO',
   completion: 'bash|zsh|fish',
 };
@@ -43,6 +43,7 @@ export interface Flag {
 const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
 const ASK: readonly Command[] = ['explain', 'trace'];
 const SOURCE: readonly Command[] = [...RUN, 'render', 'state', ...ASK];
+const ROUTES: readonly Command[] = ['up', 'ingress', 'explain'];
 const RULES: readonly Command[] = ['up', 'proxy', 'render', 'trace'];
 
 export const FLAGS: readonly Flag[] = [
@@ -210,7 +211,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAME',
     help: 'take Ingresses whose annotation kubernetes.io/ingress.class has this value',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'nginx',
   },
   {
@@ -218,21 +219,21 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAME',
     help: 'take Ingresses whose IngressClass has this controller',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'k8s.io/ingress-nginx',
   },
   {
     name: 'watch-ingress-without-class',
     kind: 'switch',
     help: 'take Ingresses without a class too',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'true with --manifests',
   },
   {
     name: 'ingress-class-by-name',
     kind: 'switch',
     help: 'take Ingresses whose ingressClassName is the name of --ingress-class, whatever controller the IngressClass has',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'false',
   },
   {
@@ -240,7 +241,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NAMESPACE',
     help: 'take Ingresses of this namespace only, and read nothing of others',
-    commands: ['ingress'],
+    commands: ['ingress', 'explain'],
     fallback: 'all',
   },
   {
@@ -248,14 +249,14 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NS/NAME',
     help: "the ConfigMap with the settings of every Ingress, with ingress-nginx' keys; nothing is served until it is there",
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
   },
   {
     name: 'annotations-prefix',
     kind: 'text',
     value: 'PREFIX',
     help: 'annotations with this prefix are settings',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'nginx.ingress.kubernetes.io',
   },
   {
@@ -263,7 +264,7 @@ export const FLAGS: readonly Flag[] = [
     kind: 'text',
     value: 'NS/NAME',
     help: 'the Service that takes requests that no rule takes, on its first port',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'none; 404',
   },
   {
@@ -278,14 +279,14 @@ export const FLAGS: readonly Flag[] = [
     name: 'disable-svc-external-name',
     kind: 'switch',
     help: 'never forward to a Service of type ExternalName; always so in this version',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'true',
   },
   {
     name: 'ssl-redirect',
     kind: 'switch',
     help: 'send HTTP requests for a host that has a certificate to HTTPS',
-    commands: ['up', 'ingress'],
+    commands: ROUTES,
     fallback: 'up: false; ingress: true',
   },
   {

@@ -7,11 +7,33 @@ import type { Arguments } from './args.ts';
 import { UsageError } from './errors.ts';
 import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
 import type { StatusSettings } from './ingress-status.ts';
-import { objectFlag } from './settings.ts';
+import type { RoutingFlags } from '../ingress/routing-options.ts';
+import { annotationsPrefix, objectFlag } from './settings.ts';
 
 export interface Environment {
   readonly POD_NAME?: string | undefined;
   readonly POD_NAMESPACE?: string | undefined;
+}
+
+/** Which Ingresses are ours and how they are read. `lenientClass`: as in a folder of manifests, which has no admission to fill in a class. */
+export function routingFlags(
+  args: Arguments,
+  choice: { readonly sslRedirect: boolean; readonly lenientClass: boolean },
+): RoutingFlags {
+  const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
+  if (args.isSet('disable-svc-external-name') === false) {
+    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
+  }
+  return {
+    sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
+    watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
+    ingressClass: args.text('ingress-class') ?? 'nginx',
+    controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
+    ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
+    watchNamespace: args.text('watch-namespace') || undefined,
+    annotationsPrefix: annotationsPrefix(args),
+    defaultBackend: namespace && service ? { namespace, service } : undefined,
+  };
 }
 
 /** Undefined with `--update-status=false`. */

@@ -12,6 +12,7 @@ import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
 import type { ReferenceOptions } from '../ingress/references.ts';
+import { routingFlags } from './ingress-settings.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
@@ -106,11 +107,8 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { annotationsPrefix: prefix, configMap, defaultCertificate } = ingressObjects(args);
-  const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
-  if (args.isSet('disable-svc-external-name') === false) {
-    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
-  }
+  const { configMap, defaultCertificate } = ingressObjects(args);
+  const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
     name: 'ingress',
@@ -119,21 +117,14 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
       const { startIngressPlane } = await import('../ingress/plane.ts');
       plane = await startIngressPlane({
         ...context,
+        ...flags,
         ...(choice.tell ? { tell: choice.tell } : {}),
         ...(choice.onApplied ? { onApplied: choice.onApplied } : {}),
         tellOfSync: choice.tellOfSync ?? true,
         http: choice.http,
         https: choice.https,
-        sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
-        watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
-        ingressClass: args.text('ingress-class') ?? 'nginx',
-        controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
-        ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
-        watchNamespace: args.text('watch-namespace') || undefined,
-        annotationsPrefix: prefix,
         configMap,
         defaultCertificate,
-        defaultBackend: namespace && service ? { namespace, service } : undefined,
         log: context.log.named('ingress'),
       });
       return plane;

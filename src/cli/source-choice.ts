@@ -8,6 +8,8 @@ import type { ApiTarget } from '../source/api/credentials.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
+import { isClusterKind, selectorOf } from '../dns/cluster-needs.ts';
+import type { ClusterSelectors } from '../dns/block.ts';
 import type { Arguments } from './args.ts';
 import type { Context, RunningContext } from './context.ts';
 import { UsageError } from './errors.ts';
@@ -41,14 +43,23 @@ export function manifestOptions(args: Arguments, context: Context): ManifestOpti
     nodePortRange: nodePortRange(args),
     nodeName: nodeName(args, context.hostname),
     nodeIPs: ownAddresses(),
+    selectors: {},
   };
 }
 
-/** The source that the flags ask for; `own` goes before them, and its `namespace` is the only one that is read. Throws UsageError for flags that contradict each other. */
+/** What of a cluster is read. */
+export interface SourceScope {
+  /** Objects of no other namespace are read. */
+  readonly namespace?: string | undefined;
+  /** Only objects with these labels. */
+  readonly selectors?: ClusterSelectors;
+}
+
+/** The source that the flags ask for; `own` goes before them. Throws UsageError for flags that contradict each other. */
 export function chooseSource(
   args: Arguments,
   context: Context,
-  own: { readonly nodeName?: string; readonly kubeconfig?: string; readonly namespace?: string | undefined } = {},
+  own: SourceScope & { readonly nodeName?: string; readonly kubeconfig?: string } = {},
 ): SourceStarter {
   const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
@@ -58,7 +69,7 @@ export function chooseSource(
         throw new UsageError(`flags --manifests and --${flag} exclude each other: a folder or an API server, not both`);
       }
     }
-    const options = { ...manifestOptions(args, context), nodeName: node };
+    const options = { ...manifestOptions(args, context), nodeName: node, selectors: byManifestKind(own.selectors) };
     return async (store, _kinds, { log, clock, files }) => {
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
@@ -72,8 +83,15 @@ export function chooseSource(
       master: args.text('master'),
     },
     node,
-    own.namespace,
+    own,
   );
+}
+
+function byManifestKind({ objects, namespaces }: ClusterSelectors = {}): ManifestOptions['selectors'] {
+  return {
+    ...(objects ? { Service: objects, EndpointSlice: objects, Pod: objects, ServiceImport: objects } : {}),
+    ...(namespaces ? { Namespace: namespaces } : {}),
+  };
 }
 
 /** The node's addresses when no Node object gives them: the first of each family that others can reach. */
@@ -81,17 +99,15 @@ function ownAddresses(): readonly Ip[] {
   return interfaceAddresses().filter((ip) => !isLoopback(ip));
 }
 
-/** Follows an API server; without kubeconfig and master, in-cluster. `namespace`: objects of no other one are read. */
-export function apiServerSource(target: ApiTarget, node: string, namespace?: string): SourceStarter {
+/** Follows an API server; without kubeconfig and master, in-cluster. */
+export function apiServerSource(target: ApiTarget, node: string, scope: SourceScope = {}): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
       ...context,
       target,
       store,
-      kinds: kinds.flatMap((kind) =>
-        kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, namespace)],
-      ),
+      kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, scope)])),
       log: context.log.named('api'),
       userAgent: `fairlead/${VERSION}`,
     });
@@ -103,17 +119,20 @@ export function apiServerSource(target: ApiTarget, node: string, namespace?: str
   };
 }
 
+const OPTIONAL: ReadonlySet<Kind> = new Set(['ingresses', 'ingressClasses', 'serviceImports']);
+
 /** Of Nodes only our own is read, as kube-proxy does; a cluster may serve no Ingress. */
 function wanted(
   kind: Exclude<Kind, 'secrets' | 'configMaps'>,
   node: string,
-  namespace: string | undefined,
+  { namespace, selectors }: SourceScope,
 ): WantedKind {
   if (kind === 'nodes') return { kind, scope: { name: node } };
   if (kind === 'serviceCIDRs') return { kind, optional: true, dispensable: true };
+  const labelSelector = isClusterKind(kind) ? selectorOf(kind, selectors ?? {}) : undefined;
   return {
     kind,
-    ...(namespace === undefined ? {} : { scope: { namespace } }),
-    optional: kind === 'ingresses' || kind === 'ingressClasses',
+    scope: { namespace, labelSelector },
+    optional: OPTIONAL.has(kind),
   };
 }

@@ -1,7 +1,9 @@
 // Answers of plugins that make their own records.
 
-import type { Outcome } from './handler.ts';
-import { FLAG, RCODE } from './wire/types.ts';
+import { replyOf, type Outcome } from './handler.ts';
+import type { Message } from './wire/message.ts';
+import { lowerName, type DnsName } from './wire/name.ts';
+import { FLAG, RCODE, RR } from './wire/types.ts';
 import type { ResourceRecord } from './wire/record.ts';
 
 interface Parts {
@@ -23,4 +25,12 @@ export function answered({ rcode = RCODE.NOERROR, answer = [], authority = [], a
 /** A code alone. */
 export function coded(rcode: number, why?: string): Outcome {
   return { kind: 'reply', reply: { kind: 'code', rcode }, ...(why === undefined ? {} : { why }) };
+}
+
+/** The answer to another name as that to `name`: a CNAME in front leads to the name that has the records. */
+export function cnameFirst(name: DnsName, message: Message): Outcome {
+  const key = lowerName(name);
+  const target = message.answer.find(({ owner }) => lowerName(owner) !== key);
+  const cname = target && { owner: name, type: RR.CNAME, ttl: target.ttl, data: target.owner };
+  return { kind: 'reply', reply: replyOf({ ...message, answer: [...(cname ? [cname] : []), ...message.answer] }) };
 }

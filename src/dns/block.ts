@@ -1,6 +1,7 @@
 // A server block while its plugins read their directives: what each of them asks for, and what it answers with.
 
 import type { Ip } from '../lib/ip.ts';
+import type { LabelSelector } from '../lib/label-selector.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
@@ -10,6 +11,7 @@ import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler
 import type { DnsMetrics } from './metrics.ts';
 import type { UpstreamServer } from './upstream.ts';
 import type { DnsName } from './wire/name.ts';
+import type { OwnedRecord } from './wire/message.ts';
 import type { Zone, ZoneOptions } from './zone/zone.ts';
 
 /** An address of the small HTTP servers; `address` undefined is every one. */
@@ -19,10 +21,33 @@ export interface HttpAddress {
   readonly place: Place;
 }
 
-/** How to reach the API server, as the Corefile says; all undefined is in-cluster, or as the flags say. */
+/** How to reach the API server, as the Corefile says; empty is in-cluster, or as the flags say. */
 export interface ApiTarget {
-  readonly kubeconfig: string | undefined;
-  readonly endpoint: string | undefined;
+  readonly kubeconfig?: string;
+  /** Of the kubeconfig. */
+  readonly context?: string;
+  readonly endpoint?: string;
+  /** Paths of PEM files, for `endpoint`. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string };
+}
+
+/** The labels of what is read. */
+export interface ClusterSelectors {
+  /** Of Services, EndpointSlices and Pods. */
+  readonly objects?: LabelSelector;
+  readonly namespaces?: LabelSelector;
+}
+
+/** What the kubernetes plugin of a block says. */
+export interface KubernetesPlugin {
+  /** Of its first zone, to which the reverse zones belong. */
+  readonly options: KubernetesOptions;
+  /** Of each zone. */
+  readonly zones: readonly KubernetesOptions[];
+  readonly target: ApiTarget;
+  readonly selectors: ClusterSelectors;
+  readonly startupTimeoutMs: number;
+  readonly place: Place;
 }
 
 /** The zone options but for what only the running server knows. */
@@ -39,6 +64,24 @@ export interface QueryLog {
 export interface HeaderRule {
   readonly set: number;
   readonly clear: number;
+}
+
+/** A zone as `transfer` sends it. */
+export interface TransferZone {
+  readonly soa: OwnedRecord;
+  readonly serial: number;
+  /** Everything but the SOA. */
+  readonly records: () => Iterable<OwnedRecord>;
+}
+
+/** The zone of that name (in lower case); undefined when it is none of the plugin's. */
+export type TransferSource = (zone: DnsName) => TransferZone | undefined;
+
+/** Who may have a zone, and who is told of its changes. */
+export interface TransferRule {
+  readonly zones: readonly DnsName[];
+  readonly everybody: boolean;
+  readonly to: readonly UpstreamServer[];
 }
 
 /** What handlers of a running block are given. */
@@ -60,6 +103,8 @@ export interface BlockServices {
   /** Whether an upstream address is one that this server itself listens on. */
   readonly isOurselves: (server: UpstreamServer) => boolean;
   readonly readText: (path: string) => Promise<string | undefined>;
+  /** The block's labels in metrics. */
+  readonly labels: { readonly server: string; readonly view: string };
 }
 
 export type MakeHandler = (services: BlockServices) => Handler;
@@ -83,11 +128,17 @@ export class BlockDraft {
   /** By plugin; a plugin may answer at more than one place of the chain. */
   readonly handlers = new Map<string, MakeHandler[]>();
   readonly tasks: BackgroundTask[] = [];
+  /** Run once all lines of the block have been read; they throw a CorefileError. */
+  readonly checks: (() => void)[] = [];
   readonly queryLogs: QueryLog[] = [];
   readonly health: { address: HttpAddress; lameduckMs: number }[] = [];
   readonly ready: HttpAddress[] = [];
+  readonly transferRules: TransferRule[] = [];
+  readonly transferSources: ((services: BlockServices) => TransferSource)[] = [];
+  /** Questions that the block is for, among those of its zones; undefined is all. */
+  view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
   readonly prometheus: HttpAddress[] = [];
-  kubernetes: { options: KubernetesOptions; target: ApiTarget } | undefined;
+  kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;
   loadBalanced = false;

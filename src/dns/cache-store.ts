@@ -103,6 +103,12 @@ export function secondsLeft(entry: CacheEntry, now: number): number {
   return Math.max(0, entry.ttl - Math.floor((now - entry.storedAt) / 1000));
 }
 
+/** When the TTLs are one second less, in monotonic milliseconds; the entry's own end at the latest. */
+export function nextTtlAt(entry: CacheEntry, now: number): number {
+  const age = now - entry.storedAt;
+  return entry.storedAt + Math.min(entry.ttl * 1000, (Math.floor(age / 1000) + 1) * 1000);
+}
+
 /** The entry as a message for one asker; `ttl` undefined leaves the TTLs that the records came with. */
 export function entryPacket(entry: CacheEntry, query: Query, ttl: number | undefined, authoritative: boolean): Buffer {
   const packet = Buffer.from(entry.packet);

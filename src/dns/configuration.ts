@@ -11,7 +11,7 @@ import { interfaceAddresses } from '../system/interfaces.ts';
 import type { BlockDraft, BlockServices } from './block.ts';
 import { refuse, type Handle } from './handler.ts';
 import type { ListenAddress } from './listener.ts';
-import type { DnsMetrics } from './metrics.ts';
+import { serverLabel, type DnsMetrics } from './metrics.ts';
 import { isOurselves } from './resolv-conf.ts';
 import { Routes, runBlock, type RunningBlock } from './route.ts';
 import { ZoneKeeper } from './zone-keeper.ts';
@@ -58,7 +58,7 @@ export function configure(options: ConfigurationOptions): Configuration {
     () => Math.floor(clock.now() / 1000),
     options.snapshot,
   );
-  const services = (ask: Handle): BlockServices => ({
+  const services = (ask: Handle, { draft, listen: [first] }: BlockAt): BlockServices => ({
     clock,
     log: options.log,
     metrics: options.metrics,
@@ -70,19 +70,20 @@ export function configure(options: ConfigurationOptions): Configuration {
     zone: (zoneOptions) => zones.zone(zoneOptions),
     isOurselves: (server) => isOurselves(server, listen, own),
     readText: (path) => files.readText(path).catch(() => undefined),
+    labels: { server: first ? serverLabel(first.address, first.port) : '', view: draft.view?.name ?? '' },
   });
   const running: { readonly block: RunningBlock; readonly at: BlockAt; readonly services: BlockServices }[] = [];
   for (const at of blocks) {
     // A block asks the server as it is met at the block's own address; it is whole only once all blocks are made.
     const ask: Handle = (asked) =>
       (at.listen[0] ? (sites.get(siteKey(at.listen[0]))?.routes.ask ?? refuse) : refuse)(asked);
-    const given = services(ask);
+    const given = services(ask, at);
     running.push({ block: runBlock(at.draft, given), at, services: given });
   }
   const sites = new Map(
     listen.map((address) => {
       const here = running.filter(({ at }) => at.listen.some((one) => siteKey(one) === siteKey(address)));
-      const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block }));
+      const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block, view: at.draft.view }));
       return [siteKey(address), { at: address, routes: new Routes(routed) }] as const;
     }),
   );

@@ -2,10 +2,11 @@
 // wait, on silence, and on what a client does not read.
 
 import type { Socket } from 'node:net';
+import type { Answered } from './server.ts';
 import { FrameReader, frame } from './wire/frame.ts';
 
 export interface ConnectionOptions {
-  readonly receive: (packet: Buffer) => Buffer | undefined | Promise<Buffer | undefined>;
+  readonly receive: (packet: Buffer) => Answered | Promise<Answered>;
   /** Milliseconds, never going back. */
   readonly monotonic: () => number;
   readonly idleMs: number;
@@ -29,8 +30,10 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
   /** When the unfinished message began: trickling bytes must not hold a connection open (slow clients on purpose). */
   let partialSince = 0;
 
-  const write = (packet: Buffer | undefined): void => {
-    if (packet && socket.writable) socket.write(frame(packet));
+  const write = (answered: Answered): void => {
+    if (!answered || !socket.writable) return;
+    if (Buffer.isBuffer(answered)) socket.write(frame(answered));
+    else for (const packet of answered) socket.write(frame(packet));
   };
   const endWhenDone = (): void => {
     if (ended && waiting === 0 && queue.length === 0 && socket.writable) socket.end();

@@ -6,7 +6,8 @@ import { dataShape, uint16, type ResourceRecord } from './wire/record.ts';
 import type { Edns, Query, Refusal } from './wire/query.ts';
 import type { Reply } from './reply.ts';
 
-const OPT_SIZE = 11;
+/** An OPT record without options. */
+export const OPT_SIZE = 11;
 const POINTER = 0xc000;
 /** A pointer has 14 bits. */
 const MAX_POINTER = 0x3fff;
@@ -196,6 +197,27 @@ function writeRecords(
     }
   }
   return done(false);
+}
+
+/** How many beginnings a reply is kept with, at most. */
+const MOST_TURNS = 8;
+
+/** How many packets a reply makes that differ in the address in front; more than a few are stood for by a few. */
+export function turnsOf(reply: Reply): number {
+  switch (reply.kind) {
+    case 'addresses':
+      return Math.min(MOST_TURNS, reply.body.length / reply.recordSize);
+    case 'records':
+    case 'message': {
+      const { answer } = reply;
+      let addresses = 0;
+      while (isAddress(answer[answer.length - 1 - addresses])) addresses++;
+      return Math.min(MOST_TURNS, Math.max(1, addresses));
+    }
+    case 'negative':
+    case 'code':
+      return 1;
+  }
 }
 
 /** Turns the addresses at the end of an answer; CNAMEs stay in front, other types stay as they are. */

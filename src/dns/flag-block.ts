@@ -7,8 +7,9 @@ import { BlockDraft, type KubernetesOptions } from './block.ts';
 import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
 import { refuse } from './handler.ts';
 import type { DnsPlaneOptions } from './plane.ts';
-import { kubernetesHandler, resolveThrough } from './plugins/kubernetes.ts';
+import { kubernetesHandler } from './kubernetes-handler.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
+import { resolveThrough } from './resolve-outside.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { lowerName, parseName, ROOT } from './wire/name.ts';
 
@@ -37,7 +38,14 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
   draft.loadBalanced = true;
   draft.end = refuse;
   draft.upstreams.push(...servers.map(upstreamText));
-  draft.kubernetes = { options: zoneOptions, target: { kubeconfig: undefined, endpoint: undefined } };
+  draft.kubernetes = {
+    options: zoneOptions,
+    zones: [zoneOptions],
+    target: {},
+    selectors: {},
+    startupTimeoutMs: 0,
+    place,
+  };
   draft.answer('kubernetes', (services) =>
     kubernetesHandler({
       zone: services.zone(zoneOptions),

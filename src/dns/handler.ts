@@ -1,6 +1,7 @@
 // The chain that answers: plugins in order, each of which answers a question, or hands it on and may change what comes back.
 
 import { encodeReply, sizeLimit, type EdnsExtras } from './encode.ts';
+import type { Keep } from './kept-answers.ts';
 import type { Reply } from './reply.ts';
 import { parseMessage, type Message } from './wire/message.ts';
 import type { ResourceRecord } from './wire/record.ts';
@@ -16,7 +17,11 @@ export interface Peer {
 
 export interface Asked {
   readonly query: Query;
+  /** Where it came in, and how large it was; undefined for questions of our own. */
+  readonly arrived?: { readonly address: string; readonly port: number; readonly size: number };
   readonly transport: Transport;
+  /** What plugins say of the question by label, where the block has `metadata`; undefined for a label that none gives. */
+  readonly metadata?: (label: string) => string | undefined;
   /** Who asks; undefined for questions of our own, such as where an ExternalName leads. */
   readonly client: Peer | undefined;
   /** The plugin that has the question: the one that answered, once it is answered. */
@@ -29,9 +34,13 @@ export type Outcome =
       readonly reply: Reply;
       /** Why it is a failure, for the log of `errors`. */
       readonly why?: string;
+      /** Set by those whose answer may be given again to whoever asks in the same bytes. */
+      readonly keep?: Keep;
     }
   /** A whole message from elsewhere with the client's question in it. Its id and size are seen to later. */
-  | { readonly kind: 'packet'; readonly packet: Buffer }
+  | { readonly kind: 'packet'; readonly packet: Buffer; readonly keep?: Keep }
+  /** A transfer: several messages one after the other, over TCP. At least one. */
+  | { readonly kind: 'messages'; readonly packets: readonly Buffer[] }
   /** No answer at all. */
   | { readonly kind: 'silence' };
 
@@ -41,6 +50,11 @@ export type Handle = (asked: Asked) => Answer;
 
 export interface Handler {
   readonly name: string;
+  /**
+   * Whether what it does with a question and with its answer depends on nothing but the question's bytes: then answers
+   * that come from behind it may be given again without asking it. Not who asks, not when, nothing counted or logged.
+   */
+  readonly byQuestion?: true;
   /** At once where that can be; a promise that never rejects where others have to be asked. */
   handle(asked: Asked, next: Handle): Answer;
 }
@@ -59,11 +73,18 @@ export const nobodyAnswered: Handle = () => NOBODY;
 /** The handlers as one function, `end` behind the last. */
 export function chainOf(handlers: readonly Handler[], end: Handle): Handle {
   return handlers.reduceRight<Handle>((next, handler) => {
+    const behind = handler.byQuestion ? next : (asked: Asked) => changed(next(asked), notKept);
     return (asked) => {
       asked.by = handler.name;
-      return handler.handle(asked, next);
+      return handler.handle(asked, behind);
     };
   }, end);
+}
+
+function notKept(outcome: Outcome): Outcome {
+  if (outcome.kind === 'silence' || outcome.kind === 'messages' || !outcome.keep) return outcome;
+  const { keep: _, ...once } = outcome;
+  return once;
 }
 
 /** Changes what comes back, now or later. */
@@ -83,18 +104,21 @@ export function packetOf(
       return encodeReply(asked.query, outcome.reply, sizeLimit(asked.query.edns, asked.transport), random, extras);
     case 'packet':
       return forClient(outcome.packet, asked);
+    case 'messages':
+      return outcome.packets[0];
     case 'silence':
       return undefined;
   }
 }
 
-/** The outcome as a message, whole; for plugins that look into answers or change them. Undefined for silence and for what cannot be read. */
+/** The outcome as a message, whole; for plugins that look into answers or change them. Undefined for silence, transfers and what cannot be read. */
 export function messageOf(asked: Asked, outcome: Outcome): Message | undefined {
   switch (outcome.kind) {
     case 'reply':
       return parseMessage(encodeReply(asked.query, outcome.reply, MAX_MESSAGE_SIZE, () => 0));
     case 'packet':
       return parseMessage(outcome.packet);
+    case 'messages':
     case 'silence':
       return undefined;
   }

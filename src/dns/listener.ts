@@ -2,12 +2,13 @@
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:net';
-import { hostPort, ipFamily, isUnspecified, type Ip } from '../lib/ip.ts';
+import { hostPort, ipFamily, type Ip } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import type { Transport } from './handler.ts';
-import type { DnsMetrics } from './metrics.ts';
-import type { DnsServer, Site } from './server.ts';
+import { KeptAnswers } from './kept-answers.ts';
+import { serverLabel, type DnsMetrics } from './metrics.ts';
+import type { Answered, DnsServer, Site } from './server.ts';
 
 export interface ListenAddress {
   readonly address: Ip;
@@ -49,6 +50,8 @@ export interface Listener {
   readonly addresses: readonly BoundAddress[];
   /** TCP connections that are open. */
   readonly connections: number;
+  /** Counts the answers that were given again. */
+  settle(): void;
   /** Takes nothing new; what is under way is still answered. */
   drain(): void;
   /** Closes every socket. */
@@ -68,48 +71,60 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const { at } = options;
   for (let choice = 1; ; choice++) {
     const udp = await bindUdp(options);
-    const port = udp.address().port;
+    const { port } = udp.socket.address();
     try {
       const tcp = await bindTcp({ ...options, at: { address: at.address, port } });
-      return listenerOf(at.address, port, udp, tcp);
+      return listenerOf({ address: at.address, port }, udp, tcp);
     } catch (error) {
-      await closeUdp(udp);
+      await closeUdp(udp.socket);
       const taken = error instanceof DnsListenError && error.code === 'port-in-use';
       if (at.port !== 0 || !taken || choice >= PORT_CHOICES) throw error;
     }
   }
 }
 
+interface UdpSide {
+  readonly socket: UdpSocket;
+  readonly kept: KeptAnswers;
+}
+
 interface TcpSide {
+  readonly kept: KeptAnswers;
   readonly server: Server;
   readonly connections: ReadonlySet<Connection>;
 }
 
-function listenerOf(address: Ip, port: number, udp: UdpSocket, tcp: TcpSide): Listener {
+function listenerOf({ address, port }: ListenAddress, udp: UdpSide, tcp: TcpSide): Listener {
   let stopped: Promise<void> | undefined;
   const stopAccepting = (): Promise<void> => (stopped ??= new Promise((resolve) => tcp.server.close(() => resolve())));
+  const settle = (): void => {
+    udp.kept.settle();
+    tcp.kept.settle();
+  };
   return {
     addresses: [
       { address, port, protocol: 'udp' },
       { address, port, protocol: 'tcp' },
     ],
+    settle,
     get connections() {
       return tcp.connections.size;
     },
     drain: () => {
-      udp.removeAllListeners('message');
+      udp.socket.removeAllListeners('message');
       void stopAccepting();
       for (const connection of tcp.connections) connection.drain();
     },
     close: async () => {
       const accepting = stopAccepting();
       for (const connection of tcp.connections) connection.destroy();
-      await Promise.all([accepting, closeUdp(udp)]);
+      await Promise.all([accepting, closeUdp(udp.socket)]);
+      settle();
     },
   };
 }
 
-function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSocket> {
+function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSide> {
   const family = ipFamily(at.address);
   const socket = createSocket({
     type: family === 4 ? 'udp4' : 'udp6',
@@ -129,23 +144,29 @@ function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSoc
       socket.on('error', () => {});
       enlargeReceiveBuffer(socket);
       const { port } = socket.address();
-      const arrival = {
-        transport: 'udp',
-        ipv6: family === 6,
-        metrics: metrics.forServer(serverLabel(at.address, port)),
-        site,
-      } as const;
-      const send = (packet: Buffer | undefined, toPort: number, toAddress: string): void => {
+      const counters = metrics.forServer(serverLabel(at.address, port));
+      const kept = new KeptAnswers(counters);
+      const here = { transport: 'udp', ipv6: family === 6, address: at.address, port } as const;
+      const arrival = { ...here, metrics: counters, site, kept };
+      let queued = 0;
+      const send = (answered: Answered, toPort: number, toAddress: string): void => {
+        // A transfer is for TCP.
+        const packet = Buffer.isBuffer(answered) ? answered : undefined;
         // Nobody listens on port 0, a forged packet may come from it, and Node throws when told to send there.
         if (!packet || toPort === 0) return;
-        if (socket.getSendQueueSize() <= SEND_QUEUE_BYTES) socket.send(packet, toPort, toAddress, ignore);
+        if (queued > SEND_QUEUE_BYTES) queued = socket.getSendQueueSize();
+        if (queued > SEND_QUEUE_BYTES) return;
+        // Without a callback: a datagram that cannot be sent is lost, and costs no turn of the event loop.
+        socket.send(packet, toPort, toAddress);
+        queued = socket.getSendQueueSize();
+        kept.copies = queued > 0;
       };
       socket.on('message', (packet, from) => {
         const answer = server.receive(packet, arrival, from);
         if (!(answer instanceof Promise)) send(answer, from.port, from.address);
         else void answer.then((late) => isOpen(socket) && send(late, from.port, from.address));
       });
-      resolve(socket);
+      resolve({ socket, kept });
     });
   });
 }
@@ -178,13 +199,12 @@ function closeUdp(socket: UdpSocket): Promise<void> {
   });
 }
 
-function bindTcp({ at, server, site, metrics, clock, idleMs, maxConnections }: ListenerOptions): Promise<TcpSide> {
-  const arrival = {
-    transport: 'tcp',
-    ipv6: ipFamily(at.address) === 6,
-    metrics: metrics.forServer(serverLabel(at.address, at.port)),
-    site,
-  } as const;
+function bindTcp(options: ListenerOptions): Promise<TcpSide> {
+  const { at, server, site, metrics, clock, idleMs, maxConnections } = options;
+  const counters = metrics.forServer(serverLabel(at.address, at.port));
+  const kept = new KeptAnswers(counters);
+  const here = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, address: at.address, port: at.port } as const;
+  const arrival = { ...here, metrics: counters, site, kept };
   const connections = new Set<Connection>();
   const tcp = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     if (connections.size >= maxConnections) {
@@ -208,13 +228,9 @@ function bindTcp({ at, server, site, metrics, clock, idleMs, maxConnections }: L
       tcp.off('error', fail);
       // An accept that fails later (no descriptor left) leaves the listener as it is.
       tcp.on('error', ignore);
-      resolve({ server: tcp, connections });
+      resolve({ server: tcp, connections, kept });
     });
   });
-}
-
-function serverLabel(address: Ip, port: number): string {
-  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
 }
 
 function explain(at: BoundAddress, cause: NodeJS.ErrnoException): { code: DnsListenCode; why: string } {

@@ -1,25 +1,33 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
+import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
 import type { Labels, Metrics } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
+const SIZE_BUCKETS = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
 const DURATION_BUCKETS = Array.from({ length: 16 }, (_, i) => 0.00025 * 2 ** i);
 
 /** Types with a label of their own; the others are `other`. */
-const LABELLED_TYPES: ReadonlySet<number> = new Set(
-  Object.values(RR).filter((type) => type !== RR.OPT && type !== RR.HINFO),
-);
+const WITHOUT_LABEL: ReadonlySet<number> = new Set([RR.OPT, RR.HINFO, RR.NAPTR, RR.DNAME, RR.SSHFP, RR.TLSA, RR.CAA]);
+const LABELLED_TYPES: ReadonlySet<number> = new Set(Object.values(RR).filter((type) => !WITHOUT_LABEL.has(type)));
 
 const SERVER = ['server', 'zone', 'view'];
+
+/** The label of the server that listens there. */
+export function serverLabel(address: Ip, port: number): string {
+  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+}
 
 /** The counters of one program; `forServer` gives those of one listening address. */
 export interface DnsMetrics {
   forServer(server: string): ServerMetrics;
+  /** Calls `settle` before the metrics are given. */
+  beforeText(settle: () => void): void;
   panicked(): void;
   forwardRejected(): void;
   /** A question that a cache was asked: hit by kind, or missed. */
-  cacheAsked(hit: 'success' | 'denial' | undefined): void;
+  cacheAsked(hit: 'success' | 'denial' | undefined, times?: number): void;
   /** The stores whose sizes are shown; those of the newest configuration. */
   watchCache(
     stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
@@ -29,18 +37,24 @@ export interface DnsMetrics {
 }
 
 export interface ServerMetrics {
-  /** One answered query. `by` is the handler that answered, empty when the packet never reached one. */
-  record(query: RecordedQuery): void;
+  /** One answered query, or `times` of them. `by` is the handler that answered, empty when the packet never reached one. */
+  record(query: RecordedQuery, times?: number): void;
 }
 
-interface RecordedQuery {
+export interface RecordedQuery {
   /** The zone of the server block, or `dropped` for what reached none. */
   readonly zone: string;
+  /** Of the server block; empty without one. */
+  readonly view: string;
   readonly type: number;
   readonly transport: Transport;
   readonly ipv6: boolean;
   readonly rcode: number;
   readonly by: string;
+  readonly dnssecOk: boolean;
+  /** Bytes of the query and of the answer. */
+  readonly size: number;
+  readonly answerSize: number;
   readonly seconds: number;
 }
 
@@ -61,6 +75,33 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     labels: SERVER,
     buckets: DURATION_BUCKETS,
   });
+  const sizes = { labels: [...SERVER, 'proto'], buckets: SIZE_BUCKETS };
+  const requestSizes = metrics.histogram({
+    ...sizes,
+    name: 'coredns_dns_request_size_bytes',
+    help: 'Size of the requests.',
+  });
+  const responseSizes = metrics.histogram({
+    ...sizes,
+    name: 'coredns_dns_response_size_bytes',
+    help: 'Size of the responses.',
+  });
+  const dnssecRequests = metrics.counter({
+    name: 'coredns_dns_do_requests_total',
+    help: 'DNS requests with the DO bit set.',
+    labels: SERVER,
+  });
+  // Queries are counted here, and handed on when the metrics are asked for.
+  let counted: QueryKind[] = [];
+  const settleCounts = (): void => {
+    for (const kind of counted) {
+      requests.add(kind.times, kind.asked);
+      responses.add(kind.times, kind.told);
+      kind.times = 0;
+    }
+    counted = [];
+  };
+  metrics.beforeText('dns', settleCounts);
   const panics = metrics.counter({ name: 'coredns_panics_total', help: 'Unexpected errors while answering.' });
   const rejects = metrics.counter({
     name: 'coredns_forward_max_concurrent_rejects_total',
@@ -116,33 +157,33 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
   rejects.add(0);
   return {
     forServer: (server) => {
-      // Label objects are made once for each combination in use: a query allocates none.
-      const zones = new Map<string, ZoneLabels>();
+      const zones = new Map<string, ZoneCounts>();
       return {
-        record: ({ zone, type, transport, ipv6, rcode, by, seconds }) => {
-          const at = remember(zones, zone, () => zoneLabels(server, zone));
-          const labelled = LABELLED_TYPES.has(type) ? type : 0;
-          const key = (labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0);
-          const asked = remember(at.requests, key, () => ({
-            ...at.zone,
-            proto: transport,
-            family: ipv6 ? '2' : '1',
-            type: labelled === 0 ? 'other' : typeName(labelled),
-          }));
-          const byRcode = remember(at.responses, by, () => new Map<number, Labels>());
-          const told = remember(byRcode, rcode, () => ({ ...at.zone, rcode: rcodeName(rcode), plugin: by }));
-          requests.add(1, asked);
-          responses.add(1, told);
-          duration.observe(seconds, at.zone);
+        record: (query, times = 1) => {
+          const { zone, view, dnssecOk, transport, size, answerSize, seconds } = query;
+          const at = remember(zones, view === '' ? zone : `${zone} ${view}`, () => zoneCounts({ server, zone, view }));
+          const kind = kindOf(at, query);
+          if (kind.times === 0) counted.push(kind);
+          kind.times += times;
+          duration.observe(seconds, at.zone, times);
+          const sized = transport === 'tcp' ? at.tcp : at.udp;
+          requestSizes.observe(size, sized, times);
+          responseSizes.observe(answerSize, sized, times);
+          if (dnssecOk) dnssecRequests.add(times, at.zone);
         },
       };
     },
+    beforeText: (settle) =>
+      metrics.beforeText('dns', () => {
+        settle();
+        settleCounts();
+      }),
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
-    cacheAsked: (hit) => {
-      cacheRequests.add(1, CACHE_LABELS);
-      if (hit === undefined) cacheMisses.add(1, CACHE_LABELS);
-      else cacheHits.add(1, { ...CACHE_LABELS, type: hit });
+    cacheAsked: (hit, times = 1) => {
+      cacheRequests.add(times, CACHE_LABELS);
+      if (hit === undefined) cacheMisses.add(times, CACHE_LABELS);
+      else cacheHits.add(times, { ...CACHE_LABELS, type: hit });
     },
     watchCache: (stores) => {
       caches = stores;
@@ -157,18 +198,40 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
 /** One program has one cache in practice; its labels do not tell servers apart. */
 const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
 
-interface ZoneLabels {
+/** Queries that have all labels in common. */
+interface QueryKind {
+  readonly asked: Labels;
+  readonly told: Labels;
+  times: number;
+}
+
+/** What is counted of one zone. Label objects are made once for each combination in use: a query allocates none. */
+interface ZoneCounts {
   readonly zone: Labels;
-  readonly requests: Map<number, Labels>;
-  readonly responses: Map<string, Map<number, Labels>>;
+  readonly udp: Labels;
+  readonly tcp: Labels;
+  readonly kinds: Map<string, Map<number, QueryKind>>;
 }
 
-function zoneLabels(server: string, zone: string): ZoneLabels {
-  return { zone: labelsOf(server, zone), requests: new Map(), responses: new Map() };
+function zoneCounts(labels: Labels): ZoneCounts {
+  const byTransport = { udp: { ...labels, proto: 'udp' }, tcp: { ...labels, proto: 'tcp' } };
+  return { zone: labels, ...byTransport, kinds: new Map() };
 }
 
-function labelsOf(server: string, zone: string): Labels {
-  return { server, zone, view: '' };
+function kindOf({ zone, kinds }: ZoneCounts, { type, transport, ipv6, rcode, by }: RecordedQuery): QueryKind {
+  const labelled = LABELLED_TYPES.has(type) ? type : 0;
+  const byNumbers = remember(kinds, by, () => new Map<number, QueryKind>());
+  const key = (((labelled << 2) | (transport === 'tcp' ? 2 : 0) | (ipv6 ? 1 : 0)) << 12) | rcode;
+  return remember(byNumbers, key, () => ({
+    asked: {
+      ...zone,
+      proto: transport,
+      family: ipv6 ? '2' : '1',
+      type: labelled === 0 ? 'other' : typeName(labelled),
+    },
+    told: { ...zone, rcode: rcodeName(rcode), plugin: by },
+    times: 0,
+  }));
 }
 
 function remember<K, V>(map: Map<K, V>, key: K, make: () => V): V {

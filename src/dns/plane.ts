@@ -131,6 +131,9 @@ class RunningPlane implements DnsPlane {
     const { log, clock } = options;
     this.#options = options;
     this.#metrics = createDnsMetrics(options.metrics);
+    this.#metrics.beforeText(() => {
+      for (const { listener } of this.#listeners.values()) listener.settle();
+    });
     this.#server = createDnsServer({ log, metrics: this.#metrics, clock });
   }
 
@@ -166,6 +169,7 @@ class RunningPlane implements DnsPlane {
       const found = next.sites.get(key);
       if (found) {
         site.routes = found.routes;
+        site.version++;
         continue;
       }
       this.#listeners.delete(key);
@@ -183,7 +187,7 @@ class RunningPlane implements DnsPlane {
     try {
       for (const [key, { at, routes }] of sites) {
         if (this.#listeners.has(key)) continue;
-        const site: Site = { routes };
+        const site: Site = { routes, version: 0 };
         const common = { server: this.#server, metrics: this.#metrics, clock, idleMs, maxConnections };
         this.#listeners.set(key, { site, listener: await startListener({ at, site, ...common }) });
         opened.push(key);
@@ -206,6 +210,7 @@ class RunningPlane implements DnsPlane {
     const first = this.#snapshot === undefined;
     this.#snapshot = snapshot;
     zones.update(snapshot);
+    for (const { site } of this.#listeners.values()) site.version++;
     const [zone] = zones.all;
     if (!zone) return;
     const fields = {

@@ -4,6 +4,12 @@
 import type { PluginDefinition } from './block.ts';
 import { acl } from './plugins/acl.ts';
 import { any } from './plugins/any.ts';
+import { dns64 } from './plugins/dns64.ts';
+import { autopath } from './plugins/autopath.ts';
+import { transfer } from './plugins/transfer.ts';
+import { k8sExternal } from './plugins/k8s-external.ts';
+import { file } from './plugins/file.ts';
+import { view } from './plugins/view.ts';
 import { bind } from './plugins/bind.ts';
 import { bufsize } from './plugins/bufsize.ts';
 import { cache, CACHE_BEHIND } from './plugins/cache.ts';
@@ -58,13 +64,13 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   log,
   'dnstap',
   local,
-  'dns64',
+  dns64,
   any,
   chaos,
   loadbalance,
   'tsig',
   rewrite,
-  'autopath',
+  autopath,
   acl,
   cache,
   header,
@@ -72,16 +78,16 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   'tls',
   minimal,
   template,
-  'transfer',
+  transfer,
   hosts,
   'route53',
   'azure',
   'clouddns',
-  'k8s_external',
+  k8sExternal,
   kubernetes,
   // The second place of cache: for names that kubernetes hands on.
   CACHE_BEHIND,
-  'file',
+  file,
   'auto',
   'secondary',
   'etcd',
@@ -92,7 +98,7 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   whoami,
   'on',
   'sign',
-  'view',
+  view,
   'nomad',
 ];
 

@@ -2,6 +2,7 @@
 
 import { isUnspecified, type Ip } from '../lib/ip.ts';
 import { parseUpstream, type UpstreamServer } from './upstream.ts';
+import { lowerName, parseName, type DnsName } from './wire/name.ts';
 
 /** CoreDNS takes as many. */
 const MOST_SERVERS = 15;
@@ -23,6 +24,19 @@ export function parseResolvConf(text: string): ResolvConf {
     else unusable.push(value);
   }
   return { servers: servers.slice(0, MOST_SERVERS), unusable };
+}
+
+/** The search list, lower case: that of the last `search` or `domain` line. */
+export function parseSearch(text: string): readonly DnsName[] {
+  let words: readonly string[] = [];
+  for (const line of text.split('\n')) {
+    const value = /^(?:search|domain)[ \t]+(.*?)[ \t\r]*$/.exec(line)?.[1];
+    if (value !== undefined) words = value.split(/[ \t]+/);
+  }
+  return words.flatMap((word) => {
+    const name = parseName(word);
+    return name ? [lowerName(name)] : [];
+  });
 }
 
 /** Whether a question sent to `server` would come back to a listener of ours: then it is no upstream. */

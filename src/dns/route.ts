@@ -3,7 +3,7 @@
 import { CACHE_BEHIND } from './plugins/cache.ts';
 import type { BlockDraft, BlockServices, HeaderRule, QueryLog } from './block.ts';
 import type { EdnsExtras } from './encode.ts';
-import { chainOf, refuse, type Handle } from './handler.ts';
+import { chainOf, refuse, type Asked, type Handle } from './handler.ts';
 import { CHAIN_ORDER } from './plugin-list.ts';
 import { nameText, ROOT, type DnsName } from './wire/name.ts';
 import { CLASS_IN, RR } from './wire/types.ts';
@@ -15,6 +15,8 @@ export interface RunningBlock {
   readonly handleOther: Handle;
   /** Which address comes first, 0 to 1. */
   readonly random: () => number;
+  /** Whether addresses take turns in front. */
+  readonly turns: boolean;
   readonly logs: readonly QueryLog[];
   readonly logsErrors: boolean;
   readonly bufsize: number | undefined;
@@ -27,6 +29,10 @@ export interface Route {
   readonly block: RunningBlock;
   /** The zone's name as metrics show it. */
   readonly zone: string;
+  /** The name of the block's view; empty without one. */
+  readonly view: string;
+  /** Whether a question of the zone is for this block. */
+  readonly fits: ((asked: Asked) => boolean) | undefined;
 }
 
 const OTHER_CLASS_PLUGINS: ReadonlySet<string> = new Set(['acl', 'chaos', 'rewrite', 'template', 'forward']);
@@ -47,6 +53,7 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
         )
       : refuse,
     random: draft.loadBalanced ? services.random : () => 0,
+    turns: draft.loadBalanced,
     logs: draft.queryLogs,
     logsErrors: draft.logsErrors,
     bufsize: draft.bufsize,
@@ -56,32 +63,47 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
   };
 }
 
-/** The blocks of one listening address, by zone. */
-export class Routes {
-  readonly #byZone = new Map<DnsName, Route>();
-  readonly #root: Route | undefined;
+export interface RoutedBlock {
+  readonly zones: readonly DnsName[];
+  readonly block: RunningBlock;
+  readonly view: BlockDraft['view'];
+}
 
-  constructor(blocks: readonly { readonly zones: readonly DnsName[]; readonly block: RunningBlock }[]) {
-    for (const { zones, block } of blocks)
-      for (const zone of zones) this.#byZone.set(zone, { block, zone: nameText(zone) });
-    this.#root = this.#byZone.get(ROOT);
+/** The blocks of one listening address, by zone; those of one zone in the order of the Corefile. */
+export class Routes {
+  readonly #byZone = new Map<DnsName, readonly Route[]>();
+  readonly #only: Route | undefined;
+  /** Whether nothing but the question chooses the block: no view. */
+  readonly byQuestion: boolean;
+
+  constructor(blocks: readonly RoutedBlock[]) {
+    for (const { zones, block, view } of blocks) {
+      for (const zone of zones) {
+        const route: Route = { block, zone: nameText(zone), view: view?.name ?? '', fits: view?.fits };
+        this.#byZone.set(zone, [...(this.#byZone.get(zone) ?? []), route]);
+      }
+    }
+    this.byQuestion = blocks.every(({ view }) => view === undefined);
+    const [root, ...others] = this.#byZone.get(ROOT) ?? [];
+    this.#only = this.#byZone.size === 1 && others.length === 0 && root?.fits === undefined ? root : undefined;
   }
 
-  /** `name` in lower case. DS records are the parent's (RFC 4035 section 3.1.4.1). */
-  find(name: DnsName, type: number): Route | undefined {
-    if (this.#root && this.#byZone.size === 1) return this.#root;
+  /** DS records are the parent's (RFC 4035 section 3.1.4.1). Where no view of a zone fits, the zone above is asked. */
+  find(asked: Asked): Route | undefined {
+    if (this.#only) return this.#only;
+    const { key, type } = asked.query;
     let own: Route | undefined;
-    for (let at = 0; ; at += 1 + name.charCodeAt(at)) {
-      const route = this.#byZone.get(name.slice(at) as DnsName);
+    for (let at = 0; ; at += 1 + key.charCodeAt(at)) {
+      const route = this.#byZone.get(key.slice(at) as DnsName)?.find(({ fits }) => !fits || fits(asked));
       if (route && (at > 0 || type !== RR.DS)) return route;
       own ??= route;
-      if (at >= name.length - 1) return own;
+      if (at >= key.length - 1) return own;
     }
   }
 
   /** Asks as a client would, without what is done to a client's packets. */
   readonly ask: Handle = (asked) => {
-    const route = this.find(asked.query.key, asked.query.type);
+    const route = this.find(asked);
     if (!route) return refuse(asked);
     return asked.query.klass === CLASS_IN ? route.block.handle(asked) : route.block.handleOther(asked);
   };

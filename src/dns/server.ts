@@ -1,15 +1,16 @@
 // One packet in, one packet out: parsing, the server block's chain, encoding, counting, and the log of queries.
 
 import type { Logger } from '../observe/log.ts';
-import { encodeRefusal, encodeReply, sizeLimit } from './encode.ts';
+import { encodeRefusal, encodeReply, OPT_SIZE, sizeLimit, turnsOf } from './encode.ts';
 import { packetOf, refuse, type Answer, type Asked, type Outcome, type Peer, type Transport } from './handler.ts';
+import { KeptAnswers, MOST_KEPT_BYTES } from './kept-answers.ts';
 import type { DnsMetrics, ServerMetrics } from './metrics.ts';
 import { queryLine } from './query-log.ts';
 import type { Route, Routes } from './route.ts';
 import type { Clock } from '../system/clock.ts';
 import { nameText } from './wire/name.ts';
-import { parseQuery, type Query } from './wire/query.ts';
-import { CLASS_IN, RCODE, rcodeName, typeName } from './wire/types.ts';
+import { parseQuery, type Query, type Refusal } from './wire/query.ts';
+import { CLASS_IN, HEADER_SIZE, RCODE, rcodeName, typeName } from './wire/types.ts';
 
 export interface ServerOptions {
   readonly log: Logger;
@@ -20,22 +21,32 @@ export interface ServerOptions {
 /** What answers at one address; replaced as a whole when the configuration changes. */
 export interface Site {
   routes: Routes;
+  /** Grows with every change of what is answered. */
+  version: number;
 }
 
 export interface Arrival {
   readonly transport: Transport;
   readonly ipv6: boolean;
+  /** Of the listener. */
+  readonly address: string;
+  readonly port: number;
   /** The counters of the address it came in on. */
   readonly metrics: ServerMetrics;
   readonly site: Site;
+  readonly kept: KeptAnswers;
 }
+
+/** One message, or those of a transfer (over TCP only); undefined for none. */
+export type Answered = Buffer | readonly Buffer[] | undefined;
 
 export interface DnsServer {
   /**
    * Answers a packet: at once, by a promise that never rejects where others have to be asked, or not at all
-   * (undefined) for what is no query and for what is dropped. Never throws.
+   * (undefined) for what is no query and for what is dropped. Never throws. The answer is lent: it may be written over
+   * at the next call with the same arrival.
    */
-  receive(packet: Buffer, arrival: Arrival, from: Peer): Buffer | undefined | Promise<Buffer | undefined>;
+  receive(packet: Buffer, arrival: Arrival, from: Peer): Answered | Promise<Answered>;
   /** Resolves when no query waits for others any more. */
   idle(): Promise<void>;
 }
@@ -47,44 +58,64 @@ interface Passage {
   readonly asked: Asked;
   readonly route: Route | undefined;
   readonly start: number;
-  readonly size: number;
+  readonly packet: Buffer;
   readonly arrival: Arrival;
 }
+
+/** One answer in so many that are given again is timed, and stands for the others. */
+const TIMED = 256;
 
 export function createDnsServer(options: ServerOptions): DnsServer {
   const { clock, log } = options;
   let waiting = 0;
   let whenIdle: (() => void)[] = [];
 
-  const record = (
-    type: number,
-    rcode: number,
-    passage: Pick<Passage, 'start' | 'arrival' | 'route'>,
-    by: string,
-  ): void => {
-    const { transport, ipv6, metrics } = passage.arrival;
-    const seconds = (clock.monotonic() - passage.start) / 1000;
-    metrics.record({ zone: passage.route?.zone ?? NO_ZONE, type, transport, ipv6, rcode, by, seconds });
+  const seconds = ({ start }: { readonly start: number }): number => (clock.monotonic() - start) / 1000;
+  let untilTimed = 0;
+
+  const record = (passage: Passage, rcode: number, by: string, answer: Buffer): void => {
+    const { arrival, start } = passage;
+    arrival.metrics.record({ ...recorded(passage, answer), rcode, by, seconds: seconds({ start }) });
   };
 
-  const finish = (passage: Passage, outcome: Outcome): Buffer | undefined => {
+  const finish = (passage: Passage, outcome: Outcome): Answered => {
     const { asked, route } = passage;
     const block = route?.block;
-    const packet = packetOf(asked, outcome, block?.random ?? zero, block?.extras);
+    const packet = written(passage, outcome, block?.random ?? zero);
     if (!packet) return undefined;
-    if (block?.header) setBits(packet, block.header.set, block.header.clear);
     const rcode = (packet[3] ?? 0) & 0xf;
-    record(asked.query.type, rcode, passage, route ? asked.by : 'refuse');
+    record(passage, rcode, route ? asked.by : 'refuse', packet);
     if (block && (block.logsErrors || block.logs.length > 0)) note(passage, outcome, packet);
-    return packet;
+    return outcome.kind === 'messages' ? outcome.packets : packet;
   };
 
-  const note = ({ asked, route, start, size }: Passage, outcome: Outcome, packet: Buffer): void => {
+  /** Keeps the answer for the next who asks the same, where the chain says that it may be. */
+  const keep = (passage: Passage, outcome: Outcome, question: string, answer: Buffer): void => {
+    if (outcome.kind === 'silence' || outcome.kind === 'messages' || !outcome.keep || answer.length > MOST_KEPT_BYTES)
+      return;
+    const { asked, route, arrival, packet } = passage;
+    const { query, by } = asked;
+    // Spelled at random, or with options such as a cookie: nobody asks in these bytes again.
+    if (query.name !== query.key || packet.length !== plainSize(query) || !route || route.block.logs.length > 0) return;
+    if (!arrival.site.routes.byQuestion) return;
+    if (!arrival.kept.isAskedAgain(packet)) return;
+    const turns = outcome.kind === 'reply' && route.block.turns ? turnsOf(outcome.reply) : 1;
+    const packets: Buffer[] = [];
+    for (let i = 0; i < turns; i++) {
+      const turned = turns === 1 ? answer : written(passage, outcome, () => i / turns);
+      if (turned) packets.push(Buffer.from(turned));
+    }
+    const told = { ...recorded(passage, answer), rcode: (answer[3] ?? 0) & 0xf, by };
+    arrival.kept.keep(question, { packets, keep: outcome.keep, recorded: told }, arrival.site.version);
+  };
+
+  const note = (passage: Passage, outcome: Outcome, packet: Buffer): void => {
+    const { asked, route } = passage;
     const { query } = asked;
     if (route?.block.logsErrors && outcome.kind === 'reply' && outcome.why !== undefined)
       log.error(`${rcodeName((packet[3] ?? 0) & 0xf)} ${nameText(query.name)} ${typeName(query.type)}: ${outcome.why}`);
-    const seconds = (clock.monotonic() - start) / 1000;
-    const line = queryLine(route?.block.logs ?? [], { asked, packet, size, seconds });
+    const size = passage.packet.length;
+    const line = queryLine(route?.block.logs ?? [], { asked, packet, size, seconds: seconds(passage) });
     if (line !== undefined) log.info(line);
   };
 
@@ -97,11 +128,12 @@ export function createDnsServer(options: ServerOptions): DnsServer {
       type: typeName(query.type),
       error: error instanceof Error ? (error.stack ?? error.message) : String(error),
     });
-    record(query.type, RCODE.SERVFAIL, passage, '');
-    return encodeReply(query, { kind: 'code', rcode: RCODE.SERVFAIL }, sizeLimit(query.edns, transport), zero);
+    const answer = encodeReply(query, { kind: 'code', rcode: RCODE.SERVFAIL }, sizeLimit(query.edns, transport), zero);
+    record(passage, RCODE.SERVFAIL, '', answer);
+    return answer;
   };
 
-  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Buffer | undefined> => {
+  const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Answered> => {
     waiting++;
     try {
       const deadline = passage.route?.block.deadlineMs;
@@ -117,28 +149,95 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     }
   };
 
+  const answer = (packet: Buffer, question: string, arrival: Arrival, from: Peer): Answered | Promise<Answered> => {
+    const start = clock.monotonic();
+    const read = parseQuery(packet);
+    if (read.kind !== 'query') return refused(read, packet.length, start, arrival);
+    const { transport, site } = arrival;
+    const arrived = { address: arrival.address, port: arrival.port, size: packet.length };
+    const unbounded: Asked = { query: read, transport, client: from, arrived, by: '' };
+    const route = site.routes.find(unbounded);
+    const query = bounded(read, route?.block.bufsize);
+    const asked: Asked = query === read ? unbounded : { ...unbounded, query };
+    const passage: Passage = { asked, route, start, packet, arrival };
+    try {
+      const outcome = answerOf(asked, route);
+      if (outcome instanceof Promise) return later(passage, outcome);
+      const told = finish(passage, outcome);
+      if (Buffer.isBuffer(told)) keep(passage, outcome, question, told);
+      return told;
+    } catch (error) {
+      return failed(passage, error);
+    }
+  };
+
+  /** What never was a query that a block could answer. */
+  const refused = (read: Refusal, size: number, start: number, arrival: Arrival): Buffer | undefined => {
+    const packet = encodeRefusal(read);
+    if (read.kind === 'drop' || !packet) return undefined;
+    const { transport, ipv6, metrics } = arrival;
+    const { rcode, question, edns } = read;
+    metrics.record({
+      zone: NO_ZONE,
+      view: '',
+      type: question?.type ?? 0,
+      transport,
+      ipv6,
+      rcode,
+      by: '',
+      dnssecOk: edns?.dnssecOk === true,
+      size,
+      answerSize: packet.length,
+      seconds: seconds({ start }),
+    });
+    return packet;
+  };
+
   return {
     receive: (packet, arrival, from) => {
+      const question = KeptAnswers.question(packet);
+      if (--untilTimed > 0) {
+        return (
+          arrival.kept.take(question, packet, arrival.site.version, clock.monotonic) ??
+          answer(packet, question, arrival, from)
+        );
+      }
+      untilTimed = TIMED;
       const start = clock.monotonic();
-      const read = parseQuery(packet);
-      if (read.kind !== 'query') {
-        if (read.kind === 'refuse')
-          record(read.question?.type ?? 0, read.rcode, { start, arrival, route: undefined }, '');
-        return encodeRefusal(read);
-      }
-      const route = arrival.site.routes.find(read.key, read.type);
-      const query = bounded(read, route?.block.bufsize);
-      const asked: Asked = { query, transport: arrival.transport, client: from, by: '' };
-      const passage: Passage = { asked, route, start, size: packet.length, arrival };
-      try {
-        const answer = answerOf(asked, route);
-        return answer instanceof Promise ? later(passage, answer) : finish(passage, answer);
-      } catch (error) {
-        return failed(passage, error);
-      }
+      const again = arrival.kept.take(question, packet, arrival.site.version, clock.monotonic);
+      if (!again) return answer(packet, question, arrival, from);
+      arrival.kept.seconds = seconds({ start });
+      return again;
     },
     idle: () => new Promise((resolve) => (waiting === 0 ? resolve() : void whenIdle.push(resolve))),
   };
+}
+
+/** What is counted of a query, but for how it was answered. */
+function recorded({ arrival, route, packet, asked }: Passage, answer: Buffer) {
+  return {
+    zone: route?.zone ?? NO_ZONE,
+    view: route?.view ?? '',
+    type: asked.query.type,
+    transport: arrival.transport,
+    ipv6: arrival.ipv6,
+    dnssecOk: asked.query.edns?.dnssecOk === true,
+    size: packet.length,
+    answerSize: answer.length,
+  };
+}
+
+/** The packet as the block sends it; `random` chooses the address in front. */
+function written({ asked, route }: Passage, outcome: Outcome, random: () => number): Buffer | undefined {
+  const block = route?.block;
+  const packet = packetOf(asked, outcome, random, block?.extras);
+  if (packet && block?.header) setBits(packet, block.header.set, block.header.clear);
+  return packet;
+}
+
+/** Of a query without EDNS options. */
+function plainSize(query: Query): number {
+  return HEADER_SIZE + query.name.length + 4 + (query.edns ? OPT_SIZE : 0);
 }
 
 function answerOf(asked: Asked, route: Route | undefined): Answer {

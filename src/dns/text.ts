@@ -2,7 +2,7 @@
 
 import { ipFromBytes } from '../lib/ip.ts';
 import { chainOf, messageOf, refuse, type Asked } from './handler.ts';
-import { kubernetesHandler } from './plugins/kubernetes.ts';
+import { kubernetesHandler } from './kubernetes-handler.ts';
 import type { OwnedRecord } from './wire/message.ts';
 import { lowerName, nameText, parseName, type DnsName } from './wire/name.ts';
 import type { Query } from './wire/query.ts';

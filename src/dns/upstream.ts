@@ -122,7 +122,7 @@ function readReply(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): Prom
 function answers(reply: Buffer, query: Buffer): boolean {
   if (reply.length < HEADER_SIZE || reply.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
   const flags = reply.readUInt16BE(2);
-  if (!(flags & FLAG.QR) || flags & 0x7800) return false;
+  if (!(flags & FLAG.QR) || (flags ^ query.readUInt16BE(2)) & 0x7800) return false;
   const questions = reply.readUInt16BE(4);
   const rcode = flags & 0xf;
   if (questions === 0) return rcode !== RCODE.NOERROR && rcode !== RCODE.NXDOMAIN;

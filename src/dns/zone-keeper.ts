@@ -4,12 +4,14 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { KubernetesOptions } from './block.ts';
 import { compileZone, emptyZone } from './zone/compile.ts';
+import { ImportedServices } from './zone/imports.ts';
 import type { Zone } from './zone/zone.ts';
 
 export class ZoneKeeper {
   readonly #selfIps: readonly Ip[];
   readonly #seconds: () => number;
   readonly #zones: { readonly options: KubernetesOptions; zone: Zone }[] = [];
+  readonly #imported = new ImportedServices();
   readonly #snapshot: Snapshot | undefined;
 
   /** A configuration that follows another one has the Snapshot from the start. */
@@ -29,7 +31,9 @@ export class ZoneKeeper {
       const empty = emptyZone({ ...options, selfIps: this.#selfIps }, this.#seconds());
       kept = {
         options,
-        zone: this.#snapshot ? compileZone(this.#snapshot, empty.options, this.#seconds(), empty) : empty,
+        zone: this.#snapshot
+          ? compileZone(this.#view(this.#snapshot, options), empty.options, this.#seconds(), empty)
+          : empty,
       };
       this.#zones.push(kept);
     }
@@ -38,6 +42,11 @@ export class ZoneKeeper {
   }
 
   update(snapshot: Snapshot): void {
-    for (const kept of this.#zones) kept.zone = compileZone(snapshot, kept.zone.options, this.#seconds(), kept.zone);
+    for (const kept of this.#zones)
+      kept.zone = compileZone(this.#view(snapshot, kept.options), kept.zone.options, this.#seconds(), kept.zone);
+  }
+
+  #view(snapshot: Snapshot, { multicluster }: KubernetesOptions): Snapshot {
+    return multicluster ? this.#imported.of(snapshot) : snapshot;
   }
 }

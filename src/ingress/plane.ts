@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net';
 import type { Plane } from '../model/plane.ts';
 import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
@@ -7,37 +6,28 @@ import type { Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { unavailableText, type Backend } from './backend.ts';
 import { DEFAULT_PREFIX } from './annotations/settings.ts';
-import { DEFAULT_SELECTION, type ClassSelection } from './class-selection.ts';
-import { serveConnection } from './http/client-connection.ts';
-import { Deadlines } from './http/deadlines.ts';
-import { createTcpDial, createTlsDial } from './http/dial.ts';
-import { DEFAULT_TIMES, createEngine, type Engine, type EngineTimes } from './http/engine.ts';
+import { DataPath } from './data-path.ts';
+import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
+import type { ListenAddress } from './listener.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
-import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
-import { LiveRoutes } from './live-routes.ts';
-import { DEFAULT_GLOBALS, readGlobals, type GlobalSettings } from './global-settings.ts';
-import type { CertificatePair } from './self-signed.ts';
+import type { GlobalSettings } from './global-settings.ts';
+import { defaultGlobals, routingOptions, type RoutingFlags } from './routing-options.ts';
+import { explainUrl, type ExplainedUrl, type IngressExplanation } from './explain.ts';
 import { SettingWarnings } from './setting-warnings.ts';
-import { locationsOf, type RoutingOptions } from './host-routes.ts';
+import { locationsOf } from './host-routes.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
-import { CertificateTable, tlsOptions } from './tls.ts';
 import { TrafficMetrics } from './traffic-metrics.ts';
 
 const TICK_MS = 500;
 const DEFAULT_GRACE_MS = 10_000;
 
-export interface IngressPlaneOptions extends Partial<ClassSelection> {
+export interface IngressPlaneOptions extends RoutingFlags {
   readonly http?: ListenAddress;
   readonly https?: ListenAddress;
-  /** Plain HTTP of a host with TLS is answered by 308 to HTTPS. Default true, as ingress-nginx; annotations and the ConfigMap win. */
-  readonly sslRedirect?: boolean;
   /** `--configmap`, `namespace/name`: settings for every Ingress. */
   readonly configMap?: ObjectKey | undefined;
-  /** `--annotations-prefix`. */
-  readonly annotationsPrefix?: string;
-  readonly defaultBackend?: RoutingOptions['defaultBackend'];
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
@@ -58,6 +48,8 @@ export interface IngressPlaneOptions extends Partial<ClassSelection> {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** Why a URL is answered as it is; undefined before the first Snapshot. */
+  explain(url: ExplainedUrl): IngressExplanation | undefined;
   /** The Ingresses that are ours, of the Snapshot in force. */
   ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
@@ -79,22 +71,15 @@ export async function startIngressPlane(options: IngressPlaneOptions): Promise<I
 class RunningPlane implements IngressPlane {
   readonly name = 'ingress';
   readonly #options: IngressPlaneOptions;
-  #routing: RoutingOptions;
+  #routing: ReturnType<typeof routingOptions>;
   readonly #defaults: GlobalSettings;
   #configMap: ConfigMapRecord | undefined;
   #awaited = false;
-  #shown: CertificatePair | undefined;
   readonly #warnings: SettingWarnings;
   readonly #log: Logger;
   readonly #clock: Clock;
-  readonly #deadlines: Deadlines;
-  readonly #engine: Engine;
-  readonly #routes: LiveRoutes;
-  readonly #certificates: CertificateTable;
+  readonly #path: DataPath;
   readonly #traffic: TrafficMetrics;
-  #http: IngressListener | undefined;
-  #https: IngressListener | undefined;
-  #accepted = 0;
   #stopped: Promise<void> | undefined;
   /** The Snapshot that is being taken. */
   #newest: Snapshot | undefined;
@@ -104,59 +89,44 @@ class RunningPlane implements IngressPlane {
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
-    this.#defaults = defaultsOf(options, times);
-    this.#routing = routingOf(options, this.#defaults);
+    const { connectMs, upstreamMs, tunnelMs } = times;
+    this.#defaults = defaultGlobals(options, { connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs });
+    this.#routing = routingOptions(options, this.#defaults, undefined);
     this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
-    this.#deadlines = new Deadlines(this.#clock, options.tickMs ?? TICK_MS);
-    this.#routes = new LiveRoutes({
-      dial: createTcpDial(),
-      dialTls: createTlsDial(),
-      deadlines: this.#deadlines,
-      times: { idleMs: times.upstreamIdleMs },
-      random: Math.random,
-      now: () => this.#clock.now(),
-    });
-    this.#engine = createEngine(
-      {
-        decide: (client, head) => this.#routes.decide(client, head),
-        record: (record) => this.#record(record),
-      },
+    this.#path = new DataPath({
+      log: options.log,
+      clock: this.#clock,
       times,
-      this.#deadlines,
-      () => this.#clock.monotonic(),
-    );
-    this.#certificates = new CertificateTable(this.#log, this.#clock.now(), options.defaultCertificate, this.#tell);
-    this.#traffic = new TrafficMetrics(options.metrics, () => this.#counts());
+      tickMs: options.tickMs ?? TICK_MS,
+      defaultCertificate: options.defaultCertificate,
+      tell: this.#tell,
+      onRequest: (record) => this.#record(record),
+    });
+    this.#traffic = new TrafficMetrics(options.metrics, () => this.#path.counts);
   }
 
   get addresses(): IngressPlane['addresses'] {
-    return { http: this.#http?.address, https: this.#https?.address };
+    return this.#path.addresses;
   }
 
   get ready(): boolean {
-    return this.#routes.table !== undefined;
+    return this.#path.table !== undefined;
   }
 
-  async listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
-    if (http) this.#http = await openListener({ listen: http, onConnection: (socket) => this.#accept(socket, false) });
-    if (https) {
-      const tls = tlsOptions(this.#certificates);
-      this.#https = await openListener({ listen: https, tls, onConnection: (socket) => this.#accept(socket, true) });
-    }
+  listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
+    return this.#path.listen(http, https);
   }
 
   update(snapshot: Snapshot): void {
     if (this.#stopped) return;
     this.#newest = snapshot;
     const started = this.#clock.monotonic();
-    const before = this.#routes.table;
+    const before = this.#path.table;
     if (!this.#readConfigMap(snapshot)) return;
     const table = compileRoutes(snapshot, this.#routing, before);
     const changed = !before || table.hosts !== before.hosts || table.backends !== before.backends;
     const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
-    this.#certificates.apply(table);
-    this.#showDefaultCertificate();
-    this.#routes.apply(table);
+    this.#path.apply(table);
     this.#warnings.tell(table, before);
     this.#tellOfSync(table, before);
     this.#options.onApplied?.();
@@ -192,8 +162,13 @@ class RunningPlane implements IngressPlane {
     this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
   };
 
+  explain(url: ExplainedUrl): IngressExplanation | undefined {
+    const table = this.#path.table;
+    return table && explainUrl(table, url);
+  }
+
   ours(): readonly IngressRecord[] {
-    const table = this.#routes.table;
+    const table = this.#path.table;
     return [...(table?.settings.keys() ?? [])].flatMap((key) => table?.snapshot.ingresses.get(key) ?? []);
   }
 
@@ -209,27 +184,19 @@ class RunningPlane implements IngressPlane {
     }
     if (map === this.#configMap) return true;
     this.#configMap = map;
-    const globals = readGlobals(map, this.#defaults);
-    this.#routing = { ...this.#routing, globals };
-    this.#warnings.tellOfConfigMap(key ?? '', globals);
+    this.#routing = routingOptions(this.#options, this.#defaults, map);
+    this.#warnings.tellOfConfigMap(key ?? '', this.#routing.globals);
     return true;
   }
 
-  #showDefaultCertificate(): void {
-    const pair = this.#certificates.defaultCertificate;
-    if (pair === (this.#shown ?? this.#certificates.defaultPair)) return;
-    this.#shown = pair;
-    this.#https?.setDefaultCertificate(pair);
-  }
-
   state(): unknown {
-    const table = this.#routes.table;
+    const table = this.#path.table;
     return {
       ready: this.ready,
       addresses: this.addresses,
-      connections: { clients: this.#engine.connections.size, backends: this.#routes.upstreamConnections },
+      connections: { clients: this.#path.counts.active, backends: this.#path.upstreamConnections },
       hosts: table ? hostStates(table) : [],
-      certificates: [...this.#certificates.states()].map((certificate) => ({
+      certificates: this.#path.certificateStates().map((certificate) => ({
         ...certificate,
         expires: new Date(certificate.expires).toISOString(),
       })),
@@ -237,38 +204,8 @@ class RunningPlane implements IngressPlane {
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= this.#stop();
+    this.#stopped ??= this.#path.stop(this.#options.graceMs ?? DEFAULT_GRACE_MS);
     return this.#stopped;
-  }
-
-  async #stop(): Promise<void> {
-    this.#engine.stopping = true;
-    const listeners = [this.#http, this.#https].filter((listener) => listener !== undefined);
-    const closed = Promise.all(listeners.map((listener) => listener.close()));
-    for (const connection of this.#engine.connections) connection.stopIdle();
-    const grace = new AbortController();
-    const bound = this.#clock.sleep(this.#options.graceMs ?? DEFAULT_GRACE_MS, grace.signal);
-    await Promise.race([closed, bound]);
-    grace.abort();
-    for (const connection of this.#engine.connections) connection.destroy();
-    for (const listener of listeners) for (const socket of listener.connections) socket.destroy();
-    await closed;
-    this.#routes.stop();
-    this.#deadlines.stop();
-  }
-
-  #accept(socket: Socket, secure: boolean): void {
-    this.#accepted++;
-    if (this.#engine.stopping) {
-      socket.destroy();
-      return;
-    }
-    serveConnection(this.#engine, socket, {
-      remoteAddress: socket.remoteAddress ?? '',
-      remotePort: socket.remotePort ?? 0,
-      localPort: socket.localPort ?? 0,
-      secure,
-    });
   }
 
   #record(record: RequestRecord): void {
@@ -286,12 +223,6 @@ class RunningPlane implements IngressPlane {
     });
   }
 
-  #counts(): { active: number; busy: number; accepted: number } {
-    let busy = 0;
-    for (const connection of this.#engine.connections) if (connection.busy) busy++;
-    return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
-  }
-
   #warnOf(backend: Backend): void {
     if (backend.target.kind === 'endpoints') return;
     this.#log.warn('a backend of an Ingress cannot be used; its paths answer 503', {
@@ -303,28 +234,6 @@ class RunningPlane implements IngressPlane {
 
 function reasonOf(backend: Backend): string {
   return backend.target.kind === 'unavailable' ? backend.target.reason : '';
-}
-
-function defaultsOf(options: IngressPlaneOptions, times: EngineTimes): GlobalSettings {
-  const { connectMs, upstreamMs, tunnelMs } = times;
-  return {
-    ...DEFAULT_GLOBALS,
-    transfer: { ...DEFAULT_GLOBALS.transfer, connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs },
-    sslRedirect: options.sslRedirect ?? true,
-  };
-}
-
-function routingOf(options: IngressPlaneOptions, globals: GlobalSettings): RoutingOptions {
-  return {
-    globals,
-    annotationsPrefix: options.annotationsPrefix ?? DEFAULT_PREFIX,
-    defaultBackend: options.defaultBackend,
-    watchNamespace: options.watchNamespace,
-    controllerClass: options.controllerClass ?? DEFAULT_SELECTION.controllerClass,
-    ingressClass: options.ingressClass ?? DEFAULT_SELECTION.ingressClass,
-    ingressClassByName: options.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,
-    watchIngressWithoutClass: options.watchIngressWithoutClass ?? DEFAULT_SELECTION.watchIngressWithoutClass,
-  };
 }
 
 function hostStates(table: RouteTable): unknown {

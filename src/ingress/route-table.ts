@@ -15,6 +15,7 @@ import {
   type OtherName,
   type RoutingOptions,
 } from './host-routes.ts';
+import { sameRouting } from './same-routing.ts';
 
 /** Which Secret holds the certificate of a host, and the Ingress that says so. */
 export interface CertificateRef {
@@ -113,7 +114,9 @@ function* emptyAsUndefined<V>(
 function changedSettings(base: RouteTable, snapshot: Snapshot): PersistentMap<IngressSettings> {
   const { globals = DEFAULT_GLOBALS, annotationsPrefix = DEFAULT_PREFIX } = base.selection;
   const changes = new Map<ObjectKey, IngressSettings | undefined>();
-  for (const { key, after } of snapshot.ingresses.differences(base.snapshot.ingresses)) {
+  for (const { key, before, after } of snapshot.ingresses.differences(base.snapshot.ingresses)) {
+    // A status, which is ours to write, changes nothing.
+    if (before && after && sameRouting(before, after)) continue;
     const ours = after !== undefined && isOurs(after, snapshot.ingressClasses, base.selection);
     if (ours || base.settings.has(key)) {
       changes.set(key, ours ? readSettings(after, globals, annotationsPrefix) : undefined);
@@ -149,11 +152,12 @@ function changedContributors(base: RouteTable, snapshot: Snapshot): Map<string, 
     if (!list) lists.set(host, (list = [...(base.contributors.get(host) ?? [])]));
     return list;
   };
-  for (const { before, after } of snapshot.ingresses.differences(base.snapshot.ingresses)) {
+  for (const { key, before, after } of snapshot.ingresses.differences(base.snapshot.ingresses)) {
+    if (before && after && sameRouting(before, after)) continue;
     if (before && isOurs(before, base.snapshot.ingressClasses, base.selection)) {
       for (const host of hostsOf(before)) {
         const list = listOf(host);
-        const at = list.indexOf(before);
+        const at = list.findIndex((each) => keyOf(each) === key);
         if (at >= 0) list.splice(at, 1);
       }
     }

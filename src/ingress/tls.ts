@@ -169,11 +169,11 @@ export class CertificateTable {
   }
 }
 
-/** Options of a TLS listener: versions 1.2 and 1.3, HTTP/1.1, certificates by name. */
+/** Options of a TLS listener: versions 1.2 and 1.3, HTTP/2 and HTTP/1.1, certificates by name. */
 export function tlsOptions(certificates: CertificateTable): TlsOptions {
   return {
     minVersion: 'TLSv1.2',
-    ALPNProtocols: ['http/1.1'],
+    ALPNProtocols: ['h2', 'http/1.1'],
     handshakeTimeout: 60_000,
     // For a client that names no host; of one that does, the callback decides.
     ...certificates.defaultPair,

@@ -1,5 +1,6 @@
 import type { Metrics, Sample } from '../observe/metrics.ts';
 import type { RequestRecord } from './http/forward.ts';
+import type { ConnectionCounts } from './data-path.ts';
 import type { Location } from './host-routes.ts';
 
 const PREFIX = 'nginx_ingress_controller_';
@@ -52,12 +53,6 @@ interface Child {
   readonly header: Tally;
   readonly requestSize: Tally;
   readonly responseSize: Tally;
-}
-
-export interface ConnectionCounts {
-  readonly active: number;
-  readonly busy: number;
-  readonly accepted: number;
 }
 
 /**

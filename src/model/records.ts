@@ -38,6 +38,8 @@ export interface ServiceRecord {
   readonly externalName: string | undefined;
   readonly externalIPs: readonly Ip[];
   readonly loadBalancerIPs: readonly LoadBalancerIp[];
+  /** `status.loadBalancer.ingress[].hostname` of entries without an address. */
+  readonly loadBalancerHostnames?: readonly string[];
   /** `loadBalancerSourceRanges`, both families; empty means that no source is refused. */
   readonly sourceRanges: readonly Cidr[];
   readonly ports: readonly ServicePortRecord[];
@@ -86,6 +88,21 @@ export interface EndpointSliceRecord {
   readonly endpoints: readonly SliceEndpoint[];
   /** Annotation `endpoints.kubernetes.io/last-change-trigger-time`: when the Pod or Service changed that made the controller write, in milliseconds since 1970. */
   readonly lastChangeTriggerTime?: number | undefined;
+}
+
+/** A Service of other clusters (KEP-1645): a ServiceImport. */
+export interface ServiceImportRecord {
+  readonly namespace: string;
+  readonly name: string;
+  readonly headless: boolean;
+  readonly ips: readonly Ip[];
+  readonly ports: readonly SlicePort[];
+}
+
+/** Endpoints in another cluster of the set, of a Service that is imported. */
+export interface ImportedSliceRecord extends EndpointSliceRecord {
+  /** That cluster's id, lower case. */
+  readonly cluster: string;
 }
 
 export interface NodeRecord {
@@ -202,4 +219,6 @@ export interface Records {
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
   readonly serviceCIDRs: PersistentMap<ServiceCidrRecord>;
+  readonly serviceImports: PersistentMap<ServiceImportRecord>;
+  readonly importedSlices: PersistentMap<ImportedSliceRecord>;
 }

@@ -22,6 +22,8 @@ const NOTHING: Records = {
   secrets: PersistentMap.empty(),
   configMaps: PersistentMap.empty(),
   serviceCIDRs: PersistentMap.empty(),
+  serviceImports: PersistentMap.empty(),
+  importedSlices: PersistentMap.empty(),
 };
 
 function ip(text: string): Ip {

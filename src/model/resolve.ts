@@ -31,6 +31,8 @@ export function resolve(records: Records, node: NodeIdentity, previous?: Resolut
     secrets: records.secrets,
     configMaps: records.configMaps,
     serviceCIDRs: serviceCIDRs(records, previous),
+    serviceImports: records.serviceImports,
+    importedSlices: records.importedSlices,
   };
   if (previous && before && sameNode(before.node, node) && holdsAll(before, rest)) {
     return { records, snapshot: before };

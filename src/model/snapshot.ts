@@ -8,6 +8,7 @@ import type { Port } from '../lib/port.ts';
 import type {
   ConfigMapRecord,
   EndpointSliceRecord,
+  ImportedSliceRecord,
   IngressClassRecord,
   IngressRecord,
   LoadBalancerIp,
@@ -16,6 +17,7 @@ import type {
   PodRecord,
   Protocol,
   SecretRecord,
+  ServiceImportRecord,
   ServiceRecord,
   SliceEndpoint,
   SlicePort,
@@ -129,6 +131,8 @@ export interface SliceMember {
   readonly endpoint: SliceEndpoint;
   readonly family: IpFamily;
   readonly ports: readonly SlicePort[];
+  /** For an endpoint of another cluster: that cluster's id. */
+  readonly cluster?: string;
 }
 
 export interface ResolvedService {
@@ -156,4 +160,7 @@ export interface Snapshot {
   readonly configMaps: PersistentMap<ConfigMapRecord>;
   /** The ranges of the cluster's ServiceCIDR objects, each once, sorted. Empty where the server has none, or we may not read them. */
   readonly serviceCIDRs: readonly Cidr[];
+  /** Services of other clusters, and their endpoints; only where they are asked for. */
+  readonly serviceImports?: PersistentMap<ServiceImportRecord>;
+  readonly importedSlices?: PersistentMap<ImportedSliceRecord>;
 }

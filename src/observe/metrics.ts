@@ -1,7 +1,8 @@
 // Metrics by prom-client, behind the few verbs that the planes need. One registry per process, made by the
 // composition root and passed down.
 
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client';
+import { BucketCounts } from './bucket-counts.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -14,7 +15,8 @@ export interface Level {
 }
 
 export interface Distribution {
-  observe(value: number, labels?: Labels): void;
+  /** `times`: what was seen so often; once by default. */
+  observe(value: number, labels?: Labels, times?: number): void;
 }
 
 export interface MetricOptions {
@@ -43,6 +45,8 @@ export interface Metrics {
   histogram(options: MetricOptions & { readonly buckets: readonly number[] }): Distribution;
   /** A metric that its owner counts in its own way and gives when it is asked for: for what is counted on a hot path. */
   collected(options: CollectedOptions): void;
+  /** Called before the metrics are given, for an owner that counts in batches. The last one of a name is called. */
+  beforeText(owner: string, settle: () => void): void;
   /** The Prometheus text format. */
   text(): Promise<string>;
 }
@@ -60,12 +64,28 @@ export function createMetrics(): Metrics {
   const gauges = new Map<string, Level>();
   const histograms = new Map<string, Distribution>();
   const samplers = new Map<string, CollectedOptions['samples']>();
+  const settlers = new Map<string, () => void>();
   const base = (options: MetricOptions) => ({
     name: options.name,
     help: options.help,
     labelNames: [...(options.labels ?? [])],
     registers: [registry],
   });
+  const collected = ({ name, help, type, samples }: CollectedOptions): void => {
+    const isNew = !samplers.has(name);
+    samplers.set(name, samples);
+    if (!isNew) return;
+    const get = () => {
+      const values = [...(samplers.get(name)?.() ?? [])].map((sample) => ({
+        metricName: sample.name,
+        labels: sample.labels,
+        value: sample.value,
+      }));
+      return Promise.resolve({ name, help, type, values, aggregator: 'sum' });
+    };
+    // prom-client reads `name` and `get()` of a metric, nothing else.
+    registry.registerMetric({ name, get } as unknown as Counter);
+  };
   return {
     counter: (options) =>
       once(counters, options.name, () => {
@@ -77,27 +97,18 @@ export function createMetrics(): Metrics {
         const gauge = new Gauge(base(options));
         return { set: (value, labels = {}) => gauge.set(labels, value) };
       }),
-    histogram: (options) =>
-      once(histograms, options.name, () => {
-        const histogram = new Histogram({ ...base(options), buckets: [...options.buckets] });
-        return { observe: (value, labels = {}) => histogram.observe(labels, value) };
+    histogram: ({ name, help, buckets }) =>
+      once(histograms, name, () => {
+        const counts = new BucketCounts(name, buckets);
+        collected({ name, help, type: 'histogram', samples: () => counts.samples() });
+        return counts;
       }),
-    collected: ({ name, help, type, samples }) => {
-      const isNew = !samplers.has(name);
-      samplers.set(name, samples);
-      if (!isNew) return;
-      const get = () => {
-        const values = [...(samplers.get(name)?.() ?? [])].map((sample) => ({
-          metricName: sample.name,
-          labels: sample.labels,
-          value: sample.value,
-        }));
-        return Promise.resolve({ name, help, type, values, aggregator: 'sum' });
-      };
-      // prom-client reads `name` and `get()` of a metric, nothing else.
-      registry.registerMetric({ name, get } as unknown as Counter);
+    collected,
+    beforeText: (owner, settle) => void settlers.set(owner, settle),
+    text: () => {
+      for (const settle of settlers.values()) settle();
+      return registry.metrics();
     },
-    text: () => registry.metrics(),
   };
 }
 

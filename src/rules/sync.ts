@@ -68,6 +68,8 @@ export class SyncLoop {
   /** Not given to the backend yet. */
   #nextConfig: RulesConfig | undefined;
   #problem: string | undefined;
+  /** The Services that were refused last. */
+  #leftOut: ReadonlySet<string> = new Set();
   #drift: string | undefined;
   #repairs = 0;
   #lastRepair = Number.NEGATIVE_INFINITY;
@@ -213,6 +215,7 @@ export class SyncLoop {
     else log.debug('rules unchanged', fields);
     this.#failures = 0;
     this.#problem = undefined;
+    this.#leftOut = new Set();
     this.#inForce(snapshot);
   }
 
@@ -239,13 +242,15 @@ export class SyncLoop {
   #rejected(rejected: readonly Rejection[], fields: Readonly<Record<string, number>>): void {
     const { log } = this.#options;
     this.#failures++;
-    const problem = rejected.map(({ service, reason }) => `Service ${service}: ${reason}`).join('; ');
-    if (problem === this.#problem) log.debug('rules in force, but for what is still refused', fields);
+    // The same refusal is told in other words when more or less is written with it.
+    const fresh = rejected.filter(({ service }) => !this.#leftOut.has(service));
+    if (fresh.length === 0) log.debug('rules in force, but for what is still refused', fields);
     else {
       log.info('rules in force, but for what is refused', fields);
-      for (const { service, reason } of rejected) log.error(`Service ${service} is left out, trying again: ${reason}`);
+      for (const { service, reason } of fresh) log.error(`Service ${service} is left out, trying again: ${reason}`);
     }
-    this.#problem = problem;
+    this.#leftOut = new Set(rejected.map(({ service }) => service));
+    this.#problem = rejected.map(({ service, reason }) => `Service ${service}: ${reason}`).join('; ');
   }
 }
 

@@ -6,6 +6,7 @@ import { PersistentMap } from '../lib/persistent-map.ts';
 import type {
   ConfigMapRecord,
   EndpointSliceRecord,
+  ImportedSliceRecord,
   IngressClassRecord,
   IngressRecord,
   NamespaceRecord,
@@ -15,6 +16,7 @@ import type {
   Records,
   SecretRecord,
   ServiceCidrRecord,
+  ServiceImportRecord,
   ServiceRecord,
 } from '../model/records.ts';
 
@@ -30,6 +32,8 @@ export interface RecordOfKind {
   readonly secrets: SecretRecord;
   readonly configMaps: ConfigMapRecord;
   readonly serviceCIDRs: ServiceCidrRecord;
+  readonly serviceImports: ServiceImportRecord;
+  readonly importedSlices: ImportedSliceRecord;
 }
 
 export type Kind = keyof RecordOfKind;
@@ -45,6 +49,8 @@ export const KINDS: readonly Kind[] = [
   'secrets',
   'configMaps',
   'serviceCIDRs',
+  'serviceImports',
+  'importedSlices',
 ];
 
 /** Records of each kind by the object's own key. */
@@ -64,6 +70,8 @@ const NOTHING_HELD: HeldRecords = {
   secrets: PersistentMap.empty(),
   configMaps: PersistentMap.empty(),
   serviceCIDRs: PersistentMap.empty(),
+  serviceImports: PersistentMap.empty(),
+  importedSlices: PersistentMap.empty(),
 };
 
 export const EMPTY_RECORDS: Records = { ...NOTHING_HELD, endpointSlices: PersistentMap.empty() };

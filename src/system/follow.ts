@@ -12,6 +12,8 @@ export interface FollowHandlers {
 }
 
 export interface Followed {
+  /** Writes a line to its standard input; nothing happens where it has ended. */
+  send(line: string): void;
   /** Ends the program and resolves when it has. Never rejects. */
   stop(): Promise<void>;
 }
@@ -25,7 +27,7 @@ export const systemFollow: Follow = (file, args, { onLine, onEnd }) => {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { PATH: toolPath(), LC_ALL: 'C' },
   });
-  // Nothing is written to it; that it closes with the program is no error.
+  // That it closes with the program is no error.
   child.stdin.on('error', () => {});
   let rest = '';
   let stderr = '';
@@ -49,6 +51,9 @@ export const systemFollow: Follow = (file, args, { onLine, onEnd }) => {
   // It watches beside the work; it does not keep the process alive.
   child.unref();
   return {
+    send: (line) => {
+      if (child.stdin.writable) child.stdin.write(`${line}\n`);
+    },
     stop: () => {
       child.ref();
       child.kill('SIGKILL');

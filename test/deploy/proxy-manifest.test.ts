@@ -129,7 +129,7 @@ test('the rights are those that it uses, each of them and no other, and the prob
   }
   await until(
     async () => (sorted(used(server)) === sorted(granted) ? true : undefined),
-    10_000,
+    30_000,
     () => `granted:\n${sorted(granted)}\nused:\n${sorted(used(server))}`,
   );
   expect(refused).toEqual([]);

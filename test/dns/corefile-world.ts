@@ -1,6 +1,7 @@
 // A plane that serves a Corefile over a test API server.
 
 import { Pipeline } from '../../src/cli/pipeline.ts';
+import { clusterNeeds, selectorOf, type ClusterNeeds } from '../../src/dns/cluster-needs.ts';
 import { loadCorefile, type LoadedCorefile } from '../../src/dns/corefile/load.ts';
 import { startCorefilePlane, type DnsPlane } from '../../src/dns/plane.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
@@ -21,17 +22,18 @@ export interface ClusterFeed {
 }
 
 /** Follows an API server, for any number of planes. */
-export async function followCluster(url: string): Promise<ClusterFeed> {
+export async function followCluster(url: string, corefile?: string): Promise<ClusterFeed> {
+  const { kinds, selectors } = corefile === undefined ? { kinds: KINDS, selectors: {} } : await needsOf(corefile);
   const { log } = recordingLog();
   const store = new Store();
   const common = { log, metrics: createMetrics(), clock: systemClock };
-  const pipeline = new Pipeline({ ...common, store, kinds: KINDS, nodeName: 'node-a' });
+  const pipeline = new Pipeline({ ...common, store, kinds, nodeName: 'node-a' });
   pipeline.start();
   const source = await startApiSource({
     ...common,
     store,
     target: { kubeconfig: undefined, master: url },
-    kinds: KINDS.map((kind) => ({ kind })),
+    kinds: kinds.map((kind) => ({ kind, scope: { labelSelector: selectorOf(kind, selectors) } })),
     random: Math.random,
     files: systemFiles,
   });
@@ -46,6 +48,16 @@ export async function followCluster(url: string): Promise<ClusterFeed> {
   };
 }
 
+async function needsOf(text: string): Promise<ClusterNeeds> {
+  // Files beside it matter to other plugins only.
+  const files: Files = { ...systemFiles, readText: async () => placed(text.replace(/^ +file .*$/gm, '')) };
+  const loaded = await loadCorefile({ path: COREFILE, files, env: () => undefined });
+  if (loaded.kind === 'mistake') throw new Error(loaded.message);
+  const found = clusterNeeds(loaded.corefile.blocks);
+  if (found.kind === 'mistake') throw new Error(found.message);
+  return found.needs;
+}
+
 export interface CorefileWorld {
   readonly plane: DnsPlane;
   readonly server: Server;
@@ -56,11 +68,15 @@ export interface CorefileWorld {
 }
 
 /** `:PORT` in the text becomes a port of the system's choice; every block listens on 127.0.0.1. */
-export async function serveCorefile(text: string, feed: ClusterFeed | undefined): Promise<CorefileWorld> {
+export async function serveCorefile(
+  text: string,
+  feed: ClusterFeed | undefined,
+  beside: Readonly<Record<string, string>> = {},
+): Promise<CorefileWorld> {
   let now = text;
   const files: Files = {
     ...systemFiles,
-    readText: (path) => (path === COREFILE ? Promise.resolve(placed(now)) : systemFiles.readText(path)),
+    readText: async (path) => (path === COREFILE ? placed(now) : (beside[path.slice(1)] ?? systemFiles.readText(path))),
   };
   const load = (): Promise<LoadedCorefile> => loadCorefile({ path: COREFILE, files, env: () => undefined });
   const loaded = await load();

@@ -8,5 +8,6 @@ test('100,000 malformed packets: nothing throws, nothing hangs, memory stays fla
   expect(result.answered).toBeGreaterThan(20_000);
   expect(result.dropped).toBeGreaterThan(5_000);
   expect(result.slowestMs).toBeLessThan(1000);
-  expect(result.heapGrowthBytes).toBeLessThan(4 << 20);
+  // The finished answers of two sockets are kept, within bounds.
+  expect(result.heapGrowthBytes).toBeLessThan(16 << 20);
 });

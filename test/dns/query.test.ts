@@ -1,53 +1,18 @@
 // Questions to a server that runs a Corefile over an API server, by UDP and TCP.
 
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { parseRecord } from '../../src/dns/record-text.ts';
-import { encodeReply } from '../../src/dns/encode.ts';
-import type { Reply } from '../../src/dns/reply.ts';
-import { FLAG, RCODE, RR } from '../../src/dns/wire/types.ts';
-import { lowerName, nameText } from '../../src/dns/wire/name.ts';
+import { nameText } from '../../src/dns/wire/name.ts';
 import { isJson } from '../support/api-server/json.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { followCluster, serveCorefile, type ClusterFeed, type CorefileWorld } from './corefile-world.ts';
+import { comparable } from './comparable.ts';
 import { dig, type DigReply } from './dig.ts';
-import { startFakeUpstream, type FakeUpstream, type UpstreamAsked } from './fake-upstream.ts';
+import { startFakeUpstream, type FakeUpstream } from './fake-upstream.ts';
 import { CLUSTER_OBJECTS, QUERY_CASES, SETUPS, type QueryCase } from './query-cases.ts';
+import { upstreamAnswer } from './setup-world.ts';
 import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
-
-const RECORDS = [
-  'www.example.test. 300 IN A 192.0.2.53',
-  'short.example.test. 2 IN A 192.0.2.54',
-  'zero.example.test. 0 IN A 192.0.2.55',
-  'long.example.test. 86400 IN A 192.0.2.56',
-  'alias.example.test. 300 IN CNAME www.example.test.',
-  'multi.example.test. 300 IN A 192.0.2.61',
-  'multi.example.test. 300 IN A 192.0.2.62',
-  'tc.example.test. 300 IN A 192.0.2.90',
-  '7.113.0.203.in-addr.arpa. 300 IN PTR host7.example.test.',
-].flatMap((line) => parseRecord(line) ?? []);
-const SOA = parseRecord('example.test. 3600 IN SOA ns.example.test. hostmaster.example.test. 1 7200 900 1209600 900');
-
-function upstreamAnswer({ name, query, transport }: UpstreamAsked): readonly Buffer[] {
-  const code = (rcode: number): readonly Buffer[] => [encodeReply(query, { kind: 'code', rcode }, 512, () => 0)];
-  if (name === 'fail.example.test.') return code(RCODE.SERVFAIL);
-  if (name === 'refused.example.test.') return code(RCODE.REFUSED);
-  const owned = RECORDS.filter(({ owner }) => owner !== undefined && lowerName(owner) === query.key);
-  const alias = owned.find(({ type }) => type === RR.CNAME);
-  const target = alias && RECORDS.filter(({ owner, type }) => owner === alias.data && type === query.type);
-  const answer = alias ? [alias, ...(target ?? [])] : owned.filter(({ type }) => type === query.type);
-  const cut = name === 'tc.example.test.' && transport === 'udp';
-  const reply: Reply = {
-    kind: 'message',
-    flags: FLAG.RA | (cut ? FLAG.TC : 0),
-    rcode: owned.length === 0 ? RCODE.NXDOMAIN : RCODE.NOERROR,
-    answer: cut ? [] : answer,
-    authority: answer.length === 0 && SOA ? [SOA] : [],
-    additional: [],
-  };
-  return [encodeReply(query, reply, 4096, () => 0)];
-}
 
 let api: TestApiServer;
 let feed: ClusterFeed;
@@ -78,19 +43,6 @@ async function world(setup: string, use = ''): Promise<CorefileWorld> {
   const started = await serveCorefile(text, feed);
   worlds.set(setup + use, started);
   return started;
-}
-
-/** Sections as sets, without case, serials or TTLs that have begun to run down. */
-function comparable(records: readonly string[]): readonly string[] {
-  return records
-    .map((record) => {
-      const low = record.toLowerCase().replaceAll('"', '');
-      const [owner = '', ttl = '', klass = '', type = '', ...data] = low.split(/\s+/);
-      const seconds = ttl.startsWith('~') || /^(2[0-9]|30)$/.test(ttl) ? '~30' : ttl;
-      if (type === 'soa') data[2] = '*';
-      return [owner, seconds, klass, type, ...data].join(' ');
-    })
-    .toSorted();
 }
 
 const sections = ({

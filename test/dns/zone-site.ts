@@ -1,7 +1,7 @@
 // What answers at an address, from one compiled zone and nothing else.
 
 import { chainOf, refuse } from '../../src/dns/handler.ts';
-import { kubernetesHandler } from '../../src/dns/plugins/kubernetes.ts';
+import { kubernetesHandler } from '../../src/dns/kubernetes-handler.ts';
 import { Routes } from '../../src/dns/route.ts';
 import type { Site } from '../../src/dns/server.ts';
 import { ROOT } from '../../src/dns/wire/name.ts';
@@ -12,6 +12,7 @@ export function zoneSite(zone: Zone): Site {
     handle: chainOf([kubernetesHandler({ zone: () => zone, resolveOutside: undefined, fallthrough: [] })], refuse),
     handleOther: refuse,
     random: Math.random,
+    turns: true,
     logs: [],
     logsErrors: false,
     bufsize: undefined,
@@ -19,5 +20,5 @@ export function zoneSite(zone: Zone): Site {
     header: undefined,
     deadlineMs: undefined,
   };
-  return { routes: new Routes([{ zones: [ROOT], block }]) };
+  return { routes: new Routes([{ zones: [ROOT], block, view: undefined }]), version: 0 };
 }

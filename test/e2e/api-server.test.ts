@@ -48,7 +48,7 @@ async function answers(address: string, expected: string): Promise<void> {
   let last = '';
   await until(
     async () => ((last = await get(address, 8000)) === expected ? true : undefined),
-    10_000,
+    30_000,
     () => `expected "${expected}", got "${last}"`,
   );
 }
@@ -119,7 +119,7 @@ async function portOf(running: FairleadProcess, what: string): Promise<number> {
 async function stateOf(metrics: number, readyUrl: string): Promise<{ planes: Record<string, unknown> }> {
   await until(
     async () => ((await fetch(readyUrl)).ok ? true : undefined),
-    10_000,
+    30_000,
     () => 'not ready',
   );
   return (await (await fetch(`http://127.0.0.1:${metrics}/state`)).json()) as { planes: Record<string, unknown> };
@@ -172,7 +172,7 @@ describe('fairlead ingress over an API server', () => {
     await until(
       async () =>
         (await peerName(addresses.https.port, 'shop.example.com')) === 'shop.example.com' ? true : undefined,
-      10_000,
+      30_000,
       () => 'the certificate of the Secret was never served',
     );
     const secrets = server.requests.filter(({ path }) => path.includes('secrets'));
@@ -206,7 +206,7 @@ describe('fairlead dns over an API server', () => {
           () => undefined,
           (error: NodeJS.ErrnoException) => error.code,
         ),
-      10_000,
+      30_000,
       () => 'the name never went',
     ).then((code) => expect(code).toBe('ENOTFOUND'));
   });

@@ -1,11 +1,11 @@
 // `fairlead dns -conf FILE`, as a process.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { dig } from '../dns/dig.ts';
+import { freePort } from '../support/free-port.ts';
 import { FairleadProcess, runFairlead } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
@@ -22,14 +22,6 @@ afterEach(async () => {
   await Promise.all(processes.splice(0).map((each) => each.close()));
   rmSync(folder, { recursive: true });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function corefile(text: string): string {
   const path = join(folder, 'Corefile');
@@ -71,7 +63,7 @@ test('what the Corefile says is served, and answered on while it stops', async (
   const server = { address: '127.0.0.1', port: dns };
   await until(
     async () => ((await status(`http://127.0.0.1:${ready}/ready`)) === 200 ? true : undefined),
-    10_000,
+    30_000,
     () => running.stderr,
   );
   expect((await dig(server, 'cluster.local', 'SOA')).status).toBe('NOERROR');

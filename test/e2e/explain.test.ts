@@ -66,7 +66,7 @@ async function startProxy(): Promise<string> {
   const address = `127.0.0.1:${String(port)}`;
   await until(
     async () => ((await fetch(`http://${address}/trace?from=node&to=node:1`)).status === 200 ? true : undefined),
-    10_000,
+    30_000,
     () => proxy.stderr,
   );
   return address;
@@ -194,5 +194,30 @@ describe('trace', () => {
     const { code, stderr } = await runFairlead(['trace', 'shop/nobody', 'shop/web:80', ...FOLDER]);
     expect(stderr).toMatch(/no Pod shop\/nobody with an IPv4 address is known/);
     expect(code).toBe(1);
+  });
+});
+
+describe('explain ingress', () => {
+  test('of a folder and of a running process says the same', async () => {
+    const folder = await runFairlead(['explain', 'ingress', 'http://shop.example.com/tea', ...FOLDER]);
+    expect(folder.stderr).toBe('');
+    expect(folder.stdout).toContain('rule        shop.example.com/ (Prefix) of shop/front');
+    expect(folder.stdout).toContain('10.0.0.1:8080');
+    const words = ['--http-port=0', '--https-port=0', '--healthz-port=0', '--logging-format=json'];
+    const ingress = new FairleadProcess(['ingress', ...FOLDER, ...words]);
+    running.push(ingress);
+    const { port } = await ingress.logged(({ message }) => message === 'listening for metrics and health');
+    await ingress.logged(({ message }) => message === 'routes updated');
+    const asked = ['explain', 'ingress', 'http://shop.example.com/tea', `--address=127.0.0.1:${String(port)}`];
+    expect((await runFairlead(asked)).stdout).toBe(folder.stdout);
+    const json = JSON.parse((await runFairlead([...asked, '-o', 'json'])).stdout) as { status?: number };
+    expect(json).toMatchObject({ location: { ingress: 'shop/front' } });
+  });
+
+  test('what is no URL, and a ConfigMap that is not there, is refused with the mend', async () => {
+    const wrong = await runFairlead(['explain', 'ingress', 'shop front', ...FOLDER]);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('a URL is http://HOST/PATH')]);
+    const missing = await runFairlead(['explain', 'ingress', 'shop/x', ...FOLDER, '--configmap=a/b']);
+    expect([missing.code, missing.stderr]).toEqual([2, expect.stringContaining('no ConfigMap a/b')]);
   });
 });

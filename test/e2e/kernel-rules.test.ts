@@ -77,14 +77,14 @@ describe.skipIf(missing !== undefined)(
       // The program itself, what listens to the kernel, and the one that counts them.
       await until(
         async () => ((await processes()) >= 3 ? true : undefined),
-        5_000,
+        30_000,
         () => 'nothing listens to the kernel',
       );
       await host.run('sh', '-c', `kill -9 $(pgrep -f "${laptop.dir}" | head -n 5)`).catch(() => undefined);
       await running.exited;
       await until(
         async () => ((await processes()) <= 1 ? true : undefined),
-        5_000,
+        30_000,
         () => 'a process of it is still there',
       );
       expect(await processes()).toBeLessThanOrEqual(1);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RESOURCES } from '../support/api-server/resource-table.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
+import { freePort } from '../support/free-port.ts';
 import { Laptop, get } from '../support/laptop.ts';
 import { FairleadProcess, runFairlead } from '../support/process.ts';
 import { until } from '../support/until.ts';
@@ -78,7 +79,7 @@ async function json(
 }
 
 async function eventually<T>(find: () => Promise<T | undefined>, what: string): Promise<T> {
-  return until(find, 10_000, () => `not within 10 s: ${what}`);
+  return until(find, 30_000, () => `not within 30 s: ${what}`);
 }
 
 const node = (more: object = {}, spec: object = {}): object => ({
@@ -172,15 +173,6 @@ describe('proxy --config', () => {
 function events(): readonly object[] {
   const resource = RESOURCES.find(({ group, plural }) => group === 'events.k8s.io' && plural === 'events');
   return resource ? [...server.storage.current(resource).values()] : [];
-}
-
-/** A port that nothing listens on, nor is given to others soon. */
-async function freePort(): Promise<number> {
-  const other = createServer();
-  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
-  const address = other.address();
-  await new Promise((resolve) => other.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
 }
 
 describe('a bad configuration ends with code 2, file and line', () => {

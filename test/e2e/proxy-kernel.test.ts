@@ -64,7 +64,7 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
         last = await topology.node.run('nft', 'list', 'table', 'ip', 'fairlead').catch(String);
         return last.includes(text) ? true : undefined;
       },
-      10_000,
+      30_000,
       () => `no "${text}" in\n${last}`,
     );
   }
@@ -116,7 +116,7 @@ endpoints: [{addresses: [10.1.0.9]}]
           last = await topology.node.run('iptables-save');
           return last.includes(text) ? true : undefined;
         },
-        10_000,
+        30_000,
         () => `no "${text}" in\n${last}`,
       );
     };
@@ -126,7 +126,7 @@ endpoints: [{addresses: [10.1.0.9]}]
     configure('iptables: {masqueradeAll: true}\n', 'iptables');
     const masqueradesAll = await until(
       async () => ((await topology.node.run('iptables-save')).includes('! -s 10.2.0.0/24') ? undefined : true),
-      10_000,
+      30_000,
       () => 'masqueradeAll does not count',
     );
     expect(masqueradesAll).toBe(true);

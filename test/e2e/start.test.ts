@@ -25,7 +25,7 @@ describe.skipIf(missing !== undefined)(`npm start${missing === undefined ? '' : 
     child.stderr?.on('data', (data: Buffer) => (output += data.toString()));
     await until(
       () => (output.includes('Ctrl-C ends it') ? true : undefined),
-      20_000,
+      30_000,
       () => output,
     );
   });
@@ -51,7 +51,7 @@ describe.skipIf(missing !== undefined)(`npm start${missing === undefined ? '' : 
     expect(printed().length).toBeGreaterThanOrEqual(8);
     for (const { command, answer } of printed()) {
       const { stdout } = await promisify(execFile)('ip', ['netns', 'exec', host.namespace, 'sh', '-c', command], {
-        timeout: 20_000,
+        timeout: 30_000,
       });
       const expected = answer.replace(/ … and coffee-2 in turn$/, '').replace(/ …$/, '');
       expect(`${command}\n${stdout.replace('coffee-2', 'coffee-1')}`).toContain(`${command}\n${expected}`);

@@ -12,11 +12,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('wrong usage ends with code 2 and one line that says what and the mend', () => {
   test.each<[string, readonly string[], RegExp]>([
     ['an unknown command', ['upp'], /unknown command "upp"/],
-    [
-      'an explanation that is not built yet',
-      ['explain', 'ingress', 'http://cafe'],
-      /`fairlead explain ingress` is not built/,
-    ],
+    ['an explanation that is not built yet', ['explain', 'name', 'cafe'], /`fairlead explain name` is not built/],
     ['explain without a Service', ['explain', 'service'], /usage: fairlead explain service NAMESPACE\/NAME/],
     ['a packet without a port', ['trace', '10.0.0.1', '10.0.0.2', '--manifests', CAFE], /DST is IP:PORT\/PROTO/],
     ['a packet between two families', ['trace', 'fd00::1', '10.0.0.2:80', '--manifests', CAFE], /two address families/],

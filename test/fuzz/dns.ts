@@ -8,6 +8,7 @@ import { runInNewContext } from 'node:vm';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { systemClock } from '../../src/system/clock.ts';
+import { KeptAnswers } from '../../src/dns/kept-answers.ts';
 import { createDnsMetrics } from '../../src/dns/metrics.ts';
 import { startDnsPlane } from '../../src/dns/plane.ts';
 import { createDnsServer, type Arrival, type DnsServer } from '../../src/dns/server.ts';
@@ -89,8 +90,24 @@ function serverUnderTest(): { server: DnsServer; arrivals: readonly [Arrival, Ar
   return {
     server,
     arrivals: [
-      { transport: 'udp', ipv6: false, metrics: counters, site },
-      { transport: 'tcp', ipv6: true, metrics: counters, site },
+      {
+        transport: 'udp',
+        ipv6: false,
+        address: '0.0.0.0',
+        port: 53,
+        metrics: counters,
+        site,
+        kept: new KeptAnswers(counters),
+      },
+      {
+        transport: 'tcp',
+        ipv6: true,
+        address: '::',
+        port: 53,
+        metrics: counters,
+        site,
+        kept: new KeptAnswers(counters),
+      },
     ],
   };
 }
@@ -103,6 +120,7 @@ function checked(server: DnsServer, packet: Buffer, arrival: Arrival | undefined
     const reply = server.receive(packet, arrival, CLIENT);
     if (reply instanceof Promise) throw new Error('waits for somebody');
     if (!reply) return undefined;
+    if (!Buffer.isBuffer(reply)) throw new Error('answered with a transfer');
     const message = parseMessage(reply);
     if (!message) throw new Error(`answered with ${reply.toString('hex')}`);
     if (message.id !== packet.readUInt16BE(0) || !(message.flags & FLAG.QR)) throw new Error('not a reply to this');

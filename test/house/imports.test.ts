@@ -24,7 +24,7 @@ const DOORS =
   /^(node:)?(child_process|fs|fs\/promises|net|tls|dgram|http|https|http2|worker_threads|timers|timers\/promises|cluster)$/;
 const DATA_PATH = /^(dns|ingress)\/.*(listener|forward|upgrade|worker|upstream|connection|dial|tls)[^/]*\.ts$/;
 /** What the data path may open: sockets, not files or children. */
-const DATA_PATH_DOORS = /^(node:)?(net|tls|dgram|worker_threads)$/;
+const DATA_PATH_DOORS = /^(node:)?(net|tls|dgram|http2|worker_threads)$/;
 
 interface Import {
   readonly file: string;

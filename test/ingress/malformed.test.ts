@@ -96,7 +96,7 @@ const REFUSED: readonly (readonly [string, string, number])[] = [
   ['a tab in the request line', 'GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n', 400],
   ['text behind the version', 'GET / HTTP/1.1 x\r\nHost: a\r\n\r\n', 400],
   ['HTTP/0.9', 'GET /\r\n\r\n', 505],
-  ['HTTP/2.0 in a request line', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505],
+  ['HTTP/2.0 in a request line', 'GET / HTTP/2.0\r\nHost: a\r\n\r\n', 505],
   ['HTTP/1.2', 'GET / HTTP/1.2\r\nHost: a\r\n\r\n', 505],
   ['a lower-case protocol', 'GET / http/1.1\r\nHost: a\r\n\r\n', 400],
   [

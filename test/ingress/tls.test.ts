@@ -74,7 +74,7 @@ test('a client gets the certificate of the name it asks for, of its wildcard, or
   expect(await namePresented(port, undefined)).toBe('Fairlead Ingress Default Certificate');
 });
 
-test('curl verifies the certificate by the name, speaks HTTP/1.1 and sees https in the forwarding headers', async () => {
+test('curl gets the certificate of the name, speaks HTTP/2 and sees https in the forwarding headers', async () => {
   const plane = await startPlane({ https: LISTEN });
   const backend = await startBackend();
   plane.update(snapshot(world(backend.address)));
@@ -91,7 +91,7 @@ test('curl verifies the certificate by the name, speaks HTTP/1.1 and sees https 
   ]);
   expect(curl.stderr).toBe('');
   const [body, status] = curl.stdout.split('\n');
-  expect(status).toBe('1.1 200');
+  expect(status).toBe('2 200');
   expect(JSON.parse(body ?? '')).toMatchObject({
     url: '/tea',
     headers: {
@@ -108,7 +108,7 @@ test('TLS 1.2 is spoken and TLS 1.1 is not', async () => {
   const port = plane.addresses.https?.port ?? 0;
   const socket = await handshake(port, 'x', { maxVersion: 'TLSv1.2' });
   expect(socket.getProtocol()).toBe('TLSv1.2');
-  expect(socket.alpnProtocol).toBe('http/1.1');
+  expect(socket.alpnProtocol).toBe('h2');
   await expect(
     handshake(port, 'x', { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' }),
   ).rejects.toThrow(/SSL|TLS|EPROTO|version/i);
@@ -120,7 +120,7 @@ test('a Secret that changes is served to the next client, and the connection bef
   const first = snapshot(world(backend.address));
   plane.update(first);
   const port = plane.addresses.https?.port ?? 0;
-  const open = await handshake(port, 'cafe.example');
+  const open = await handshake(port, 'cafe.example', { ALPNProtocols: ['http/1.1'] });
   const before = open.getPeerCertificate().serialNumber;
   plane.update(snapshot({ secrets: [secretFor('cafe', 'cafe.example')] }, first));
   const after = (await handshake(port, 'cafe.example')).getPeerCertificate().serialNumber;

@@ -131,6 +131,8 @@ function recordsOf(sketches: readonly ServiceSketch[]): Records {
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
     serviceCIDRs: PersistentMap.empty(),
+    serviceImports: PersistentMap.empty(),
+    importedSlices: PersistentMap.empty(),
   };
 }
 

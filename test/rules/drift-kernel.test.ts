@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createMetrics, type Metrics } from '../../src/observe/metrics.ts';
 import { silentLogger } from '../../src/observe/log.ts';
@@ -5,7 +6,7 @@ import { nftFamily } from '../../src/rules/nftables/layout.ts';
 import { parseTable } from '../../src/rules/nftables/parse.ts';
 import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { systemFollow } from '../../src/system/follow.ts';
+import { systemFollow, type Follow } from '../../src/system/follow.ts';
 import { Topology, netnsMissing, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from './cluster.ts';
@@ -20,6 +21,8 @@ describe.skipIf(missing)('rules that somebody else changed', () => {
   let pod: Host;
   let metrics: Metrics;
   let plane: RulesPlane;
+  /** What the listener has said. */
+  const told = new Set<string>();
 
   beforeAll(async () => {
     topology = await Topology.create();
@@ -28,13 +31,23 @@ describe.skipIf(missing)('rules that somebody else changed', () => {
   });
   afterAll(() => topology?.close());
 
+  /** Resolves when the rules are in force, and the listener hears. */
   async function start(hasPerl = true): Promise<void> {
     metrics = createMetrics();
+    told.clear();
+    const follow: Follow = (file, args, handlers) =>
+      topology.node.follow(file, args, {
+        ...handlers,
+        onLine: (line) => {
+          told.add(line);
+          handlers.onLine(line);
+        },
+      });
     plane = await startRulesPlane({
       mode: 'nftables',
       config: CONFIG,
       exec: topology.node.exec,
-      follow: hasPerl ? topology.node.follow : (_file, args, handlers) => systemFollow('no-such-perl', args, handlers),
+      follow: hasPerl ? follow : (_file, args, handlers) => systemFollow('no-such-perl', args, handlers),
       clock: systemClock,
       random: Math.random,
       log: silentLogger,
@@ -42,7 +55,7 @@ describe.skipIf(missing)('rules that somebody else changed', () => {
       removeOnStop: true,
     });
     plane.update(snapshot);
-    await until(() => plane.ready);
+    await until(() => plane.ready && (!hasPerl || told.has('ready')));
   }
   beforeEach(() => (metrics = createMetrics()));
   afterEach(() => plane.stop());
@@ -76,16 +89,12 @@ describe.skipIf(missing)('rules that somebody else changed', () => {
     ['an element added', ['add', 'element', 'ip', 'fairlead', 'cluster-ips', '{ 9.9.9.9 }']],
     ['a rule added', ['insert', 'rule', 'ip', 'fairlead', 'find-service', 'drop']],
   ];
-  test.for(damages)('%s is repaired within a second', async ([, command]) => {
+  test.for(damages)('%s is repaired', async ([, command]) => {
     await start();
-    // Perl takes a moment to listen; what happens before is found by its first look, if a table or chain is missing.
-    await systemClock.sleep(300);
     const whole = await tables();
     await topology.node.run('nft', ...command);
-    const since = performance.now();
-    await until(async () => (await tables()) === whole);
-    expect(performance.now() - since).toBeLessThan(1000);
-    expect(await repairs()).toBe(1);
+    await until(async () => (await repairs()) === 1);
+    expect(await tables()).toBe(whole);
     expect(await topology.client.connect({ protocol: 'TCP', address: '172.30.0.1', port: 80 })).toMatchObject({
       kind: 'answered',
     });
@@ -110,31 +119,49 @@ describe.skipIf(missing)('rules that somebody else changed', () => {
   test('without perl a deleted table is found all the same', async () => {
     await start(false);
     await topology.node.run('nft', 'flush', 'ruleset');
-    await until(async () => (await repairs()) === 1, 5000);
+    await until(async () => (await repairs()) === 1);
     expect(await tables()).toContain('172.30.0.1');
   });
 
-  test('a flush under load costs connections for less than half a second', async () => {
+  test('a flush under load is repaired, and every connection from then on is answered', async () => {
     await start();
-    await systemClock.sleep(300);
-    let failedMs = 0;
-    const begun = performance.now();
-    let flushed = false;
-    while (performance.now() - begun < 2500) {
-      if (!flushed && performance.now() - begun > 300) {
-        flushed = true;
-        await topology.node.run('nft', 'flush', 'ruleset');
-      }
-      const at = performance.now();
-      const outcome = await topology.client.connect({
-        protocol: 'TCP',
-        address: '172.30.0.1',
-        port: 80,
-        timeoutMs: 50,
-      });
-      if (outcome.kind !== 'answered') failedMs += performance.now() - at;
-    }
-    expect(failedMs).toBeLessThan(500);
-    expect(await repairs()).toBe(1);
+    const hammer = await topology.client.hammer({
+      targets: [{ protocol: 'TCP', address: '172.30.0.1', port: 80 }],
+      everyMs: 10,
+      timeoutMs: 20_000,
+    });
+    await systemClock.sleep(100);
+    await topology.node.run('nft', 'flush', 'ruleset');
+    await until(async () => (await repairs()) === 1);
+    const repaired = Date.now();
+    await systemClock.sleep(500);
+    const { answeredBy, failures } = await hammer.stop();
+    expect(failures.filter(({ at }) => at > repaired)).toEqual([]);
+    expect(answeredBy['a']).toBeGreaterThan(10);
+  });
+
+  test('a change among notifications that the kernel had to leave out is found and repaired', async () => {
+    await start();
+    const whole = await tables();
+    const { node } = topology;
+    const listener = (await node.run('ip', 'netns', 'pids', node.namespace))
+      .split('\n')
+      .find((pid) => pid !== '' && readFileSync(`/proc/${pid}/comm`, 'utf8') === 'perl\n');
+    // While it sleeps, more is told than its socket holds; our table's part comes last.
+    process.kill(Number(listener), 'SIGSTOP');
+    const numbers = Array.from({ length: 150_000 }, (_, i) => i + 1);
+    const input = `add table ip somebody
+add set ip somebody numbers { type mark; }
+add element ip somebody numbers { ${numbers.join(', ')} }
+delete element ip fairlead services { 172.30.0.1 . tcp . 80 }
+`;
+    const { exitCode } = await node.exec.run('nft', ['-f', '-'], { input });
+    expect(exitCode).toBe(0);
+    expect(await tables()).not.toBe(whole);
+    process.kill(Number(listener), 'SIGCONT');
+    await until(async () => (await repairs()) >= 1);
+    expect(told).toContain('lost');
+    expect(await tables()).toBe(whole);
+    await node.run('nft', 'delete', 'table', 'ip', 'somebody');
   });
 });

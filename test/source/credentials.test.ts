@@ -60,6 +60,25 @@ test('a token, a CA and a client certificate of a kubeconfig', async () => {
   });
 });
 
+test('a context that is named counts in place of the current one, and one that is not there is told', async () => {
+  const file = await kubeconfig({ user: { token: 'secret' }, current: 'other' });
+  expect((await readCredentials({ kubeconfig: file, context: 'x' })).token).toBe('secret');
+  await expect(readCredentials({ kubeconfig: file, context: 'nosuch' })).rejects.toThrow(
+    'it has no context "nosuch" (contexts: x)',
+  );
+});
+
+test('certificate, key and CA from files for a server that is named by URL', async () => {
+  for (const name of ['cert', 'key', 'ca']) await writeFile(join(dir, name), name);
+  const tls = { cert: join(dir, 'cert'), key: join(dir, 'key'), ca: join(dir, 'ca') };
+  const master = 'https://192.0.2.1:6443';
+  const { certPem, keyPem, caPem, server } = await readCredentials({ master, tls });
+  expect([certPem, keyPem, caPem, server]).toEqual(['cert', 'key', 'ca', master]);
+  await expect(readCredentials({ master, tls: { ...tls, ca: '/nosuch' } })).rejects.toThrow(
+    'the file /nosuch cannot be read',
+  );
+});
+
 test('a token in a file beside the kubeconfig, as kubeadm writes it for kube-proxy', async () => {
   await writeFile(join(dir, 'token'), 'from-file\n');
   const file = await kubeconfig({ user: { tokenFile: 'token' } });

@@ -7,8 +7,8 @@ import { connect, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Addresses that no other test of this run has: 127.B.x.y with B from the process. */
-const NETWORK = `127.${100 + (process.pid % 100)}`;
+/** Addresses that no other process of this run has. */
+const NETWORK = `127.${64 + ((process.pid >> 8) & 127)}.${process.pid & 255}`;
 let nextNumber = 1;
 
 export class Laptop {
@@ -17,8 +17,8 @@ export class Laptop {
 
   /** A loopback address of its own. */
   address(): string {
-    const number = nextNumber++;
-    return `${NETWORK}.${number >> 8}.${number & 255}`;
+    if (nextNumber > 254) throw new Error('a test file has 254 addresses');
+    return `${NETWORK}.${nextNumber++}`;
   }
 
   write(name: string, text: string): void {

@@ -3,6 +3,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { HammerOptions, HammerResult } from './hammer.ts';
+import type { TalkOptions, TalkState } from './talk.ts';
 
 export interface ServeOptions {
   readonly protocol: 'TCP' | 'UDP';
@@ -11,6 +12,8 @@ export interface ServeOptions {
   readonly port: number;
   /** What the server answers with. */
   readonly name: string;
+  /** TCP: answers whatever comes, for as long as the client stays, in place of one answer and an end. */
+  readonly keeps?: boolean;
 }
 
 export interface ConnectOptions {
@@ -21,6 +24,7 @@ export interface ConnectOptions {
   readonly source?: string;
   /** UDP only: the port to come from. The same one again is to the kernel the same flow, as if one socket had gone on sending. */
   readonly sourcePort?: number;
+  /** Ten seconds, which no answer takes: to be given where silence is what is expected. */
   readonly timeoutMs?: number;
 }
 
@@ -36,12 +40,16 @@ export type AgentRequest =
   | { readonly id: number; readonly kind: 'stop'; readonly server: number }
   | { readonly id: number; readonly kind: 'connect'; readonly options: ConnectOptions }
   | { readonly id: number; readonly kind: 'hammer'; readonly options: HammerOptions }
-  | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number };
+  | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number }
+  | { readonly id: number; readonly kind: 'talk'; readonly options: TalkOptions }
+  | { readonly id: number; readonly kind: 'talk state'; readonly talk: number }
+  | { readonly id: number; readonly kind: 'talk close'; readonly talk: number };
 
 export type AgentReply =
   | { readonly id: number; readonly kind: 'done' }
   | { readonly id: number; readonly kind: 'outcome'; readonly outcome: Outcome }
   | { readonly id: number; readonly kind: 'hammered'; readonly result: HammerResult }
+  | { readonly id: number; readonly kind: 'talk state'; readonly state: TalkState }
   | { readonly id: number; readonly kind: 'error'; readonly message: string };
 
 /** A request before it has its number. */
@@ -83,6 +91,21 @@ export class NetnsAgent {
         const reply = await this.#ask({ kind: 'hammered', hammer: id });
         if (reply.kind !== 'hammered') throw new Error(`the agent answered the end of a hammer with ${reply.kind}`);
         return reply.result;
+      },
+    };
+  }
+
+  /** One TCP connection that goes on until `close`. */
+  async talk(options: TalkOptions): Promise<{ state(): Promise<TalkState>; close(): Promise<void> }> {
+    const { id } = await this.#ask({ kind: 'talk', options });
+    return {
+      state: async () => {
+        const reply = await this.#ask({ kind: 'talk state', talk: id });
+        if (reply.kind !== 'talk state') throw new Error(`the agent answered for a talk with ${reply.kind}`);
+        return reply.state;
+      },
+      close: async () => {
+        await this.#ask({ kind: 'talk close', talk: id });
       },
     };
   }

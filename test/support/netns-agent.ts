@@ -4,9 +4,11 @@
 import { createSocket } from 'node:dgram';
 import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { Hammer } from './hammer.ts';
+import { Talk } from './talk.ts';
 import type { AgentReply, AgentRequest, ConnectOptions, Outcome, ServeOptions } from './netns-agent-client.ts';
 
 const hammers = new Map<number, Hammer>();
+const talks = new Map<number, Talk>();
 const stops = new Map<number, () => void>();
 
 process.on('message', (message) => {
@@ -39,14 +41,29 @@ async function answer(request: AgentRequest): Promise<AgentReply> {
       hammers.delete(request.hammer);
       return { id, kind: 'hammered', result: await hammer.stop() };
     }
+    case 'talk':
+      talks.set(id, new Talk(request.options));
+      return { id, kind: 'done' };
+    case 'talk state':
+      return { id, kind: 'talk state', state: talkOf(request.talk).state() };
+    case 'talk close':
+      talkOf(request.talk).close();
+      talks.delete(request.talk);
+      return { id, kind: 'done' };
   }
+}
+
+function talkOf(id: number): Talk {
+  const talk = talks.get(id);
+  if (!talk) throw new Error('no such talk');
+  return talk;
 }
 
 function plain(address: string): string {
   return address.startsWith('::ffff:') ? address.slice(7) : address;
 }
 
-function serve({ protocol, address, port, name }: ServeOptions): Promise<() => void> {
+function serve({ protocol, address, port, name, keeps = false }: ServeOptions): Promise<() => void> {
   return new Promise((resolve, reject) => {
     if (protocol === 'TCP') {
       const open = new Set<Socket>();
@@ -54,7 +71,8 @@ function serve({ protocol, address, port, name }: ServeOptions): Promise<() => v
         open.add(socket);
         socket.on('error', () => undefined);
         socket.once('close', () => open.delete(socket));
-        socket.end(`${name} ${plain(socket.remoteAddress ?? '?')}\n`);
+        if (keeps) socket.on('data', () => socket.write(`${name}\n`));
+        else socket.end(`${name} ${plain(socket.remoteAddress ?? '?')}\n`);
       });
       server.once('error', reject);
       server.listen({ port, host: address ?? '::', backlog: 512 }, () =>
@@ -97,7 +115,7 @@ function parse(text: string): Outcome {
   return { kind: 'answered', by, peerSeen };
 }
 
-function connectTcpOnce({ address, port, source, timeoutMs = 1000 }: ConnectOptions): Promise<Outcome> {
+function connectTcpOnce({ address, port, source, timeoutMs = 10_000 }: ConnectOptions): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const socket = connectTcp({ host: address, port, ...(source === undefined ? {} : { localAddress: source }) });
     let text = '';
@@ -121,7 +139,7 @@ function connectTcpOnce({ address, port, source, timeoutMs = 1000 }: ConnectOpti
   });
 }
 
-function sendUdpOnce({ address, port, source, sourcePort, timeoutMs = 1000 }: ConnectOptions): Promise<Outcome> {
+function sendUdpOnce({ address, port, source, sourcePort, timeoutMs = 10_000 }: ConnectOptions): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
     const timer = setTimeout(() => finish({ kind: 'silence' }), timeoutMs);

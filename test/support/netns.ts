@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { HammerOptions, HammerResult } from './hammer.ts';
+import type { TalkOptions } from './talk.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { systemFollow, type Follow } from '../../src/system/follow.ts';
@@ -64,7 +65,7 @@ export class Host {
 
   /**
    * Opens one connection (or sends one datagram) and says how it ended: answered, refused (reset or ICMP),
-   * unreachable (the kernel knew no way) or silence within `timeoutMs` (1000).
+   * unreachable (the kernel knew no way) or silence within `timeoutMs`.
    */
   connect(options: ConnectOptions): Promise<Outcome> {
     return this.#agent.connect(options);
@@ -73,6 +74,11 @@ export class Host {
   /** Opens a connection to each target every few milliseconds, until `stop`, which gives the counts. */
   hammer(options: HammerOptions): Promise<{ stop(): Promise<HammerResult> }> {
     return this.#agent.hammer(options);
+  }
+
+  /** One TCP connection that sends every few milliseconds, until it is closed. */
+  talk(options: TalkOptions): ReturnType<NetnsAgent['talk']> {
+    return this.#agent.talk(options);
   }
 
   /** Runs a program inside and returns its standard output. Rejects when it fails. */

@@ -74,7 +74,7 @@ export class FairleadProcess {
   }
 
   /** Resolves with the first line that fits, among those there are and those to come; rejects after the bound. */
-  async logged(fits: (line: LogLine) => boolean, timeoutMs = 10_000): Promise<LogLine> {
+  async logged(fits: (line: LogLine) => boolean, timeoutMs = 30_000): Promise<LogLine> {
     return until(
       () => this.#lines.find(fits),
       timeoutMs,

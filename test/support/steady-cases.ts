@@ -3,7 +3,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HammerResult } from './hammer.ts';
 import { netnsMissing } from './netns.ts';
-import { CLUSTER_IP, NODE_PORT, SteadyWorld, TARGETS, pause, service } from './steady.ts';
+import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service } from './steady.ts';
+import { until } from './until.ts';
 
 /** Every connection was answered, and there were enough of them to say so. */
 function expectNoFailure(result: HammerResult): void {
@@ -158,31 +159,55 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
     test('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
       await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
       await world.change([{ pod: 'a' }], 'dns');
-      let changed = 0;
+      let led = 0;
       const result = await world.hammered(async () => {
         await world.die('a');
         await world.change([{ pod: 'c' }], 'dns');
-        changed = Date.now();
-        await pause(2000);
+        // Flows are deleted beside the sync, a moment after it.
+        await world.proxy.logged(({ message }) => message === 'stale flows deleted');
+        led = Date.now();
+        await pause(1000);
       }, UDP_FLOW);
-      expect(result.answeredBy['c']).toBeGreaterThan(50);
-      // Flows are deleted beside the sync, a moment after it.
-      expect(result.failures.filter(({ at }) => at > changed + 1000)).toEqual([]);
+      expect(result.answeredBy['c']).toBeGreaterThan(20);
+      expect(result.failures.filter(({ at }) => at > led)).toEqual([]);
     });
 
-    test('rules that somebody else flushes are repaired within 5 seconds', async () => {
-      let flushed = 0;
+    test('a TCP connection outlives the removal of its endpoint, and is reset where that is asked for', async () => {
+      const { client } = world.topology;
+      for (const name of ['a', 'b'] as const) {
+        await world.pods[name].serve({ protocol: 'TCP', address: PODS[name], port: 8081, name, keeps: true });
+      }
+      const port = { name: 'main', port: 8081, protocol: 'TCP' };
+      for (const resets of [false, true]) {
+        await world.stop('SIGTERM');
+        await world.start(mode, `--reset-tcp-to-deleted-endpoints=${resets}`);
+        await world.change([{ pod: 'a' }], 'web', [port]);
+        const talk = await client.talk({ address: CLUSTER_IP, port: 80, everyMs: 20 });
+        await until(async () => (await talk.state()).by === 'a');
+        await world.change([{ pod: 'b' }], 'web', [port]);
+        const { answers } = await talk.state();
+        await until(async () => {
+          const now = await talk.state();
+          return resets ? now.ended !== '' : now.answers > answers + 20;
+        });
+        expect(await talk.state()).toMatchObject({ by: 'a', ended: resets ? 'ECONNRESET' : '' });
+        await talk.close();
+      }
+    });
+
+    test('rules that somebody else flushes are repaired, and every connection from then on is answered', async () => {
+      let repaired = 0;
       const result = await world.hammered(async () => {
-        flushed = Date.now();
-        await flush(world);
-        await pause(6000);
+        await world.repaired(() => flush(world));
+        repaired = Date.now();
+        await pause(1000);
       });
-      expect(result.failures.filter(({ at }) => at > flushed + 5000)).toEqual([]);
-      expect(result.failures.length).toBeLessThan(result.attempts - 100);
+      expect(result.failures.filter(({ at }) => at > repaired)).toEqual([]);
+      expect(result.answeredBy['a']).toBeGreaterThan(20);
     });
 
     test('affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out', async () => {
-      const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 2 } } };
+      const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } };
       await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
       const kept = await world.hammered(() => world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]));
       expectNoFailure(kept);
@@ -194,6 +219,8 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
       expectNoFailure(moved);
       expect(Object.keys(moved.answeredBy)).toHaveLength(1);
       expect(moved.answeredBy[first]).toBeUndefined();
+      affinity.sessionAffinityConfig.clientIP.timeoutSeconds = 2;
+      await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
       // Each rest is longer than the time-out, so each visit is drawn anew: that 20 of them meet one endpoint happens once in 500,000.
       const visits = new Set<string>();
       for (let i = 0; i < 20 && visits.size < 2; i++) {

@@ -84,8 +84,8 @@ export class SteadyWorld {
     return proxy;
   }
 
-  /** Starts a proxy, in another mode when given, and waits until its rules are in force. */
-  async start(mode = this.#mode): Promise<void> {
+  /** Starts a proxy, in another mode or with further flags when given, and waits until its rules are in force. */
+  async start(mode = this.#mode, ...flags: readonly string[]): Promise<void> {
     this.#mode = mode;
     const proxy = new FairleadProcess(
       [
@@ -96,6 +96,7 @@ export class SteadyWorld {
         '--node-name=node-a',
         '--cluster-cidr=10.0.0.0/8',
         '--logging-format=json',
+        ...flags,
       ],
       { namespace: this.topology.node.namespace },
     );
@@ -103,7 +104,7 @@ export class SteadyWorld {
     const ended = proxy.exited.then(() => {
       throw new Error(`the proxy ended: ${proxy.stderr}`);
     });
-    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 20_000), ended]);
+    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 30_000), ended]);
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
@@ -127,20 +128,27 @@ export class SteadyWorld {
   }
 
   /** Gives the Service these endpoints, without waiting for the rules. */
-  announce(members: readonly Member[], name = 'web'): Promise<void> {
-    return this.api.apply(slice(name, members));
+  announce(members: readonly Member[], name = 'web', ports = PORTS): Promise<void> {
+    return this.api.apply(slice(name, members, ports));
   }
 
   /** Gives the Service these endpoints, and waits until the rules say so: they have to differ from those before. */
-  async change(members: readonly Member[], name = 'web'): Promise<void> {
+  async change(members: readonly Member[], name = 'web', ports = PORTS): Promise<void> {
     const before = this.#syncs();
-    await this.announce(members, name);
+    await this.announce(members, name, ports);
     await this.#synced(before);
   }
 
   async apply(...objects: readonly Json[]): Promise<void> {
     const before = this.#syncs();
     await this.api.apply(...objects);
+    await this.#synced(before);
+  }
+
+  /** Lets somebody else damage the rules, and waits until they have been repaired. */
+  async repaired(damage: () => Promise<unknown>): Promise<void> {
+    const before = this.#syncs();
+    await damage();
     await this.#synced(before);
   }
 
@@ -177,7 +185,7 @@ export class SteadyWorld {
     const { proxy } = this;
     await until(
       () => (this.#syncs() > before ? true : undefined),
-      10_000,
+      30_000,
       () => `no sync. The log:\n${proxy.stderr}`,
     );
   }
@@ -215,17 +223,19 @@ export function service(name: string, clusterIP: string, nodePort?: number, more
   };
 }
 
-/** The EndpointSlice of the Service, with a TCP and a UDP port. */
-function slice(name: string, members: readonly Member[]): Json {
+const PORTS: readonly Json[] = [
+  { name: 'main', port: 8080, protocol: 'TCP' },
+  { name: 'udp', port: 8080, protocol: 'UDP' },
+];
+
+/** The EndpointSlice of the Service, with a TCP and a UDP port unless other ports are given. */
+function slice(name: string, members: readonly Member[], ports = PORTS): Json {
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: { namespace: 'shop', name: `${name}-1`, labels: { 'kubernetes.io/service-name': name } },
     addressType: 'IPv4',
-    ports: [
-      { name: 'main', port: 8080, protocol: 'TCP' },
-      { name: 'udp', port: 8080, protocol: 'UDP' },
-    ],
+    ports,
     endpoints: members.map(({ pod, terminating = false }) => ({
       addresses: [PODS[pod]],
       nodeName: 'node-a',

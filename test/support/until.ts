@@ -3,7 +3,7 @@
 /** Resolves with what `find` gives as soon as that is something: tried at each wake-up, and every 20 ms. Rejects with `problem()` after `timeoutMs`. */
 export async function until<T>(
   find: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = 5000,
+  timeoutMs = 30_000,
   problem: () => string = () => `not so after ${timeoutMs} ms: ${String(find)}`,
   subscribe: (wake: () => void) => () => void = () => () => {},
 ): Promise<T> {

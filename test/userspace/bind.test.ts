@@ -4,7 +4,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { Tcp } from '../../src/system/tcp.ts';
 import { systemTcp } from '../../src/system/tcp.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { ask, cluster, fakeLog, fakeMetrics, freePort, ip, tcpPod, until, userspace } from './world.ts';
+import { freePort } from '../support/free-port.ts';
+import { ask, cluster, fakeLog, fakeMetrics, ip, tcpPod, until, userspace } from './world.ts';
 import { createUserspaceBackend } from '../../src/rules/userspace/backend.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { ask, cluster, freePort, tcpPod, udpPod, userspace, type Pod } from './world.ts';
+import { freePort } from '../support/free-port.ts';
+import { ask, cluster, tcpPod, udpPod, userspace, type Pod } from './world.ts';
 import type { Resolution } from '../../src/model/resolve.ts';
 import { systemClock } from '../../src/system/clock.ts';
 

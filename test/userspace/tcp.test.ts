@@ -4,7 +4,8 @@ import { expect, test } from 'vitest';
 import { interfaceAddresses } from '../../src/system/interfaces.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { systemTcp, type Tcp } from '../../src/system/tcp.ts';
-import { ask, cluster, dial, freePort, ip, tally, tcpPod, until, userspace } from './world.ts';
+import { freePort } from '../support/free-port.ts';
+import { ask, cluster, dial, ip, tally, tcpPod, until, userspace } from './world.ts';
 
 const VIP = '127.96.201.1';
 

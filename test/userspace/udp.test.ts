@@ -2,7 +2,8 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
 import { FakeClock } from '../../src/system/clock-fake.ts';
-import { cluster, freePort, tally, udpPod, until, userspace } from './world.ts';
+import { freePort } from '../support/free-port.ts';
+import { cluster, tally, udpPod, until, userspace } from './world.ts';
 
 const VIP = '127.96.202.1';
 

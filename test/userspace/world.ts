@@ -63,6 +63,8 @@ export function cluster(
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
     serviceCIDRs: PersistentMap.empty(),
+    serviceImports: PersistentMap.empty(),
+    importedSlices: PersistentMap.empty(),
   };
   return resolve(records, node, previous);
 }
@@ -124,6 +126,7 @@ export function fakeMetrics(): Metrics & { readonly values: ReadonlyMap<string, 
     gauge: ({ name }) => level(name),
     histogram: () => ({ observe: () => {} }),
     collected: () => {},
+    beforeText: () => {},
     text: () => Promise.resolve(''),
   };
 }
@@ -158,18 +161,6 @@ export function userspace(options: Partial<UserspaceOptions> = {}) {
   });
   onTestFinished(() => backend.stop());
   return { backend, metrics, log };
-}
-
-/** A TCP port that was free at the address a moment ago. */
-export function freePort(address: string): Promise<number> {
-  return new Promise((done, fail) => {
-    const server = createServer();
-    server.once('error', fail);
-    server.listen(0, address, () => {
-      const bound = server.address();
-      server.close(() => done(typeof bound === 'object' && bound ? bound.port : 0));
-    });
-  });
 }
 
 export interface Pod extends EndpointSpec {

@@ -3,9 +3,9 @@
 import { hostPort, parseIp } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
 import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
-import type { BlockDraft, HttpAddress } from '../../dns/block.ts';
-import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
-import type { Kind } from '../../source/store.ts';
+import type { HttpAddress } from '../../dns/block.ts';
+import type { ClusterNeeds } from '../../dns/cluster-needs.ts';
+import type { LoadedCorefile } from '../../dns/corefile/load.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
@@ -105,6 +105,7 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
       throw new UsageError(`flags --conf and --${flag} exclude each other: the Corefile says it; change it there`);
   }
   const { loadCorefile } = await import('../../dns/corefile/load.ts');
+  const { clusterNeeds } = await import('../../dns/cluster-needs.ts');
   const load = (): Promise<LoadedCorefile> =>
     loadCorefile({ path, files: context.files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
   const loaded = await load();
@@ -113,16 +114,14 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
   const { blocks } = corefile;
   if (args.isSet('quiet') !== true)
     for (const { zones, port: number } of blocks) context.log.info('serving', { zones: zones.length, port: number });
-  const pods = blocks.some(({ kubernetes }) => kubernetes?.options.pods === 'verified');
-  const hasKubernetes = blocks.some(({ kubernetes }) => kubernetes !== undefined);
-  const kinds: Kind[] = hasKubernetes
-    ? ['services', 'endpointSlices', 'namespaces', ...(pods ? ['pods' as const] : [])]
-    : [];
+  const found = clusterNeeds(blocks);
+  if (found.kind === 'mistake') throw new UsageError(found.message);
+  const { needs } = found;
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: hasKubernetes ? sourceOf(args, context, corefile) : noSource,
-    kinds,
+    source: needs.kinds.length > 0 ? sourceOf(args, context, needs) : noSource,
+    kinds: needs.kinds,
     planes: [corefilePlane(context, corefile, load)],
     endpoints: [
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(context, at)),
@@ -145,15 +144,17 @@ function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
 }
 
 /** Where the Corefile says nothing of it, as the flags say. */
-function sourceOf(args: Arguments, context: RunningContext, { blocks }: Corefile): SourceStarter {
-  const targets = blocks.map(({ kubernetes }: BlockDraft) => kubernetes?.target).filter((one) => one !== undefined);
-  const named = targets.filter(({ kubeconfig, endpoint }) => kubeconfig !== undefined || endpoint !== undefined);
-  const [target] = named;
-  if (!target) return chooseSource(args, context);
-  if (named.some(({ kubeconfig, endpoint }) => kubeconfig !== target.kubeconfig || endpoint !== target.endpoint))
-    throw new UsageError('the kubernetes plugins of the Corefile name different API servers; one process follows one');
-  const master = target.kubeconfig === undefined ? target.endpoint : undefined;
-  return apiServerSource({ kubeconfig: target.kubeconfig, master }, nodeName(args, context.hostname));
+function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds): SourceStarter {
+  const { target, selectors } = needs;
+  if (target.kubeconfig === undefined && target.endpoint === undefined)
+    return chooseSource(args, context, { selectors });
+  const { kubeconfig, context: named, endpoint, tls } = target;
+  const master = kubeconfig === undefined ? endpoint : undefined;
+  return apiServerSource(
+    { kubeconfig, context: named, master, ...(master === undefined ? {} : { tls }) },
+    nodeName(args, context.hostname),
+    { selectors },
+  );
 }
 
 function listenOn(args: Arguments): readonly ListenAddress[] {

@@ -5,6 +5,7 @@ import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts'
 import { EventRecorder } from '../../source/api/event.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
+import { explainIngressRoutes } from '../explain-routes.ts';
 import { runHouse } from '../house.ts';
 import { noticeFlagsWithoutEffect, statusSettings } from '../ingress-settings.ts';
 import { IngressStatusKeeper } from '../ingress-status.ts';
@@ -60,6 +61,7 @@ export function ingress(args: Arguments): Promise<number> {
           metricsRoutes(context.metrics),
           healthRoutes(health),
           jsonRoute('/state', state),
+          explainIngressRoutes((url) => plane.plane()?.explain(url)),
         ],
       },
     ],

@@ -9,7 +9,7 @@ import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
 import { namedObjects } from '../../ingress/references.ts';
 import { dnsPlane, ingressObjects, ingressPlane, rulesPlane } from '../planes.ts';
-import { explainRoutes } from '../explain-routes.ts';
+import { explainIngressRoutes, explainRoutes } from '../explain-routes.ts';
 import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
@@ -18,22 +18,19 @@ export function up(args: Arguments): Promise<number> {
   const context = createRunningContext(args);
   const rules = rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true });
   const objects = ingressObjects(args);
+  const ingress = ingressPlane(args, context, {
+    http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
+    https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
+    sslRedirect: false,
+    lenientClass: manifestDirs(args).length > 0,
+  });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     namedObjects: (snapshot) => namedObjects(snapshot, objects),
     kinds: KINDS.filter((kind) => kind !== 'pods'),
-    planes: [
-      rules,
-      dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])),
-      ingressPlane(args, context, {
-        http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
-        https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
-        sslRedirect: false,
-        lenientClass: manifestDirs(args).length > 0,
-      }),
-    ],
+    planes: [rules, dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])), ingress],
     endpoints: [
       {
         what: 'metrics, health and the status page',
@@ -45,6 +42,7 @@ export function up(args: Arguments): Promise<number> {
           healthRoutes(health),
           jsonRoute('/state', state),
           explainRoutes({ ...rules, snapshot, zone: clusterDomain(args), readsIngresses: true }),
+          explainIngressRoutes((url) => ingress.plane()?.explain(url)),
         ],
       },
     ],

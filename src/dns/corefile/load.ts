@@ -93,14 +93,16 @@ async function draftsOf(
   doors: CorefileDoors,
 ): Promise<readonly BlockDraft[]> {
   const drafts: BlockDraft[] = [];
+  /** Zones that a block without a view answers whole. */
   const served = new Set<string>();
   for (const block of blocks) {
+    const filtered = block.directives.some(({ name }) => name === 'view');
     const byPort = new Map<number, DnsName[]>();
     for (const key of block.keys.flatMap((text) => parseKey(text, block.place, port))) {
       const id = `${key.zone} ${key.port}`;
-      if (served.has(id))
+      if (served.has(id) && !filtered)
         throw new CorefileError(block.place, `the zone ${nameText(key.zone)} is served on port ${key.port} twice`);
-      served.add(id);
+      if (!filtered) served.add(id);
       byPort.set(key.port, [...(byPort.get(key.port) ?? []), key.zone]);
     }
     for (const [number, zones] of byPort) drafts.push(await draftOf(block, zones, number, doors));
@@ -137,5 +139,6 @@ async function draftOf(
     seen.add(name);
     await plugin.setup(directive, draft);
   }
+  for (const check of draft.checks) check();
   return draft;
 }

@@ -7,6 +7,7 @@ import {
   cacheKindOf,
   CacheStore,
   entryPacket,
+  nextTtlAt,
   secondsLeft,
   type CacheEntry,
   type CacheKind,
@@ -45,8 +46,13 @@ function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics }: B
   const told = (entry: CacheEntry, query: Query, hit: boolean): Outcome => {
     const ttl = options.keepTtl ? undefined : secondsLeft(entry, clock.monotonic());
     const packet = entryPacket(entry, query, ttl, hit);
-    if (turns && entry.ttlAt.length > 1 && entry.kind === 'success') return turning(query, packet);
-    return { kind: 'packet', packet: withEdns(packet, query) };
+    const outcome =
+      turns && entry.ttlAt.length > 1 && entry.kind === 'success'
+        ? turning(query, packet)
+        : ({ kind: 'packet', packet: withEdns(packet, query) } as const);
+    if (!hit) return outcome;
+    const again = (times: number): void => dnsMetrics.cacheAsked(entry.kind, times);
+    return { ...outcome, keep: { until: nextTtlAt(entry, clock.monotonic()), again } };
   };
 
   const store = (asked: Asked, outcome: Outcome): Outcome => {
@@ -66,6 +72,8 @@ function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics }: B
 
   return (name: string, takes: (name: DnsName) => boolean): Handler => ({
     name,
+    // What it keeps for later it has by then, and what it counts it is told of.
+    byQuestion: true,
     handle: (asked, next) => {
       const { query } = asked;
       if (query.klass !== CLASS_IN || zoneOf(query.key, options.zones) === undefined || !takes(query.key))
@@ -81,7 +89,7 @@ function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics }: B
 }
 
 /** With addresses to take turns it is written anew for each asker. */
-function turning(query: Query, packet: Buffer): Outcome {
+function turning(query: Query, packet: Buffer): Extract<Outcome, { kind: 'reply' | 'packet' }> {
   const asked: Asked = { query, transport: 'tcp', client: undefined, by: '' };
   const message = messageOf(asked, { kind: 'packet', packet });
   const addresses = message?.answer.filter(({ type }) => type === RR.A || type === RR.AAAA) ?? [];
@@ -110,8 +118,8 @@ export const cache: PluginDefinition = {
     // Names of the cluster's zones are asked of the cluster first; only what it hands on may be kept.
     let at: ReturnType<typeof cacheOf> | undefined;
     const liveZones = (): readonly DnsName[] => {
-      const kubernetes = draft.kubernetes?.options;
-      return kubernetes ? [kubernetes.origin, ...(kubernetes.reverse ?? [])] : [];
+      const answered = draft.kubernetes?.zones ?? [];
+      return answered.flatMap(({ origin, reverse = [] }) => [origin, ...reverse]);
     };
     const shared = (services: BlockServices) => (at ??= cacheOf(rules, draft.loadBalanced, services));
     draft.answer('cache', (services) => {

@@ -24,6 +24,8 @@ export interface Query {
   readonly type: number;
   readonly klass: number;
   readonly edns: Edns | undefined;
+  /** The version that an IXFR query has already (RFC 1995 section 3). */
+  readonly serial?: number;
 }
 
 /** A packet that is not answered at all, or one that is answered with a code alone. */
@@ -81,7 +83,17 @@ export function parseQuery(packet: Buffer, length = packet.length): Query | Refu
   const edns = readSections(packet, end + 4, length);
   if (edns === 'malformed') return refuse(RCODE.FORMERR, question);
   if (edns && edns.version !== 0) return refuse(RCODE.BADVERS, question, edns);
-  return { ...question, edns };
+  if (question.type !== RR.IXFR) return { ...question, edns };
+  const serial = serialOf(packet, end + 4, length);
+  return serial === undefined ? { ...question, edns } : { ...question, edns, serial };
+}
+
+/** Of the SOA record in the Authority section of a query whose sections have been read. */
+function serialOf(packet: Buffer, start: number, length: number): number | undefined {
+  if (packet.readUInt16BE(6) !== 0 || packet.readUInt16BE(8) !== 1) return undefined;
+  const fixed = readName(packet, start, length)?.end ?? length;
+  const end = fixed + 10 + packet.readUInt16BE(fixed + 8);
+  return packet.readUInt16BE(fixed) === RR.SOA && end - fixed >= 30 ? packet.readUInt32BE(end - 20) : undefined;
 }
 
 function readSections(packet: Buffer, start: number, length: number): Edns | undefined | 'malformed' {

@@ -29,6 +29,7 @@ const SHAPES: ReadonlyMap<number, DataShape> = new Map([
   [RR.MX, { before: 2, names: 1, compress: true }],
   [RR.SOA, { before: 0, names: 2, compress: true }],
   [RR.SRV, { before: 6, names: 1, compress: false }],
+  [RR.DNAME, { before: 0, names: 1, compress: false }],
 ]);
 
 export function dataShape(type: number): DataShape | undefined {

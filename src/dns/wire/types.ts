@@ -11,17 +11,22 @@ export const RR = {
   TXT: 16,
   AAAA: 28,
   SRV: 33,
-  DS: 43,
+  NAPTR: 35,
+  DNAME: 39,
   OPT: 41,
+  DS: 43,
+  SSHFP: 44,
   RRSIG: 46,
   NSEC: 47,
   DNSKEY: 48,
   NSEC3: 50,
+  TLSA: 52,
   SVCB: 64,
   HTTPS: 65,
   IXFR: 251,
   AXFR: 252,
   ANY: 255,
+  CAA: 257,
 } as const;
 
 export const CLASS_IN = 1;

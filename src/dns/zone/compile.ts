@@ -2,7 +2,7 @@
 // as compiling everything (a property test holds that).
 
 import { PersistentMap } from '../../lib/persistent-map.ts';
-import type { ObjectKey, PodRecord } from '../../model/records.ts';
+import type { ObjectKey } from '../../model/records.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
 import { parseName, prependLabel, ROOT, type DnsName } from '../wire/name.ts';
 import { soaData, uint16, uint32, type Soa } from '../wire/record.ts';
@@ -77,18 +77,20 @@ export function compileZone(snapshot: Snapshot, options: ZoneOptions, serial: nu
 
 function compilePods(snapshot: Snapshot, options: ZoneOptions, base: Zone): Zone['pods'] {
   if (options.pods !== 'verified') return base.pods;
-  // Counted, because Pods on the host's network share its address.
-  const counts = new Map<string, number>();
-  const add = (pod: PodRecord | undefined, delta: number): void => {
-    if (!pod) return;
-    const key = `${pod.namespace}/${pod.ip}`;
-    counts.set(key, (counts.get(key) ?? base.pods.get(key) ?? 0) + delta);
-  };
-  for (const change of snapshot.pods.differences(base.source?.pods ?? PersistentMap.empty())) {
-    add(change.before, -1);
-    add(change.after, 1);
+  // One entry for each Pod, because those on the host's network share its address.
+  const edits = new Map<string, readonly string[]>();
+  const at = (ip: string): readonly string[] => edits.get(ip) ?? base.pods.get(ip) ?? [];
+  for (const { before, after } of snapshot.pods.differences(base.source?.pods ?? PersistentMap.empty())) {
+    if (before) edits.set(before.ip, without(at(before.ip), before.namespace));
+    if (after) edits.set(after.ip, [...at(after.ip), after.namespace].sort());
   }
-  return base.pods.with(nonZero(counts));
+  return base.pods.with([...edits].map(([ip, namespaces]) => [ip, namespaces.length > 0 ? namespaces : undefined]));
+}
+
+/** The list without the first of these. */
+function without(list: readonly string[], value: string): readonly string[] {
+  const at = list.indexOf(value);
+  return at < 0 ? list : list.toSpliced(at, 1);
 }
 
 function nonZero(counts: ReadonlyMap<string, number>): (readonly [string, number | undefined])[] {

@@ -1,6 +1,7 @@
 // Finding a name's answer in the compiled zone.
 
 import type { Ip } from '../../lib/ip.ts';
+import type { ObjectKey } from '../../model/records.ts';
 import { labelsOf, lowerName, originAt, type DnsName } from '../wire/name.ts';
 import { addressData, addressType, srvData, txtData, type ResourceRecord } from '../wire/record.ts';
 import { RCODE, RR } from '../wire/types.ts';
@@ -74,11 +75,12 @@ function missing(zone: Zone, served: ServedZone): Found {
 }
 
 /** With pods disabled nothing is below `pod`. A Service is proof of its namespace, listed or not. */
-function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'): boolean {
+export function hasNamespace(zone: Zone, namespace: string, below: 'svc' | 'pod'): boolean {
   if (below === 'pod' && zone.options.pods === 'disabled') return false;
   const exposed = zone.options.namespaces;
   if (exposed && !exposed.has(namespace)) return false;
-  return zone.servicesIn.has(namespace) || (zone.source?.namespaces.has(namespace) ?? false);
+  const listed = zone.source?.namespaces.has(namespace) ?? false;
+  return listed || (!zone.options.listedNamespaces && zone.servicesIn.has(namespace));
 }
 
 function apex(zone: Zone, served: ServedZone, type: number): Found {
@@ -90,6 +92,14 @@ function apex(zone: Zone, served: ServedZone, type: number): Found {
 function version(served: ServedZone): Reply {
   const record = { owner: undefined, type: RR.TXT, ttl: VERSION_TTL, data: txtData(SPECIFICATION_VERSION) };
   return { kind: 'records', answer: [record], additional: [], origin: served.origin };
+}
+
+/** The keys of the Services that have one of this server's addresses as an endpoint. */
+export function ownServices(zone: Zone): readonly ObjectKey[] {
+  const keys = zone.options.selfIps.flatMap((ip) =>
+    (zone.reverse.get(ip) ?? []).filter(({ cluster }) => !cluster).map(({ service: key }) => key),
+  );
+  return [...new Set(keys)];
 }
 
 /** The names by which clients reach this server: those of the Services that have one of its addresses as an endpoint. */
@@ -107,7 +117,7 @@ function serversOf(zone: Zone): readonly NameAnswers[] {
   return [...found.values()];
 }
 
-function nameServers(zone: Zone, served: ServedZone): Reply {
+export function nameServers(zone: Zone, served: ServedZone): Extract<Reply, { kind: 'records' }> {
   const { ttl } = zone.options;
   const servers = serversOf(zone);
   const own = served.soa.data.slice(0, served.soa.data.indexOf('\0') + 1) as DnsName;
@@ -143,7 +153,7 @@ function addresses(body: string, type: number): Reply | undefined {
 }
 
 /** The A and AAAA records of a name that is not the question's, from their wire-ready form. */
-function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[] {
+export function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[] {
   const records: ResourceRecord[] = [];
   const cut = (body: string, size: number, type: number): void => {
     for (let at = 0; at < body.length; at += size)
@@ -157,9 +167,11 @@ function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[] {
 /** `labels` from the zone leftwards: svc, namespace, service, then what is below the Service. */
 function service(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
   const answers = zone.services.get(`${labels[1]}/${labels[2]}`);
-  if (!answers || answers.kind === 'absent') return missing(zone, served);
+  const isListed = !zone.options.listedNamespaces || hasNamespace(zone, labels[1] ?? '', 'svc');
+  if (!answers || answers.kind === 'absent' || !isListed) return missing(zone, served);
   if (answers.kind === 'alias') return labels.length === 3 ? alias(zone, served, answers, type) : missing(zone, served);
-  const below = belowService(answers, labels.slice(3));
+  const left = labels.slice(3);
+  const below = answers.zones && left.length > 2 ? inZone(answers, left) : belowService(zone, answers, left);
   if (below === 'empty') return nodata(served);
   return below ? typed(zone, served, below, type) : missing(zone, served);
 }
@@ -167,7 +179,11 @@ function service(zone: Zone, served: ServedZone, labels: readonly string[], type
 type AddressService = Extract<ServiceAnswers, { kind: 'addresses' }>;
 
 /** `labels` from the Service leftwards. `empty` is a name that only has names below it (RFC 8020). */
-function belowService(answers: AddressService, labels: readonly string[]): NameAnswers | 'empty' | undefined {
+function belowService(
+  zone: Zone,
+  answers: AddressService,
+  labels: readonly string[],
+): NameAnswers | 'empty' | undefined {
   const [first, second] = labels;
   if (first === undefined) return answers.apex;
   if (second === undefined) {
@@ -176,7 +192,20 @@ function belowService(answers: AddressService, labels: readonly string[]): NameA
     return first.startsWith('_') && answers.protocols.has(first.slice(1)) ? 'empty' : undefined;
   }
   if (labels.length > 2) return undefined;
+  const isPort = !zone.options.multicluster || first.startsWith('_') || second.startsWith('_');
+  if (!isPort) return answers.endpoints.get(`${second}.${first}`);
   return answers.ports.get(`${bare(second)}/${bare(first)}`);
+}
+
+/**
+ * `<topology zone>.pin._zone.<service>`, or `prefer` in place of `pin`: the endpoints of one zone, whose label may hold
+ * dots. A zone without endpoints has no records, or with `prefer` those of the whole Service. `labels` from the Service
+ * leftwards.
+ */
+function inZone({ zones, apex }: AddressService, labels: readonly string[]): NameAnswers | 'empty' | undefined {
+  const [anchor, directive, ...zone] = labels;
+  if (anchor !== '_zone' || (directive !== 'pin' && directive !== 'prefer')) return undefined;
+  return zones?.get(zone.toReversed().join('.')) ?? (directive === 'prefer' ? apex : 'empty');
 }
 
 /** Clients may leave the underscores of port and protocol out. */
@@ -261,7 +290,7 @@ function pod(zone: Zone, served: ServedZone, labels: readonly string[], name: Dn
   if (!hasNamespace(zone, namespace, 'pod')) return missing(zone, served);
   const ip = podAddress(podName, zone.options.pods);
   if (!ip) return missing(zone, served);
-  if (zone.options.pods === 'verified' && !zone.pods.has(`${namespace}/${ip}`)) return missing(zone, served);
+  if (zone.options.pods === 'verified' && !zone.pods.get(ip)?.includes(namespace)) return missing(zone, served);
   if (type === addressType(ip)) {
     const reply = addresses(addressRecord(ip, zone.options.ttl), type);
     return reply ? replied(reply) : nodata(served);
@@ -282,7 +311,10 @@ function podService(zone: Zone, served: ServedZone, name: DnsName, ip: Ip): Repl
 
 function reverse(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
   const ip = reverseAddress(served.origin, labels);
-  const owners = (ip && zone.reverse.get(ip)) ?? [];
+  const all = (ip && zone.reverse.get(ip)) ?? [];
+  const owners = zone.options.listedNamespaces
+    ? all.filter(({ service: key }) => hasNamespace(zone, key.slice(0, key.indexOf('/')), 'svc'))
+    : all;
   if (owners.length === 0) return missing(zone, served);
   if (type !== RR.PTR) return nodata(served);
   // A Service's own address is answered before endpoints that have the same one.

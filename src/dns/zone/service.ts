@@ -2,9 +2,9 @@
 // service discovery specification 1.1.0 section 2.3 to 2.5, and of the CoreDNS kubernetes plugin where that is silent.
 
 import { ipFamily, parseIp, type Ip } from '../../lib/ip.ts';
-import type { ServicePortRecord, ServiceRecord, SlicePort } from '../../model/records.ts';
+import type { ServicePortRecord, ServiceRecord, SliceEndpoint, SlicePort } from '../../model/records.ts';
 import type { ResolvedService } from '../../model/snapshot.ts';
-import { lowerName, parseName, prependLabel, type DnsName } from '../wire/name.ts';
+import { parseName, prependLabel, type DnsName } from '../wire/name.ts';
 import { addressData, uint16, uint32 } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
 import type { NameAnswers, ReversePointer, ServiceAnswers, SrvAnswer, ZoneOptions } from './zone.ts';
@@ -18,6 +18,10 @@ interface Candidate {
   readonly ip: Ip;
   /** The name that has this address: the Service's, or the endpoint's. */
   readonly owner: DnsName;
+  /** The labels of the owner in front of the Service's name; empty for the Service itself. */
+  readonly label: string;
+  /** The topology zone of an endpoint, lower case. */
+  readonly zone?: string | undefined;
   readonly portName: string;
   readonly protocol: string;
   /** Undefined for an address without any port: it has A and AAAA, and no SRV. */
@@ -37,7 +41,7 @@ export function compileService(service: ResolvedService, options: ZoneOptions): 
   const names = new NameTable(options.ttl);
   const endpointNames = new Map<string, NameAnswers>();
   for (const [owner, candidates] of groupBy(endpoints, (candidate) => candidate.owner))
-    endpointNames.set(firstLabel(owner), names.define(owner, candidates));
+    endpointNames.set(candidates[0]?.label ?? '', names.define(owner, candidates));
   const apex = record.headless ? names.answers(name, own) : names.define(name, own);
   const named = own.filter((candidate) => candidate.portName !== '');
   const ports = groupBy(named, (candidate) => `${candidate.portName}/${candidate.protocol}`.toLowerCase());
@@ -48,8 +52,20 @@ export function compileService(service: ResolvedService, options: ZoneOptions): 
     endpoints: endpointNames,
     ports: new Map([...ports].map(([key, candidates]) => [key, names.answers(name, candidates)])),
     protocols: new Set(named.map((candidate) => candidate.protocol.toLowerCase())),
-    reverse: reversePointers(record, name, endpoints),
+    reverse: options.multicluster ? [] : reversePointers(record, name, endpoints),
+    ...(options.zonal && record.headless ? { zones: zonalNames(name, own, names) } : {}),
   };
+}
+
+/** The endpoints of each topology zone, under the Service's name. */
+function zonalNames(
+  name: DnsName,
+  endpoints: readonly Candidate[],
+  names: NameTable,
+): ReadonlyMap<string, NameAnswers> {
+  const zoned = groupBy(endpoints, ({ zone }) => zone ?? '');
+  zoned.delete('');
+  return new Map([...zoned].map(([zone, candidates]) => [zone, names.answers(name, candidates)]));
 }
 
 function serviceName(record: ServiceRecord, origin: DnsName): DnsName | undefined {
@@ -65,38 +81,36 @@ function compileAlias(record: ServiceRecord, name: DnsName): ServiceAnswers {
 }
 
 function serviceCandidates(record: ServiceRecord, owner: DnsName): Candidate[] {
-  return record.clusterIPs.flatMap((ip) => candidatesOf(ip, owner, record.ports));
+  return record.clusterIPs.flatMap((ip) => candidatesOf({ ip, owner, label: '' }, record.ports));
 }
 
-function candidatesOf(ip: Ip, owner: DnsName, ports: readonly (ServicePortRecord | SlicePort)[]): Candidate[] {
-  if (ports.length === 0) return [{ ip, owner, portName: '', protocol: '', port: undefined }];
-  return ports.map(({ name, protocol, port }) => ({ ip, owner, portName: name, protocol, port }));
+type Address = Pick<Candidate, 'ip' | 'owner' | 'label' | 'zone'>;
+
+function candidatesOf(address: Address, ports: readonly (ServicePortRecord | SlicePort)[]): Candidate[] {
+  if (ports.length === 0) return [{ ...address, portName: '', protocol: '', port: undefined }];
+  return ports.map(({ name, protocol, port }) => ({ ...address, portName: name, protocol, port }));
 }
 
 /** Ready endpoints with the ports of their slices. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
 function endpointCandidates(service: ResolvedService, name: DnsName, podNames: boolean): Candidate[] {
   const candidates: Candidate[] = [];
-  for (const { endpoint, ports } of service.members) {
+  for (const { endpoint, ports, cluster } of service.members) {
     if (!endpoint.ready) continue;
-    const owner = endpointName(
-      endpoint.hostname ?? (podNames ? shortPodName(endpoint.podName) : undefined),
-      endpoint.ip,
-      name,
-    );
-    if (owner) candidates.push(...candidatesOf(endpoint.ip, owner, ports));
+    const label = endpointLabel(endpoint, podNames);
+    const parent = cluster ? prependLabel(cluster, name) : name;
+    const owner = parent && prependLabel(label, parent);
+    if (!owner) continue;
+    const below = cluster ? `${label}.${cluster}` : label;
+    const zone = endpoint.zone?.toLowerCase();
+    candidates.push(...candidatesOf({ ip: endpoint.ip, owner: flat(owner), label: below, zone }, ports));
   }
   return candidates;
 }
 
-/** Longer ones are no label. */
-function shortPodName(name: string | undefined): string | undefined {
-  return name !== undefined && name.length < 64 ? name : undefined;
-}
-
-function endpointName(hostname: string | undefined, ip: Ip, service: DnsName): DnsName | undefined {
-  const named = hostname && prependLabel(hostname.toLowerCase(), service);
-  const name = named || prependLabel(dashedIp(ip), service);
-  return name && flat(name);
+/** Hostname, Pod name where those count, or the address with dashes; lower case. */
+export function endpointLabel({ hostname, podName, ip }: SliceEndpoint, podNames: boolean): string {
+  const named = hostname ?? (podNames ? podName : undefined);
+  return named && named.length < 64 ? named.toLowerCase() : dashedIp(ip);
 }
 
 /** `10-0-0-1`, `fd00--1`; a 0 is added where the last character would be a dash (`fd00:244:1::`). */
@@ -185,8 +199,4 @@ function groupBy<K>(candidates: readonly Candidate[], keyOf: (candidate: Candida
     else groups.set(key, [candidate]);
   }
   return groups;
-}
-
-function firstLabel(name: DnsName): string {
-  return lowerName(name).slice(1, 1 + name.charCodeAt(0));
 }

@@ -27,6 +27,12 @@ export interface ZoneOptions {
   readonly noEndpoints?: boolean;
   /** The name of an endpoint is that of its Pod, where it has no hostname. */
   readonly endpointPodNames?: boolean;
+  /** Only namespaces that the source lists: it is told to list no others. */
+  readonly listedNamespaces?: boolean;
+  /** Endpoints of a headless Service in one topology zone have names of their own. */
+  readonly zonal?: boolean;
+  /** Answers for Services of other clusters, with the cluster's id in names of endpoints (KEP-1645). */
+  readonly multicluster?: boolean;
   /** A Service with a ClusterIP and without a ready endpoint does not exist. */
   readonly ignoreEmptyService?: boolean;
 }
@@ -60,13 +66,15 @@ export type ServiceAnswers =
       readonly kind: 'addresses';
       readonly headless: boolean;
       readonly apex: NameAnswers;
-      /** By endpoint label, lower case: hostname, else the address with dashes. */
+      /** By endpoint label, lower case: hostname, else the address with dashes; `label.cluster` for another cluster's. */
       readonly endpoints: ReadonlyMap<string, NameAnswers>;
       /** By `port/protocol`, lower case, without underscores. */
       readonly ports: ReadonlyMap<string, NameAnswers>;
       /** Protocols with a named port, lower case: `_tcp.<service>` exists when one of its ports does. */
       readonly protocols: ReadonlySet<string>;
       readonly reverse: readonly ReversePointer[];
+      /** By topology zone, lower case; only where zonal names are answered, of a headless Service. */
+      readonly zones?: ReadonlyMap<string, NameAnswers>;
     }
   | { readonly kind: 'alias'; readonly name: DnsName; readonly target: DnsName }
   /** The Service exists and answers nothing: NXDOMAIN (headless and nothing ready, an ExternalName that is no name). */
@@ -97,8 +105,8 @@ export interface Zone {
   /** How many Services each namespace has; a namespace with one exists, whatever the namespace list says. */
   readonly servicesIn: PersistentMap<number>;
   readonly reverse: PersistentMap<readonly ReverseOwner[]>;
-  /** How many Pods have an address, by `namespace/address`; filled for mode `verified` only. */
-  readonly pods: PersistentMap<number>;
+  /** The namespaces of the Pods with an address, sorted, one for each Pod, by address; filled for mode `verified` only. */
+  readonly pods: PersistentMap<readonly string[]>;
   /** Names that Services answer for. */
   readonly nameCount: number;
   /** What it was compiled from, for the next difference; undefined before the first Snapshot. */

@@ -38,6 +38,8 @@ export interface IngressSettings {
   readonly customHeaders: ObjectKey | undefined;
   readonly aliases: readonly string[];
   readonly problems: readonly Problem[];
+  /** Names of the annotations that are read, without the prefix. */
+  readonly known: ReadonlySet<string>;
 }
 
 export function readSettings(
@@ -74,7 +76,7 @@ export function readSettings(
   }
   const denial = reader.problems.find(({ effect }) => effect === 'denied');
   const denied = globals.denied ?? (denial && `${denial.name}: ${denial.reason}`);
-  return { ...settings, denied, problems: reader.problems };
+  return { ...settings, denied, problems: reader.problems, known: reader.seen };
 }
 
 function tellOfUnknown(reader: SettingReader, name: string, value: string): void {

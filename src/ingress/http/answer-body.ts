@@ -15,17 +15,29 @@ export class AnswerBodyFlow {
   /** Body bytes to the client so far. */
   sent = 0;
   left: number;
+  readonly #chunkTrailers: boolean;
   readonly #decoder: ChunkedDecoder | undefined;
 
   /** `framing`: how the client learns where a body of unknown length ends. */
-  constructor(head: ResponseHead, framing: 'chunks' | 'close' | 'frames') {
+  constructor(head: ResponseHead, framing: 'chunks' | 'close' | 'frames', trailers: boolean) {
     this.kind = head.body;
     const unknownLength = head.body === 'chunked' || head.body === 'close';
     this.chunked = unknownLength && framing === 'chunks';
     this.untilClose = unknownLength && framing === 'close';
     this.whole = head.body === 'none';
     this.left = head.contentLength;
-    this.#decoder = head.body === 'chunked' ? new ChunkedDecoder() : undefined;
+    this.#decoder = head.body === 'chunked' ? new ChunkedDecoder(trailers) : undefined;
+    this.#chunkTrailers = trailers && framing === 'chunks';
+  }
+
+  /** Trailer fields may follow the body, and the client is to get them. */
+  get mayHaveTrailers(): boolean {
+    return this.#decoder?.keepsTrailers ?? false;
+  }
+
+  /** The trailer fields that go on, as lines; after the body. */
+  get trailers(): string {
+    return trailersFor(this.#decoder?.trailers ?? '');
   }
 
   /** Reads body bytes; returns `lead` and what the client gets of them, in a buffer of its own. */
@@ -44,6 +56,21 @@ export class AnswerBodyFlow {
     } else ranges.add(start, end);
     this.sent += ranges.total;
     if (!this.chunked) return joinRanges(bytes, ranges, lead);
-    return encodeChunk(bytes, ranges, lead, this.whole ? LAST_CHUNK : '');
+    return encodeChunk(bytes, ranges, lead, this.whole ? this.#lastChunk() : '');
   }
+  #lastChunk(): string {
+    return this.#chunkTrailers ? `0\r\n${this.trailers}\r\n` : LAST_CHUNK;
+  }
+}
+
+/** RFC 9110 section 6.5.1: fields that frame, route or authenticate a message have no place behind it. */
+const FORBIDDEN =
+  /^(?:transfer-encoding|content-(?:length|encoding|type|range)|host|connection|keep-alive|proxy-.*|te|trailer|upgrade|set-cookie|authorization|cache-control|expires|date|location|vary|www-authenticate|.*_.*)$/i;
+
+function trailersFor(lines: string): string {
+  return lines
+    .split('\r\n')
+    .filter((line) => line !== '' && !FORBIDDEN.test(line.slice(0, line.indexOf(':'))))
+    .map((line) => `${line}\r\n`)
+    .join('');
 }

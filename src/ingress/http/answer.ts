@@ -40,13 +40,23 @@ export interface Answer {
 
 /** The whole answer as bytes on the wire. `minor` is the client's version; HEAD gets the head alone. */
 export function renderAnswer(answer: Answer, method: string, minor: 0 | 1, keepAlive: boolean): string {
-  const title = `${answer.status} ${REASONS[answer.status] ?? 'Error'}`;
-  const head = `HTTP/1.1 ${title}\r\n${answer.location === undefined ? '' : `Location: ${headerText(answer.location)}\r\n`}${answer.fields ?? ''}`;
+  const { fields, page } = pageOf(answer);
   const connection = keepAlive ? (minor === 0 ? 'Connection: keep-alive\r\n' : '') : 'Connection: close\r\n';
-  if (answer.status === 204 || answer.status === 304) return `${head}${connection}\r\n`;
+  return `HTTP/1.1 ${titleOf(answer)}\r\n${fields}${connection}\r\n${method === 'HEAD' ? '' : page}`;
+}
+
+/** The fields of an answer, as lines, without those of the connection; and its page, empty for an answer without a body. */
+export function pageOf(answer: Answer): { readonly fields: string; readonly page: string } {
+  const location = answer.location === undefined ? '' : `Location: ${headerText(answer.location)}\r\n`;
+  const fields = `${location}${answer.fields ?? ''}`;
+  if (answer.status === 204 || answer.status === 304) return { fields, page: '' };
+  const title = titleOf(answer);
   const page = `<!doctype html>\n<title>${title}</title>\n<h1>${title}</h1>\n<p>${sentence(answer.reason)}</p>\n`;
-  const fields = `Content-Type: text/html; charset=utf-8\r\nContent-Length: ${page.length}\r\n${connection}\r\n`;
-  return `${head}${fields}${method === 'HEAD' ? '' : page}`;
+  return { fields: `${fields}Content-Type: text/html; charset=utf-8\r\nContent-Length: ${page.length}\r\n`, page };
+}
+
+function titleOf({ status }: Answer): string {
+  return `${status} ${REASONS[status] ?? 'Error'}`;
 }
 
 function sentence(reason: string): string {

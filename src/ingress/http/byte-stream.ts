@@ -16,6 +16,7 @@ export interface ByteStream {
 
 /** A stream that can also be cut so that the peer sees a broken connection and not a clean end. */
 export interface ClientStream extends ByteStream {
+  removeAllListeners?(event: string): unknown;
   /** As `net.Socket`: the connection ends with a reset. */
   resetAndDestroy?(): unknown;
 }

@@ -49,6 +49,17 @@ export class ChunkedDecoder {
   #remaining = 0;
   #digits = 0;
   #overhead = 0;
+  /** Trailer lines, where they are wanted. */
+  trailers = '';
+  readonly #keepTrailers: boolean;
+
+  constructor(keepTrailers = false) {
+    this.#keepTrailers = keepTrailers;
+  }
+
+  get keepsTrailers(): boolean {
+    return this.#keepTrailers;
+  }
 
   get done(): boolean {
     return this.#state === STATE.done;
@@ -71,6 +82,7 @@ export class ChunkedDecoder {
         continue;
       }
       this.#state = this.#step(bytes[at] as number);
+      if (this.#keepTrailers && this.#state >= STATE.lineStart) this.#keepTrailer(bytes[at] as number);
       at++;
     }
     return at;
@@ -110,6 +122,14 @@ export class ChunkedDecoder {
       default:
         return STATE.failed;
     }
+  }
+
+  /** Every byte of a trailer line, its end included; the empty line that ends them is not kept. */
+  #keepTrailer(byte: number): void {
+    const inLine =
+      this.#state === STATE.trailerName || this.#state === STATE.trailerValue || this.#state === STATE.trailerLf;
+    if (inLine) this.trailers += String.fromCharCode(byte);
+    else if (this.#state === STATE.lineStart && this.trailers !== '') this.trailers += '\n';
   }
 
   #sizeByte(byte: number): number {

@@ -15,8 +15,13 @@ const MAX_REQUESTS = 1000;
 const MAX_PIPELINED = 64 * 1024;
 /** Bytes thrown away after a last answer, before the connection is cut. */
 const MAX_LINGER = 256 * 1024;
+/** RFC 9113 section 3.4: what a client sends first that knows that the server speaks HTTP/2. */
+const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 /** How often an unfinished head is read again from its start; after that only when it has doubled or may be whole. */
 const FREE_REREADS = 8;
+
+/** The client speaks HTTP/2 after all: the stream is paused, has no listeners any more, and these bytes were read from it. */
+type PrefaceListener = (bytes: Buffer) => void;
 
 type Phase = 'head' | 'exchange' | 'tunnel' | 'lingering' | 'closed';
 
@@ -27,6 +32,7 @@ type Phase = 'head' | 'exchange' | 'tunnel' | 'lingering' | 'closed';
 class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   deadline: number;
   readonly frames = false;
+  readonly bodyEnded = false;
   readonly remoteAddress: string;
   readonly localPort: number;
   readonly secure: boolean;
@@ -48,9 +54,11 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   /** What was left to send when the deadline passed last. */
   #unsent = 0;
   #ended = false;
+  #onPreface: PrefaceListener | undefined;
 
-  constructor(engine: Engine, stream: ClientStream, info: ClientInfo) {
+  constructor(engine: Engine, stream: ClientStream, info: ClientInfo, onPreface: PrefaceListener | undefined) {
     this.#engine = engine;
+    this.#onPreface = onPreface;
     this.#stream = stream;
     this.secure = info.secure;
     this.remoteAddress = plainAddress(info.remoteAddress);
@@ -203,6 +211,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     if (this.#reading) return;
     this.#reading = true;
     while (this.#phase === 'head' && this.#pending) {
+      if (this.#onPreface && this.#readPreface(this.#pending, this.#onPreface)) break;
       if (this.#stream.writableNeedDrain) {
         // A client that sends and does not read gets no further answer until it has read those before.
         this.pause();
@@ -212,6 +221,21 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
       if (!this.#readRequest(this.#pending)) break;
     }
     this.#reading = false;
+  }
+
+  /** Only before the first request. True when it is one, or may become one. */
+  #readPreface(bytes: Buffer, onPreface: PrefaceListener): boolean {
+    const length = Math.min(bytes.length, PREFACE.length);
+    if (bytes[0] !== PREFACE[0] || PREFACE.compare(bytes, 0, length, 0, length) !== 0) {
+      this.#onPreface = undefined;
+      return false;
+    }
+    if (bytes.length < PREFACE.length) return true;
+    this.#onClose();
+    for (const event of ['data', 'end', 'drain', 'close'] as const) this.#stream.removeAllListeners?.(event);
+    this.#stream.pause();
+    onPreface(bytes);
+    return true;
   }
 
   /** False when more bytes are needed. */
@@ -322,7 +346,12 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   }
 }
 
-/** Serves a client until its connection ends; the engine's set of connections holds it. */
-export function serveConnection(engine: Engine, stream: ClientStream, info: ClientInfo): void {
-  engine.connections.add(new ClientConnection(engine, stream, info));
+/** Serves HTTP/1.1 until the connection ends; the engine's set of connections holds it. */
+export function serveConnection(
+  engine: Engine,
+  stream: ClientStream,
+  info: ClientInfo,
+  onPreface?: PrefaceListener,
+): void {
+  engine.connections.add(new ClientConnection(engine, stream, info, onPreface));
 }

@@ -23,6 +23,9 @@ export interface ClientEnd extends ClientFacts {
   /** Body bytes that are here: `take` gets them and returns the offset behind what it used. */
   drainPending(take: (bytes: Buffer, start: number, end: number) => number): void;
 
+  /** With `frames`: all of the body was taken, and there is no more of it. */
+  readonly bodyEnded: boolean;
+
   /** An interim answer (1xx, but 101). */
   sendInterim(head: ResponseHead, bytes: Buffer): void;
   /**
@@ -58,8 +61,6 @@ export interface ClientEnd extends ClientFacts {
 export interface RequestUnderWay {
   readonly wantsBody: boolean;
   onClientData(): void;
-  /** All of a body without framing is here, and was told of by `onClientData`. */
-  onClientEnd(): void;
   onClientDrain(): void;
   onClientGone(): void;
   onClientTimeout(): void;

@@ -42,6 +42,9 @@ export interface OpenConnection {
   destroy(): void;
 }
 
+/** nginx' http2_max_concurrent_streams. */
+const DEFAULT_MAX_STREAMS = 128;
+
 /** What all connections of one thread share. */
 export interface Engine {
   readonly host: EngineHost;
@@ -53,6 +56,8 @@ export interface Engine {
   readonly ranges: Ranges;
   readonly connections: Set<OpenConnection>;
   readonly monotonic: () => number;
+  /** Of one HTTP/2 connection at one time. */
+  maxStreams: number;
   /** No further request is taken on a connection. */
   stopping: boolean;
 }
@@ -72,6 +77,7 @@ export function createEngine(
     ranges: new Ranges(),
     connections: new Set(),
     monotonic,
+    maxStreams: DEFAULT_MAX_STREAMS,
     stopping: false,
   };
 }

@@ -37,6 +37,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #wantsKeepAlive: boolean;
   readonly #upgrade: boolean;
   readonly #expectContinue: boolean;
+  readonly #wantsTrailers: boolean;
   readonly #startedAt: number;
   readonly #sending: RequestSending;
   #requestId = '';
@@ -70,6 +71,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#wantsKeepAlive = head.keepAlive;
     this.#upgrade = head.upgrade;
     this.#expectContinue = head.expectContinue;
+    this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
     this.#startedAt = engine.monotonic();
   }
@@ -129,15 +131,6 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   onClientData(): void {
     if (this.#phase === 'waiting' || this.#phase === 'body') this.#pumpBody();
     else this.#client.pause();
-  }
-
-  /** All of a body without framing is here and passed on. */
-  onClientEnd(): void {
-    const { body } = this.#sending;
-    if (body.done || this.#phase === 'done' || !this.#upstream || this.#phase === 'connecting') return;
-    this.#sending.finish(this.#upstream);
-    if (body.failed) this.#refuseBody('the request body is shorter than its Content-Length');
-    else this.#awaitBoth();
   }
 
   onClientDrain(): void {
@@ -309,6 +302,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const { body } = this.#sending;
     if (!upstream || body.done) return;
     this.#sending.pump(this.#client, upstream, this.#engine.ranges);
+    if (this.#client.bodyEnded) this.#sending.finish(upstream);
     const limit = this.#forward?.transfer.maxBody ?? 0;
     if (limit > 0 && body.received > limit) {
       if (this.#phase === 'body') this.#cut();
@@ -317,7 +311,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     }
     // Where this body ends is not known: nothing of it may look whole to the backend, nothing after it is a request.
     if (body.failed) {
-      this.#refuseBody('the chunked body is malformed');
+      this.#refuseBody('the request body is malformed');
       return;
     }
     if (upstream.stream.writableNeedDrain) this.#client.pause();
@@ -402,7 +396,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#headAt = this.#engine.monotonic();
     this.#upstreamKeepAlive = head.keepAlive;
     this.#upstreamSeconds = head.keepAliveSeconds;
-    const body = new AnswerBodyFlow(head, client.frames ? 'frames' : this.#minor === 1 ? 'chunks' : 'close');
+    const body = new AnswerBodyFlow(
+      head,
+      client.frames ? 'frames' : this.#minor === 1 ? 'chunks' : 'close',
+      this.#wantsTrailers,
+    );
     this.#answerBody = body;
     this.#keepAlive = this.#wantsKeepAlive && client.mayKeepAlive && this.#sending.body.done && !body.untilClose;
     const edit = this.#edit;

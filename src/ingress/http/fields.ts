@@ -19,6 +19,7 @@ export const FIELD = {
   hop: 12,
   /** Forwarding fields, which are made anew here. */
   forwarding: 13,
+  te: 14,
 } as const;
 
 const KNOWN: readonly (readonly [string, number])[] = [
@@ -36,7 +37,7 @@ const KNOWN: readonly (readonly [string, number])[] = [
   ['proxy-connection', FIELD.hop],
   ['proxy-authorization', FIELD.hop],
   ['proxy-authenticate', FIELD.hop],
-  ['te', FIELD.hop],
+  ['te', FIELD.te],
   ['trailer', FIELD.hop],
   // CGI programs read this one as HTTP_PROXY (CVE-2016-5385).
   ['proxy', FIELD.hop],

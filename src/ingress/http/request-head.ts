@@ -50,6 +50,8 @@ export class RequestHead {
   expectContinue = false;
   /** The protocol asked for with `Connection: upgrade`, without h2c; the field itself stays in the head. */
   upgrade = false;
+  /** The client takes trailer fields (`TE: trailers`). */
+  trailers = false;
   requestId = '';
   forwardedFor = '';
   /** Offset behind the head. */
@@ -149,6 +151,7 @@ export class RequestHead {
     this.contentLength = 0;
     this.expectContinue = false;
     this.upgrade = false;
+    this.trailers = false;
     this.requestId = '';
     this.forwardedFor = '';
     for (let i = 0; i < fields.count; i++) {
@@ -181,6 +184,10 @@ export class RequestHead {
           if (this.minor === 1 && !fields.valueEquals(bytes, i, '100-continue'))
             return refused(417, 'only 100-continue can be expected');
           this.expectContinue = this.minor === 1;
+          drop[i] = 1;
+          break;
+        case FIELD.te:
+          this.trailers = fields.valueEquals(bytes, i, 'trailers');
           drop[i] = 1;
           break;
         case FIELD.upgrade:

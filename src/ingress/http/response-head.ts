@@ -115,6 +115,7 @@ export class ResponseHead {
           drop[i] = 1;
           break;
         case FIELD.hop:
+        case FIELD.te:
         case FIELD.upgrade:
           drop[i] = 1;
           break;

@@ -12,7 +12,8 @@ import { FAMILIES, TABLE, nftFamily } from './layout.ts';
 /**
  * AF_NETLINK 16, SOCK_RAW 3, NETLINK_NETFILTER 12, group NFNLGRP_NFTABLES 7. Every message of a transaction has the table's name as its first
  * attribute; NFT_MSG_NEWGEN 15 ends the transaction. Prints `gen` for each one that touched a table of ours, `lost` when the
- * kernel had to leave notifications out. SO_RCVBUFFORCE 33, SO_RCVBUF 8.
+ * kernel had to leave notifications out, and what it is asked once everything that came before has been read: the kernel sends a
+ * transaction's notifications before nft hears that it is done. SO_RCVBUFFORCE 33, SO_RCVBUF 8, MSG_DONTWAIT 64, EINTR 4, EAGAIN 11.
  */
 const SCRIPT = `
 $| = 1;
@@ -25,26 +26,34 @@ vec($watched, fileno(STDIN), 1) = 1;
 vec($watched, fileno(S), 1) = 1;
 while (1) {
   select(my $ready = $watched, undef, undef, undef) > 0 or next;
-  exit 0 if vec($ready, fileno(STDIN), 1);
-  my $data = "";
-  defined recv(S, $data, 1 << 20, 0) or do { print "lost\\n"; next };
-  my $at = 0;
-  while ($at + 20 <= length $data) {
-    my ($length, $type) = unpack("LS", substr($data, $at, 6));
-    last if $length < 20;
-    if (($type & 255) == 15) { print "gen\\n" if $ours; $ours = 0 }
-    elsif ($length >= 24) {
-      my ($size, $attribute) = unpack("SS", substr($data, $at + 20, 4));
-      $ours = 1 if $attribute == 1 && substr($data, $at + 24, $size - 4) eq "${TABLE}\\0";
+  my $asked = "";
+  if (vec($ready, fileno(STDIN), 1)) { sysread(STDIN, $asked, 4096) or exit 0 }
+  while (1) {
+    my $data = "";
+    unless (defined recv(S, $data, 1 << 20, 64)) {
+      next if $! == 4;
+      last if $! == 11;
+      print "lost\\n";
+      $ours = 0;
+      next;
     }
-    $at += ($length + 3) & ~3;
+    my $at = 0;
+    while ($at + 20 <= length $data) {
+      my ($length, $type) = unpack("LS", substr($data, $at, 6));
+      last if $length < 20;
+      if (($type & 255) == 15) { print "gen\\n" if $ours; $ours = 0 }
+      elsif ($length >= 24) {
+        my ($size, $attribute) = unpack("SS", substr($data, $at + 20, 4));
+        $ours = 1 if $attribute == 1 && substr($data, $at + 24, $size - 4) eq "${TABLE}\\0";
+      }
+      $at += ($length + 3) & ~3;
+    }
   }
+  print $asked;
 }
 `;
 
 const RESTART = { initial: 500, max: 60_000 };
-/** Notifications of our own transactions have all come by then. */
-const SETTLE_MS = 200;
 const POLL_MS = 2000;
 const LOOK_TIMEOUT_MS = 10_000;
 
@@ -64,10 +73,14 @@ export class TableWatch {
   #wanted = false;
   #child: Followed | undefined;
   #timer: Timer | undefined;
-  #settle: Timer | undefined;
   #looking: Promise<void> | undefined;
-  /** Own transactions whose notification has not come yet. */
-  #expected = 0;
+  /** A transaction of our own is under way. */
+  #writing = false;
+  /** Own transactions that ended, and transactions that the listener told of, since both were last known to be even. */
+  #written = 0;
+  #heard = 0;
+  /** The newest question to the listener; it has told of everything before once it answers. */
+  #asked = 0;
   #failures = 0;
   #said = false;
 
@@ -85,8 +98,8 @@ export class TableWatch {
   async pause(): Promise<void> {
     this.#wanted = false;
     this.#timer?.cancel();
-    this.#settle?.cancel();
-    this.#expected = 0;
+    this.#written = 0;
+    this.#heard = 0;
     const child = this.#child;
     this.#child = undefined;
     await child?.stop();
@@ -95,24 +108,23 @@ export class TableWatch {
 
   /** To be called before a transaction of our own. */
   expect(): void {
-    this.#expected++;
-    this.#settle?.cancel();
+    this.#writing = true;
   }
 
   /** To be called when that transaction has ended. */
   expected(applied: boolean): void {
-    if (!applied && this.#expected > 0) this.#expected--;
-    this.#settleSoon();
+    this.#writing = false;
+    if (applied) this.#written++;
+    this.#ask();
   }
 
-  #settleSoon(): void {
-    this.#settle?.cancel();
-    this.#settle = this.#options.clock.after(SETTLE_MS, () => (this.#expected = 0));
+  #ask(): void {
+    this.#child?.send(String(++this.#asked));
   }
 
   #start(): void {
-    // Of our transactions so far the listener hears nothing; of those from here on it may, or may not.
-    this.#expected = 0;
+    this.#written = 0;
+    this.#heard = 0;
     const child = this.#options.follow('perl', ['-e', SCRIPT], {
       onLine: (line) => {
         if (this.#child === child) this.#read(line);
@@ -134,15 +146,26 @@ export class TableWatch {
   }
 
   #read(line: string): void {
+    const { onDrift } = this.#options;
     if (line === 'ready') {
       this.#failures = 0;
-      this.#settleSoon();
+      // What ended before it listened it does not tell of.
+      this.#written = 0;
+      this.#ask();
       this.#look();
     } else if (line === 'lost') {
-      this.#options.onDrift('notifications were lost');
+      onDrift('notifications were lost');
+      this.#ask();
     } else if (line === 'gen') {
-      if (this.#expected > 0) this.#expected--;
-      else this.#options.onDrift('somebody else changed the nftables tables');
+      this.#heard++;
+      if (this.#heard <= this.#written + (this.#writing ? 1 : 0)) return;
+      this.#heard--;
+      onDrift('somebody else changed the nftables tables');
+    } else if (line === String(this.#asked) && !this.#writing) {
+      const others = this.#heard > this.#written;
+      this.#written = 0;
+      this.#heard = 0;
+      if (others) onDrift('somebody else changed the nftables tables');
     }
   }
 
@@ -170,9 +193,10 @@ export class TableWatch {
   /** Whether tables and chains are there: their list has no rules and no elements, and costs the same at any size. */
   async #lookOnce(): Promise<void> {
     const { exec, onDrift } = this.#options;
-    const before = this.#expected;
+    const before = this.#asked;
     const result = await exec.run('nft', ['list', 'chains'], { timeoutMs: LOOK_TIMEOUT_MS });
-    if (result.exitCode !== 0 || !this.#wanted || before > 0 || this.#expected > 0) return;
+    // Tables that are being written are not missing.
+    if (result.exitCode !== 0 || !this.#wanted || this.#writing || before !== this.#asked) return;
     const chains = chainsByTable(result.stdout);
     const missing = FAMILIES.map((family) => `${nftFamily(family)} ${TABLE}`).filter(
       (table) => !chains.get(table)?.has('nat-postrouting'),

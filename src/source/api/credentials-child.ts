@@ -29,6 +29,14 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
       message: `not a kubeconfig (${messageOf(error)}): check the file with kubectl config view`,
     };
   }
+  if (question.kind === 'kubeconfig' && question.context !== undefined) {
+    const known = config.getContexts().map(({ name }) => name);
+    if (!known.includes(question.context)) {
+      const message = `it has no context ${JSON.stringify(question.context)} (contexts: ${known.join(', ') || 'none'})`;
+      return { kind: 'invalid', message };
+    }
+    config.setCurrentContext(question.context);
+  }
   const cluster = config.getCurrentCluster();
   if (!cluster) {
     const context = config.getCurrentContext() as string | undefined;

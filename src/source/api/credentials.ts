@@ -3,12 +3,17 @@
 
 import { messageOf } from '../../lib/message-of.ts';
 import { askChildModule } from '../../system/child-module.ts';
+import { systemFiles } from '../../system/files.ts';
 import { SourceError } from '../source-error.ts';
 
 /** Where the API server and the credentials come from. */
 export interface ApiTarget {
   /** `--kubeconfig`. */
   readonly kubeconfig?: string | undefined;
+  /** Of the kubeconfig; its current one when left out. */
+  readonly context?: string | undefined;
+  /** Paths of PEM files for `master`. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string } | undefined;
   /** `--master`: the server's URL; it wins over that of the kubeconfig, and needs none. */
   readonly master?: string | undefined;
   /** Put before the paths of the service account's files; only tests give one. */
@@ -34,7 +39,7 @@ export interface Credentials {
 
 /** What the child is asked. */
 export type CredentialsQuestion =
-  | { readonly kind: 'kubeconfig'; readonly file: string }
+  | { readonly kind: 'kubeconfig'; readonly file: string; readonly context: string | undefined }
   | { readonly kind: 'in-cluster'; readonly root: string };
 
 /** What it answers. */
@@ -51,14 +56,14 @@ export type ReadCredentials = (target: ApiTarget) => Promise<Credentials>;
 /** Resolves the credentials anew. Throws a SourceError that says what is wrong where, and the mend. */
 export const readCredentials: ReadCredentials = async (target) => {
   const question = questionOf(target);
-  const credentials = question ? await ask(question) : anonymous(target.master ?? '');
+  const credentials = question ? await ask(question) : await fromFiles(target);
   const server = target.master ?? credentials.server;
   checkServer(server, target.master === undefined ? place(target) : '--master');
   return { ...credentials, server };
 };
 
 function questionOf(target: ApiTarget): CredentialsQuestion | undefined {
-  if (target.kubeconfig !== undefined) return { kind: 'kubeconfig', file: target.kubeconfig };
+  if (target.kubeconfig !== undefined) return { kind: 'kubeconfig', file: target.kubeconfig, context: target.context };
   if (target.master !== undefined) return undefined;
   if (!process.env['KUBERNETES_SERVICE_HOST'] || !process.env['KUBERNETES_SERVICE_PORT']) {
     throw new SourceError(
@@ -93,6 +98,20 @@ async function ask(question: CredentialsQuestion): Promise<Credentials> {
     case 'failed':
       throw new SourceError('credentials-failed', `${where}: ${answer.message}`);
   }
+}
+
+/** Those of the files that are named, or none. */
+async function fromFiles({ master = '', tls }: ApiTarget): Promise<Credentials> {
+  const nobody = anonymous(master);
+  if (!tls) return nobody;
+  const read = async (path: string): Promise<string> => {
+    try {
+      return await systemFiles.readText(path);
+    } catch (error) {
+      throw new SourceError('credentials-failed', `the file ${path} cannot be read: ${messageOf(error)}`, error);
+    }
+  };
+  return { ...nobody, certPem: await read(tls.cert), keyPem: await read(tls.key), caPem: await read(tls.ca) };
 }
 
 function anonymous(server: string): Credentials {

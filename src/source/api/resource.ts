@@ -10,6 +10,7 @@ import { parsePod } from '../parse/pod.ts';
 import type { Parsed } from '../parse/reader.ts';
 import { parseSecret } from '../parse/secret.ts';
 import { parseServiceCidr } from '../parse/service-cidr.ts';
+import { parseImportedSlice, parseServiceImport } from '../parse/service-import.ts';
 import { parseService } from '../parse/service.ts';
 import type { Kind, RecordOfKind } from '../store.ts';
 
@@ -43,6 +44,17 @@ export const RESOURCES: { readonly [K in Kind]: Resource<K> } = {
   configMaps: resource('configMaps', '', 'configmaps', true, (object) => parseConfigMap(object, 'trusted')),
   serviceCIDRs: resource('serviceCIDRs', 'networking.k8s.io', 'servicecidrs', false, (object) =>
     parseServiceCidr(object, 'trusted'),
+  ),
+  serviceImports: {
+    kind: 'serviceImports',
+    group: 'multicluster.x-k8s.io',
+    version: 'v1alpha1',
+    plural: 'serviceimports',
+    namespaced: true,
+    parse: (object) => parseServiceImport(object, 'trusted'),
+  },
+  importedSlices: resource('importedSlices', 'discovery.k8s.io', 'endpointslices', true, (object) =>
+    parseImportedSlice(object, 'trusted'),
   ),
 };
 

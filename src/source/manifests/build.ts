@@ -5,12 +5,14 @@ import { parseConfigMap } from '../parse/config-map.ts';
 import { parseEndpointSlice } from '../parse/endpoint-slice.ts';
 import { parseIngressClass } from '../parse/ingress-class.ts';
 import { parseIngress } from '../parse/ingress.ts';
+import { selects } from '../../lib/label-selector.ts';
 import { objectKey } from '../parse/metadata.ts';
 import { parseNamespace } from '../parse/namespace.ts';
 import { parseNode } from '../parse/node.ts';
 import type { Parsed } from '../parse/reader.ts';
 import { parseSecret } from '../parse/secret.ts';
 import { parseServiceCidr } from '../parse/service-cidr.ts';
+import { parseImportedSlice, parseServiceImport } from '../parse/service-import.ts';
 import type { RecordEntries, RecordOfKind } from '../store.ts';
 import { allocate, type AllocatedService, type PlacedService } from './allocate.ts';
 import { classify, type ClassifiedDocument, type ManifestKind } from './classify.ts';
@@ -51,6 +53,7 @@ interface ParsedKinds {
   readonly Secret: RecordOfKind['secrets'];
   readonly ConfigMap: RecordOfKind['configMaps'];
   readonly ServiceCIDR: RecordOfKind['serviceCIDRs'];
+  readonly ServiceImport: RecordOfKind['serviceImports'];
 }
 
 const PARSERS: { readonly [K in ManifestKind]: (object: unknown) => Parsed<ParsedKinds[K]> } = {
@@ -65,6 +68,7 @@ const PARSERS: { readonly [K in ManifestKind]: (object: unknown) => Parsed<Parse
   Secret: (object) => parseSecret(object, 'strict'),
   ConfigMap: (object) => parseConfigMap(object, 'strict'),
   ServiceCIDR: (object) => parseServiceCidr(object, 'strict'),
+  ServiceImport: (object) => parseServiceImport(object, 'strict'),
 };
 
 interface Placed<T> {
@@ -87,7 +91,7 @@ export function buildRecords(
   const full = { ...DEFAULT_MANIFEST_OPTIONS, ...options };
   const classified = classify(documents);
   const reading = new Reading();
-  for (const document of classified.documents) reading.add(document);
+  for (const document of classified.documents) if (isSelected(document, full.selectors)) reading.add(document);
   reading.fallBack(previous);
   const { objects } = reading;
   const services: PlacedService[] = [...objects.Service].map(([key, { value, document }]) => ({
@@ -104,7 +108,9 @@ export function buildRecords(
     nodes,
     pods: new Map(
       [...objects.Pod].flatMap(([key, { value }]) => {
-        const ip = value.ips[0];
+        const { Pod: selector } = full.selectors;
+        const counts = !value.terminating && (!selector || selects(selector, value.labels));
+        const ip = counts ? value.ips[0] : undefined;
         return ip ? [[key, { namespace: value.namespace, name: value.name, ip }]] : [];
       }),
     ),
@@ -113,9 +119,11 @@ export function buildRecords(
     secrets: valuesOf(objects.Secret),
     configMaps: valuesOf(objects.ConfigMap),
     serviceCIDRs: valuesOf(objects.ServiceCIDR),
+    serviceImports: valuesOf(objects.ServiceImport),
+    importedSlices: importedSlices(objects),
   };
   return {
-    entries: { ...kept, namespaces: namespacesOf(objects) },
+    entries: { ...kept, namespaces: namespacesOf(objects, full.selectors) },
     errors: [...classified.errors, ...reading.errors, ...allocation.errors],
     notices: [...reading.notices, ...slices.notices],
     ignored: classified.ignored,
@@ -136,6 +144,7 @@ class Reading {
     Secret: new Map(),
     ConfigMap: new Map(),
     ServiceCIDR: new Map(),
+    ServiceImport: new Map(),
   };
   readonly errors: ManifestMessage[] = [];
   readonly notices: ManifestMessage[] = [];
@@ -175,6 +184,15 @@ class Reading {
       for (const classified of classify([document]).documents) this.add(classified);
     }
   }
+}
+
+/** Whether the labels of an object are among those that are read. */
+function isSelected({ kind, object }: ClassifiedDocument, selectors: ManifestOptions['selectors']): boolean {
+  const selector = selectors[kind];
+  // Every Pod may stand behind a Service.
+  if (!selector || kind === 'Pod') return true;
+  const labels = Object.entries(fieldOf(fieldOf(object, 'metadata'), 'labels') ?? {});
+  return selects(selector, new Map(labels.map(([label, value]) => [label, String(value)])));
 }
 
 const CLUSTER_KINDS: readonly ManifestKind[] = ['Node', 'Namespace', 'IngressClass', 'ServiceCIDR'];
@@ -244,6 +262,15 @@ function sliceEntries(
   return { entries, notices };
 }
 
+/** Slices that lead to a ServiceImport. */
+function importedSlices(objects: ParsedObjects): RecordEntries['importedSlices'] {
+  const entries = [...objects.EndpointSlice].flatMap(([key, { document }]) => {
+    const parsed = parseImportedSlice(document.object, 'strict');
+    return parsed.ok && parsed.record ? [[key, parsed.record] as const] : [];
+  });
+  return new Map(entries);
+}
+
 /** A derived slice under a name that no object of the folder has. */
 function unnamesake(
   slice: EndpointSliceRecord,
@@ -254,10 +281,10 @@ function unnamesake(
 }
 
 /** Those that objects describe, and those that any object is in. */
-function namespacesOf(objects: ParsedObjects): RecordEntries['namespaces'] {
-  const names = new Set(['default', ...objects.Namespace.keys()]);
+function namespacesOf(objects: ParsedObjects, selectors: ManifestOptions['selectors']): RecordEntries['namespaces'] {
+  const names = new Set(selectors.Namespace ? objects.Namespace.keys() : ['default', ...objects.Namespace.keys()]);
   for (const [kind, map] of Object.entries(objects)) {
-    if (CLUSTER_KINDS.some((other) => other === kind)) continue;
+    if (selectors.Namespace || CLUSTER_KINDS.some((other) => other === kind)) continue;
     for (const key of map.keys()) names.add(key.slice(0, key.indexOf('/')));
   }
   return new Map([...names].sort().map((name) => [name, { name }]));

@@ -13,7 +13,8 @@ export type ManifestKind =
   | 'IngressClass'
   | 'Secret'
   | 'ConfigMap'
-  | 'ServiceCIDR';
+  | 'ServiceCIDR'
+  | 'ServiceImport';
 
 export interface ClassifiedDocument extends SourceDocument {
   readonly kind: ManifestKind;
@@ -41,6 +42,7 @@ const KNOWN: readonly Known[] = [
   { kind: 'Secret', group: '', versions: ['v1'] },
   { kind: 'ConfigMap', group: '', versions: ['v1'] },
   { kind: 'ServiceCIDR', group: 'networking.k8s.io', versions: ['v1', 'v1beta1'] },
+  { kind: 'ServiceImport', group: 'multicluster.x-k8s.io', versions: ['v1alpha1'] },
   { kind: 'EndpointSlice', group: 'discovery.k8s.io', versions: ['v1'] },
   { kind: 'Ingress', group: 'networking.k8s.io', versions: ['v1', 'v1beta1'] },
   { kind: 'Ingress', group: 'extensions', versions: ['v1beta1'] },

@@ -3,6 +3,7 @@
 import type { Cidr } from '../../lib/cidr.ts';
 import { parseCidr } from '../../lib/cidr.ts';
 import type { Ip } from '../../lib/ip.ts';
+import type { LabelSelector } from '../../lib/label-selector.ts';
 import type { FieldKey } from '../parse/reader.ts';
 
 /** One object of a file. */
@@ -31,6 +32,8 @@ export interface ManifestOptions {
   readonly nodeName: string | undefined;
   /** Addresses of that Node. */
   readonly nodeIPs: readonly Ip[];
+  /** Objects of a kind that is named here count only with labels that its selector takes. */
+  readonly selectors: Readonly<Record<string, LabelSelector>>;
 }
 
 export const DEFAULT_CLUSTER_IP_RANGE = '127.96.0.0/16';
@@ -40,6 +43,7 @@ export const DEFAULT_MANIFEST_OPTIONS: ManifestOptions = {
   nodePortRange: { from: 30_000, to: 32_767 },
   nodeName: undefined,
   nodeIPs: [],
+  selectors: {},
 };
 
 /** `shop.yaml:12: …`, as people and editors read it; line 0 stands for the whole file. */

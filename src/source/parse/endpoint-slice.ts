@@ -9,13 +9,22 @@ import { PROTOCOLS } from './service.ts';
  * or without the label `kubernetes.io/service-name`.
  */
 export function parseEndpointSlice(value: unknown, mode: ParseMode): Parsed<EndpointSliceRecord | undefined> {
+  return parseEndpointSliceOf(value, mode, (root) => readLabels(root).get('kubernetes.io/service-name'));
+}
+
+/** The same for slices that another label leads to; `serviceOf` gives the Service's name. */
+export function parseEndpointSliceOf(
+  value: unknown,
+  mode: ParseMode,
+  serviceOf: (root: Field) => string | undefined,
+): Parsed<EndpointSliceRecord | undefined> {
   return parseWith<EndpointSliceRecord | undefined>(value, mode, (root) => {
     const metadata = readMetadata(root, 'namespaced');
     if (!metadata) return undefined;
     const typeField = root.get('addressType');
     if (!typeField.present) typeField.problem('Required value: supported values: "FQDN", "IPv4", "IPv6"');
     const type = typeField.oneOf(['IPv4', 'IPv6', 'FQDN']);
-    const serviceName = readLabels(root).get('kubernetes.io/service-name');
+    const serviceName = serviceOf(root);
     if (!type || type === 'FQDN' || !serviceName) return { record: undefined };
     const family: IpFamily = type === 'IPv4' ? 4 : 6;
     return {

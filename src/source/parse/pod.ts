@@ -3,12 +3,15 @@ import type { PodRecord } from '../../model/records.ts';
 import { readMetadata } from './metadata.ts';
 import { parseWith, type Field, type Parsed, type ParseMode } from './reader.ts';
 
-/** A `v1` Pod. The record is undefined while the Pod has no address, and once it has ended and given it back. */
+/** A `v1` Pod. The record is undefined while the Pod has no address, and once it has ended, is being deleted, or nothing is known of it. */
 export function parsePod(value: unknown, mode: ParseMode): Parsed<PodRecord | undefined> {
   return parseWith<PodRecord | undefined>(value, mode, (root) => {
     const metadata = readMetadata(root, 'namespaced');
     if (!metadata) return undefined;
-    const ip = podEnded(root) ? undefined : readPodIPs(root)[0];
+    // One that is being deleted may have lost its address to another already.
+    const unknown = root.get('status').get('phase').value === 'Unknown';
+    const gone = podEnded(root) || unknown || root.get('metadata').get('deletionTimestamp').present;
+    const ip = gone ? undefined : readPodIPs(root)[0];
     return { record: ip && { ...metadata, ip } };
   });
 }

@@ -49,6 +49,7 @@ test('takes what an API server answers, with addresses in canonical form', () =>
         { ip: '1.2.3.4', vip: true },
         { ip: '1.2.3.5', vip: false },
       ],
+      loadBalancerHostnames: ['lb.example'],
       sourceRanges: ['203.0.113.0/25'],
       ports: [{ name: 'http', protocol: 'TCP', port: 80, nodePort: 30_080 }],
       affinityTimeoutSeconds: 10_800,

@@ -52,6 +52,7 @@ export function readService(root: Field): ServiceRecord | undefined {
   const type = spec.get('type').oneOf(TYPES) ?? 'ClusterIP';
   const headless = type !== 'ExternalName' && isHeadless(spec);
   const externalTrafficPolicy = spec.get('externalTrafficPolicy').oneOf(POLICIES) ?? 'Cluster';
+  const hostnames = type === 'LoadBalancer' ? readLoadBalancerHostnames(root.get('status')) : [];
   return {
     ...metadata,
     type,
@@ -60,6 +61,7 @@ export function readService(root: Field): ServiceRecord | undefined {
     externalName: type === 'ExternalName' ? readExternalName(spec.get('externalName')) : undefined,
     externalIPs: readIps(spec.get('externalIPs')),
     loadBalancerIPs: type === 'LoadBalancer' ? readLoadBalancerIPs(root.get('status')) : [],
+    ...(hostnames.length > 0 ? { loadBalancerHostnames: hostnames } : {}),
     sourceRanges:
       type === 'LoadBalancer'
         ? spec
@@ -111,6 +113,18 @@ function readLoadBalancerIPs(status: Field): readonly LoadBalancerIp[] {
       const address = entry.get('ip');
       const ip = address.value === '' ? undefined : address.ip();
       return ip ? [{ ip, vip: entry.get('ipMode').oneOf(['VIP', 'Proxy']) !== 'Proxy' }] : [];
+    });
+}
+
+/** Some clouds give names. */
+function readLoadBalancerHostnames(status: Field): readonly string[] {
+  return status
+    .get('loadBalancer')
+    .get('ingress')
+    .items()
+    .flatMap((entry) => {
+      const name = entry.get('hostname').text();
+      return name && !entry.get('ip').present ? [name] : [];
     });
 }
 

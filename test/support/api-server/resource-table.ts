@@ -38,6 +38,7 @@ export const RESOURCES: readonly ServedResource[] = [
   served('networking.k8s.io', 'ingresses', 'Ingress', { status: true }),
   served('networking.k8s.io', 'ingressclasses', 'IngressClass', { namespaced: false }),
   served('networking.k8s.io', 'servicecidrs', 'ServiceCIDR', { namespaced: false, status: true }),
+  served('multicluster.x-k8s.io', 'serviceimports', 'ServiceImport', { version: 'v1alpha1', status: true }),
   served('coordination.k8s.io', 'leases', 'Lease'),
   served('events.k8s.io', 'events', 'Event'),
 ];

@@ -14,13 +14,10 @@ import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import type { Scenario } from './parse.ts';
 import { IPTABLES_OPTIONS } from './iptables.ts';
-import { probeRow, type ProbeOutcome } from './probe.ts';
+import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import type { State } from './state.ts';
 import { DETECT_LOCAL, CLIENT_IPS, NODE_IPS, POD_CIDRS } from './world.ts';
-
-/** Silence is told after this; an answer inside the machine takes well under a millisecond. */
-const TIMEOUT_MS = 400;
 
 /** One kind of rules in the kernel. */
 interface Kind {
@@ -38,7 +35,8 @@ const start =
     try {
       const hosts = await populate(topology, scenario, states);
       const backend = kind.backend(topology.node.exec);
-      const probe = async ({ packet }: ExpectedPacket): Promise<ProbeOutcome> => {
+      const probe = async (expected: ExpectedPacket): Promise<ProbeOutcome> => {
+        const { packet } = expected;
         const host = hosts.get(packet.source);
         if (!host || packet.protocol === 'SCTP')
           throw new Error(`cannot send ${packet.protocol} from ${packet.source}`);
@@ -47,7 +45,7 @@ const start =
           address: packet.destination,
           port: packet.port,
           source: packet.source,
-          timeoutMs: TIMEOUT_MS,
+          timeoutMs: patienceMs(expected),
         });
       };
       const sync = async (snapshot: Snapshot): Promise<void> => {

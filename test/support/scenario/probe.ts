@@ -16,6 +16,11 @@ export interface ProbeOptions {
   readonly dropMayReset: boolean;
 }
 
+/** Where an answer is expected it may take its time; silence is told soon, as an answer inside the machine takes well under a millisecond. */
+export function patienceMs({ verdict }: ExpectedPacket): number {
+  return verdict.kind === 'forward' || verdict.kind === 'REJECT' ? 10_000 : 400;
+}
+
 /** Tries until every endpoint of the row has answered, at most this often for each. */
 const TRIES_FOR_EACH = 25;
 

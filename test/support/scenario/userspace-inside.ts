@@ -15,11 +15,9 @@ import { systemClock } from '../../../src/system/clock.ts';
 import type { Start } from './consumer.ts';
 import { expectedPacket } from './expect.ts';
 import { parseScenario } from './parse.ts';
-import { probeRow, type ProbeOutcome } from './probe.ts';
+import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import { DETECT_LOCAL, NODE_IPS } from './world.ts';
-
-const TIMEOUT_MS = 400;
 
 const start: Start = async (_scenario, states) => {
   const stopServers = await serveEndpoints(states.map(({ snapshot }) => snapshot));
@@ -41,7 +39,7 @@ const start: Start = async (_scenario, states) => {
       const expected = expectedPacket('', row);
       if (expected.packet.protocol === 'SCTP') return undefined;
       return probeRow(expected, {
-        probe: ({ packet }) => (packet.protocol === 'TCP' ? probeTcp(packet) : probeUdp(packet)),
+        probe: ({ packet }) => (packet.protocol === 'TCP' ? probeTcp : probeUdp)(packet, patienceMs(expected)),
         seesMasquerade: false,
         dropMayReset: true,
       });
@@ -90,7 +88,7 @@ function serveUdp(ip: string, port: number): Promise<UdpSocket> {
   return new Promise((resolve, reject) => socket.once('error', reject).bind(port, ip, () => resolve(socket)));
 }
 
-function probeTcp({ source, destination, port }: Packet): Promise<ProbeOutcome> {
+function probeTcp({ source, destination, port }: Packet, timeoutMs: number): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
     const socket = connect({ host: destination, port, localAddress: source });
     let text = '';
@@ -99,14 +97,14 @@ function probeTcp({ source, destination, port }: Packet): Promise<ProbeOutcome> 
       socket.destroy();
       resolve(outcome);
     };
-    const timer = setTimeout(() => finish({ kind: 'silence' }), TIMEOUT_MS);
+    const timer = setTimeout(() => finish({ kind: 'silence' }), timeoutMs);
     socket.on('data', (data) => (text += data.toString()));
     socket.on('end', () => finish(text === '' ? { kind: 'refused' } : answered(text)));
     socket.on('error', () => finish({ kind: 'refused' }));
   });
 }
 
-function probeUdp({ source, destination, port }: Packet): Promise<ProbeOutcome> {
+function probeUdp({ source, destination, port }: Packet, timeoutMs: number): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
     const socket = createSocket(destination.includes(':') ? 'udp6' : 'udp4');
     const finish = (outcome: ProbeOutcome): void => {
@@ -114,7 +112,7 @@ function probeUdp({ source, destination, port }: Packet): Promise<ProbeOutcome> 
       socket.close();
       resolve(outcome);
     };
-    const timer = setTimeout(() => finish({ kind: 'silence' }), TIMEOUT_MS);
+    const timer = setTimeout(() => finish({ kind: 'silence' }), timeoutMs);
     socket.on('message', (data) => finish(answered(data.toString())));
     socket.on('error', () => finish({ kind: 'refused' }));
     socket.bind({ address: source }, () => socket.connect(port, destination, () => socket.send('?')));
