@@ -1,6 +1,6 @@
 import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { IngressBackend, IngressPortRef } from '../model/records.ts';
-import type { UpstreamSettings } from './annotations/upstream.ts';
+import { wayOf, type UpstreamSettings } from './annotations/upstream.ts';
 import type { Endpoint, ResolvedPort, ResolvedService } from '../model/snapshot.ts';
 
 /** `namespace/service:port`, or the description of a resource: what locations share when they share a backend. */
@@ -46,8 +46,9 @@ export function backendRef(
       ? `${namespace}/${backend.service}:${portText(backend.port)}`
       : `${namespace}/${backend.resourceKind}.${backend.apiGroup}/${backend.name}`;
   // Endpoints reached in another way are another backend.
-  const way = `${upstream.protocol === 'https' ? ' by https' : ''}${upstream.serviceAddress ? ' by its address' : ''}`;
-  return { key: key + way, namespace, backend, upstream };
+  const way = wayOf(upstream);
+  const address = upstream.serviceAddress ? ' by its address' : '';
+  return { key: `${key}${way === '' ? '' : ` by ${way}`}${address}`, namespace, backend, upstream };
 }
 
 export function portText(port: IngressPortRef): string {

@@ -35,10 +35,15 @@ export class Preferring<T> implements Targets<T> {
 export class RoundRobin<T> implements Targets<T> {
   #targets: readonly T[];
   #next: number;
+  readonly #isOut: (target: T) => boolean;
 
-  /** `random` in [0, 1) is where it starts, so that several workers do not all begin with the same target. */
-  constructor(targets: readonly T[], random: number) {
+  /**
+   * `random` in [0, 1) is where it starts, so that several workers do not all begin with the same target. `isOut`: a target that
+   * failed lately, and is picked only where there is no other.
+   */
+  constructor(targets: readonly T[], random: number, isOut: (target: T) => boolean = () => false) {
     this.#targets = targets;
+    this.#isOut = isOut;
     this.#next = Math.floor(random * targets.length);
   }
 
@@ -58,11 +63,14 @@ export class RoundRobin<T> implements Targets<T> {
   /** The next target that is not among `tried`; undefined when there is none. */
   pick(tried?: readonly T[]): T | undefined {
     const count = this.#targets.length;
+    let last: T | undefined;
     for (let step = 0; step < count; step++) {
       if (this.#next >= count) this.#next = 0;
       const target = this.#targets[this.#next++];
-      if (target !== undefined && !tried?.includes(target)) return target;
+      if (target === undefined || tried?.includes(target)) continue;
+      if (!this.#isOut(target)) return target;
+      last ??= target;
     }
-    return undefined;
+    return last;
   }
 }

@@ -8,7 +8,6 @@ import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection } from './http/client-connection.ts';
 import { Deadlines } from './http/deadlines.ts';
-import { createTcpDial, createTlsDial } from './http/dial.ts';
 import { createEngine, type Engine, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import { serveHttp2 } from './http/http2-connection.ts';
@@ -52,8 +51,6 @@ export class DataPath {
     this.#clock = clock;
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
-      dial: createTcpDial(),
-      dialTls: createTlsDial(),
       deadlines: this.#deadlines,
       times: { idleMs: times.upstreamIdleMs },
       random: Math.random,

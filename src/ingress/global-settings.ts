@@ -21,6 +21,8 @@ export interface GlobalSettings {
   readonly limitConnectionStatus: number;
   /** Names that `custom-headers` may set, in lower case. */
   readonly allowedResponseHeaders: readonly string[];
+  /** `strict-validate-path-type`, for admission. */
+  readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
   readonly denied: string | undefined;
   readonly problems: readonly Problem[];
@@ -48,6 +50,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   limitRequestStatus: 503,
   limitConnectionStatus: 503,
   allowedResponseHeaders: [],
+  strictPathType: true,
   denied: undefined,
   problems: [],
 };
@@ -83,6 +86,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     limitRequestStatus: status('limit-req-status-code', base.limitRequestStatus),
     limitConnectionStatus: status('limit-conn-status-code', base.limitConnectionStatus),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
+    strictPathType: reader.bool('strict-validate-path-type') ?? base.strictPathType,
   };
   for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());
   const denial = reader.problems.find(({ effect }) => effect === 'denied');
@@ -93,5 +97,5 @@ function tellOfUnknown(reader: SettingReader, name: string, value: string): void
   if (value === '' || NO_EFFECT.test(name)) return;
   if (GUARDS.test(name) && !/^(false|off)$/i.test(value)) {
     reader.denies(name, 'this version cannot carry it out, and without it every location would be less guarded');
-  } else if (!GUARDS.test(name)) reader.ignored(name, 'this version does not know it');
+  } else if (!GUARDS.test(name)) reader.unknown(name, 'this version does not know it');
 }

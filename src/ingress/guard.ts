@@ -15,6 +15,7 @@ import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import type { LimitSettings } from './annotations/limits.ts';
 import type { IngressSettings } from './annotations/settings.ts';
 import type { TemplateRequest } from './annotations/template.ts';
+import type { UpstreamSettings } from './annotations/upstream.ts';
 import { authQuestion } from './auth-request.ts';
 import type { BackendKey } from './backend.ts';
 import { Preferring, type RoundRobin, type Targets } from './balance.ts';
@@ -36,6 +37,8 @@ export interface GuardOptions {
   readonly now: () => number;
   readonly random: () => number;
   readonly turnOf: (key: BackendKey) => RoundRobin<EndpointPool> | undefined;
+  /** Why TLS to a backend cannot be had as its Ingress asks for it. */
+  readonly tlsProblem: (upstream: UpstreamSettings) => string | undefined;
   readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
 }
 
@@ -83,7 +86,7 @@ export class Guard {
 
   decide(table: RouteTable, routes: HostRoutes, location: Location, request: TemplateRequest): Forward | Answer {
     const { settings } = location;
-    if (location.denied !== undefined) return deniedAnswer();
+    if (location.denied !== undefined || this.#isShut(location)) return deniedAnswer();
     const globals = table.selection.globals ?? DEFAULT_GLOBALS;
     const custom =
       settings.customHeaders === undefined ? undefined : this.#customHeaders(table, globals, settings.customHeaders);
@@ -98,6 +101,12 @@ export class Guard {
     const refusal = this.#limit(globals, location, request) ?? this.#enter(table, settings, request);
     if (refusal) return { ...refusal, fields: (refusal.fields ?? '') + fields };
     return this.#forward({ table, globals, location, request, fields, dropped });
+  }
+
+  /** A backend cannot be met as its annotations ask for. */
+  #isShut({ backend, canary }: Location): boolean {
+    const refs = canary ? [backend, canary.backend] : [backend];
+    return refs.some(({ upstream }) => this.#options.tlsProblem(upstream) !== undefined);
   }
 
   #forward(visit: Visit): Forward | Answer {

@@ -233,7 +233,8 @@ function isPlain(settings: IngressSettings): boolean {
     settings.basicAuth === undefined &&
     settings.externalAuth === undefined &&
     settings.affinity === undefined &&
-    settings.customHeaders === undefined
+    settings.customHeaders === undefined &&
+    settings.upstream.tls === undefined
   );
 }
 

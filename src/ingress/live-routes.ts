@@ -1,13 +1,11 @@
-import { hostPort } from '../lib/ip.ts';
 import type { BackendKey, BackendTarget } from './backend.ts';
 import { RoundRobin } from './balance.ts';
 import type { Answer } from './http/answer.ts';
-import type { Dial } from './http/byte-stream.ts';
 import type { Deadlines } from './http/deadlines.ts';
 import type { ClientFacts, Forward } from './http/forward.ts';
 import type { RequestHead } from './http/request-head.ts';
-import { EndpointPool, type UpstreamTimes } from './http/upstream.ts';
-import type { ExternalAuthSettings } from './annotations/external-auth.ts';
+import type { EndpointPool, UpstreamTimes } from './http/upstream.ts';
+import { EndpointPools } from './endpoint-pools.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { Guard } from './guard.ts';
@@ -22,8 +20,6 @@ const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has
 const TOO_LARGE: Answer = { status: 413, reason: 'the request body is larger than this path takes' };
 
 export interface LiveRoutesOptions {
-  readonly dial: Dial;
-  readonly dialTls: Dial;
   readonly deadlines: Deadlines;
   readonly times: UpstreamTimes;
   /** In [0, 1): where a round robin starts. */
@@ -37,20 +33,20 @@ export class LiveRoutes {
   readonly #options: LiveRoutesOptions;
   #table: RouteTable | undefined;
   readonly #turns = new Map<BackendKey, RoundRobin<EndpointPool>>();
-  readonly #pools = new Map<string, { pool: EndpointPool; uses: number }>();
+  readonly #pools: EndpointPools;
   #forwards = new WeakMap<Location, Forward>();
 
-  /** Connections to services that decide on access, by their origin. */
-  readonly #authPools = new Map<string, EndpointPool>();
   readonly #guard: Guard;
 
   constructor(options: LiveRoutesOptions) {
     this.#options = options;
+    this.#pools = new EndpointPools(options.deadlines, options.times);
     this.#guard = new Guard({
       now: options.now,
       random: options.random,
       turnOf: (key) => this.#turns.get(key),
-      authPool: (settings) => this.#authPool(settings),
+      authPool: (settings) => this.#pools.auth(settings),
+      tlsProblem: (upstream) => this.#pools.tlsProblem(upstream),
     });
   }
 
@@ -59,29 +55,31 @@ export class LiveRoutes {
   }
 
   get upstreamConnections(): number {
-    let count = 0;
-    for (const { pool } of this.#pools.values()) count += pool.size;
-    return count;
+    return this.#pools.connections;
   }
 
   /** From the return of this call on no request goes to an endpoint that the table does not name. */
   apply(table: RouteTable): void {
-    const released: string[] = [];
+    const released: (() => void)[] = [];
     const before = this.#table?.backends;
     const changes = before ? table.backends.differences(before) : unchanged(table.backends.entries());
     for (const change of changes) {
-      const { protocol } = (change.after ?? change.before)?.ref.upstream ?? { protocol: 'http' as const };
-      const pools = endpointsOf(change.after?.target).map(({ ip, port }) => this.#acquire(protocol, ip, port));
-      for (const { ip, port } of endpointsOf(change.before?.target)) released.push(poolKey(protocol, ip, port));
+      const before = change.before?.ref.upstream;
+      const after = change.after?.ref.upstream;
+      const pools = after
+        ? endpointsOf(change.after?.target).map(({ ip, port }) => this.#pools.acquire(after, ip, port))
+        : [];
+      for (const { ip, port } of before ? endpointsOf(change.before?.target) : []) {
+        if (before) released.push(() => this.#pools.release(before, ip, port));
+      }
       const turn = this.#turns.get(change.key);
       if (turn) turn.swap(pools);
-      else this.#turns.set(change.key, new RoundRobin(pools, this.#options.random()));
+      else this.#turns.set(change.key, new RoundRobin(pools, this.#options.random(), (pool) => pool.ejected));
       if (!change.after) this.#turns.delete(change.key);
     }
-    const settingsBefore = this.#table?.settings;
     this.#table = table;
-    if (this.#authPools.size > 0 && table.settings !== settingsBefore) this.#dropAuthPools(table);
-    for (const key of released) this.#release(key);
+    this.#pools.apply(table);
+    for (const release of released) release();
   }
 
   /** `head` is read during the call only. */
@@ -128,10 +126,7 @@ export class LiveRoutes {
   }
 
   stop(): void {
-    for (const { pool } of this.#pools.values()) pool.destroy();
-    for (const pool of this.#authPools.values()) pool.destroy();
-    this.#authPools.clear();
-    this.#pools.clear();
+    this.#pools.stop();
   }
 
   #forwardOf(location: Location): Forward | undefined {
@@ -140,51 +135,6 @@ export class LiveRoutes {
     const forward: Forward = { location, targets, transfer: location.settings.transfer };
     this.#forwards.set(location, forward);
     return forward;
-  }
-
-  #acquire(protocol: 'http' | 'https', ip: string, port: number): EndpointPool {
-    const key = poolKey(protocol, ip, port);
-    let entry = this.#pools.get(key);
-    if (!entry) {
-      const { dial, dialTls, deadlines, times } = this.#options;
-      const pool = new EndpointPool(ip, port, protocol === 'https' ? dialTls : dial, deadlines, times);
-      entry = { pool, uses: 0 };
-      this.#pools.set(key, entry);
-    }
-    entry.uses++;
-    return entry.pool;
-  }
-
-  #authPool({ secure, host, port }: ExternalAuthSettings): EndpointPool {
-    const key = poolKey(secure ? 'https' : 'http', host, port);
-    let pool = this.#authPools.get(key);
-    if (!pool) {
-      const { dial, dialTls, deadlines, times } = this.#options;
-      pool = new EndpointPool(host, port, secure ? dialTls : dial, deadlines, times);
-      this.#authPools.set(key, pool);
-    }
-    return pool;
-  }
-
-  #dropAuthPools(table: RouteTable): void {
-    const used = new Set<string>();
-    for (const { externalAuth } of table.settings.values()) {
-      if (externalAuth) {
-        used.add(poolKey(externalAuth.secure ? 'https' : 'http', externalAuth.host, externalAuth.port));
-      }
-    }
-    for (const [key, pool] of this.#authPools) {
-      if (used.has(key)) continue;
-      this.#authPools.delete(key);
-      pool.retire();
-    }
-  }
-
-  #release(key: string): void {
-    const entry = this.#pools.get(key);
-    if (!entry || --entry.uses > 0) return;
-    this.#pools.delete(key);
-    entry.pool.retire();
   }
 }
 
@@ -196,11 +146,6 @@ function* unchanged<V>(
   entries: Iterable<readonly [string, V]>,
 ): Generator<{ key: string; before: V | undefined; after: V | undefined }> {
   for (const [key, after] of entries) yield { key, before: undefined, after };
-}
-
-function poolKey(protocol: 'http' | 'https', ip: string, port: number): string {
-  const key = hostPort(ip, port);
-  return protocol === 'https' ? `https ${key}` : key;
 }
 
 /** A copy, but for the header fields: those are read in the head itself, while it is there. */

@@ -22,12 +22,16 @@ export function namedObjects(snapshot: Snapshot, options: ReferenceOptions): Nam
   const configMaps = new Set<ObjectKey>();
   if (options.configMap !== undefined) configMaps.add(options.configMap);
   if (options.defaultCertificate !== undefined) secrets.add(options.defaultCertificate);
-  const secretName = `${options.annotationsPrefix}/auth-secret`;
+  const secretNames = ['auth-secret', 'auth-tls-secret', 'proxy-ssl-secret'].map(
+    (name) => `${options.annotationsPrefix}/${name}`,
+  );
   const configMapName = `${options.annotationsPrefix}/custom-headers`;
   for (const ingress of snapshot.ingresses.values()) {
     for (const { secretName: name } of ingress.tls) if (name !== undefined) secrets.add(`${ingress.namespace}/${name}`);
-    const secret = objectRef(ingress.annotations.get(secretName)?.trim() ?? '', ingress.namespace);
-    if (secret) secrets.add(secret.key);
+    for (const name of secretNames) {
+      const secret = objectRef(ingress.annotations.get(name)?.trim() ?? '', ingress.namespace);
+      if (secret) secrets.add(secret.key);
+    }
     const configMap = objectRef(ingress.annotations.get(configMapName)?.trim() ?? '', ingress.namespace);
     if (configMap) configMaps.add(configMap.key);
   }

@@ -2,9 +2,12 @@
 
 import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
+import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { SecretRecord } from '../model/records.ts';
+import type { BackendTlsSettings } from './annotations/proxy-ssl.ts';
 import type { Problem } from './annotations/reader.ts';
 import type { IngressSettings } from './annotations/settings.ts';
+import { BackendTlsContexts } from './backend-tls.ts';
 import type { GlobalSettings } from './global-settings.ts';
 import { readPasswords } from './htpasswd.ts';
 import { locationsOf, type HostRoutes } from './host-routes.ts';
@@ -13,6 +16,7 @@ import type { RouteTable } from './route-table.ts';
 export class SettingWarnings {
   readonly #log: Logger;
   readonly #prefix: string;
+  readonly #backendTls = new BackendTlsContexts();
   readonly #event: Tell;
   /** By Ingress: the object that it names and why that cannot be used, when last told. */
   readonly #unusable = new Map<string, string>();
@@ -105,10 +109,12 @@ export class SettingWarnings {
     for (const [key, settings] of table.settings.entries()) {
       const auth = settings.basicAuth;
       const headers = settings.customHeaders;
-      if (!auth && headers === undefined) continue;
+      const { tls } = settings.upstream;
+      if (!auth && headers === undefined && !tls) continue;
       const missing = headers !== undefined && !configMaps.has(headers);
       const text =
         unusablePasswords(settings, auth && secrets.get(auth.secret)) ??
+        this.#unusableTls(tls, secrets) ??
         (missing ? `custom-headers: the ConfigMap ${headers} does not exist` : '');
       if (this.#unusable.get(key) === text || (text === '' && !this.#unusable.has(key))) continue;
       this.#unusable.set(key, text);
@@ -126,6 +132,11 @@ export class SettingWarnings {
         });
       }
     }
+  }
+
+  #unusableTls(tls: BackendTlsSettings | undefined, secrets: PersistentMap<SecretRecord>): string | undefined {
+    const made = tls && this.#backendTls.of(tls, tls.secret === undefined ? undefined : secrets.get(tls.secret));
+    return made?.kind === 'bad' ? `proxy-ssl: ${made.reason}` : undefined;
   }
 }
 

@@ -273,7 +273,7 @@ test.each([
   ['auth-type', 'digest'],
   ['auth-something-new', 'yes'],
   ['proxy-ssl-verify', 'on'],
-  ['backend-protocol', 'GRPC'],
+  ['backend-protocol', 'FCGI'],
   ['auth-url', 'javascript:alert(1)'],
   ['auth-url', 'http://auth.example/\nX: y'],
   ['auth-realm', 'a"b'],

@@ -59,7 +59,7 @@ export function readSettings(
     externalAuth: readExternalAuth(reader),
     affinity: readAffinity(reader),
     canary: readCanary(reader),
-    upstream: readUpstream(reader, globals),
+    upstream: readUpstream(reader, globals, ingress.namespace),
     customHeaders: readCustomHeaders(reader, globals, ingress.namespace),
     aliases: readAliases(reader),
   };
@@ -83,7 +83,7 @@ function tellOfUnknown(reader: SettingReader, name: string, value: string): void
   const kind = unknownKind(name, value);
   if (kind === 'guard')
     reader.denies(name, 'this version cannot carry it out, and without it the location would be less guarded');
-  else if (kind === 'unsupported') reader.ignored(name, 'this version does not know it');
+  else if (kind === 'unsupported') reader.unknown(name, 'this version does not know it');
 }
 
 function readAliases(reader: SettingReader): readonly string[] {

@@ -1,24 +1,51 @@
 // backend-protocol and service-upstream: how a backend is reached.
 
 import type { GlobalSettings } from '../global-settings.ts';
+import { readBackendTls, type BackendTlsSettings } from './proxy-ssl.ts';
 import type { SettingReader } from './reader.ts';
 
+export type BackendProtocol = 'http' | 'https' | 'grpc' | 'grpcs';
+
 export interface UpstreamSettings {
-  readonly protocol: 'http' | 'https';
+  readonly protocol: BackendProtocol;
+  /** For `https` and `grpcs`. */
+  readonly tls?: BackendTlsSettings;
   /** The ClusterIP of the Service instead of its endpoints. */
   readonly serviceAddress: boolean;
 }
 
-export function readUpstream(reader: SettingReader, globals: GlobalSettings): UpstreamSettings {
+export function readUpstream(reader: SettingReader, globals: GlobalSettings, namespace: string): UpstreamSettings {
   const text = reader.guard('backend-protocol');
-  const protocol = text?.toUpperCase() ?? 'HTTP';
-  if (/^(GRPC|GRPCS|FCGI|AUTO_HTTP)$/.test(protocol)) {
-    reader.denies('backend-protocol', `${protocol} is not supported yet; HTTP and HTTPS are`);
-  } else if (protocol !== 'HTTP' && protocol !== 'HTTPS') {
-    reader.ignored('backend-protocol', `${JSON.stringify(text)} is not known; HTTP is used`);
+  const protocol = readProtocol(reader, text);
+  const tls = readBackendTls(reader, globals, namespace);
+  const serviceAddress = reader.bool('service-upstream') ?? globals.serviceUpstream;
+  return protocol === 'https' || protocol === 'grpcs'
+    ? { protocol, tls, serviceAddress }
+    : { protocol, serviceAddress };
+}
+
+function readProtocol(reader: SettingReader, text: string | undefined): BackendProtocol {
+  const word = text?.toUpperCase() ?? 'HTTP';
+  switch (word) {
+    case 'HTTP':
+    case 'HTTPS':
+    case 'GRPC':
+    case 'GRPCS':
+      return word.toLowerCase() as BackendProtocol;
+    case 'FCGI':
+    case 'AUTO_HTTP':
+      reader.denies('backend-protocol', `${word} is not supported; HTTP, HTTPS, GRPC and GRPCS are`);
+      return 'http';
+    default:
+      reader.ignored('backend-protocol', `${JSON.stringify(text)} is not known; HTTP is used`);
+      return 'http';
   }
-  return {
-    protocol: protocol === 'HTTPS' ? 'https' : 'http',
-    serviceAddress: reader.bool('service-upstream') ?? globals.serviceUpstream,
-  };
+}
+
+/** What sets one way to an endpoint apart from another; empty for plain HTTP. */
+export function wayOf({ protocol, tls }: UpstreamSettings): string {
+  if (protocol === 'http') return '';
+  if (!tls) return protocol;
+  const { secret, verify, verifyDepth, name, sendName, versions, ciphers } = tls;
+  return [protocol, secret, verify, verifyDepth, name, sendName, versions.min, versions.max, ciphers].join(' ');
 }

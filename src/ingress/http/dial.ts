@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import type { BackendTls } from '../backend-tls.ts';
 import type { Dial } from './byte-stream.ts';
 
 /** One read is at most this long. */
@@ -35,14 +36,14 @@ export function createTcpDial(): Dial {
   };
 }
 
-/**
- * Dials by TLS. As ingress-nginx does without proxy-ssl-verify: the certificate is not looked at, and the name is told to the server
- * only where one is given.
- */
-export function createTlsDial(): Dial {
+/** Dials by TLS, with what `tls` gives at that moment. */
+export function createTlsDial(tls: () => BackendTls): Dial {
   return (host, port, events) => {
-    const name = /^[0-9.]+$|:/.test(host) ? {} : { servername: host };
-    const socket = connectTls({ host, port, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'], ...name });
+    const made = tls();
+    const options = made.kind === 'ready' ? made.options : {};
+    const socket = connectTls({ host, port, ALPNProtocols: ['http/1.1'], ...options });
+    // Nothing is sent where the backend cannot be met as it should be.
+    if (made.kind === 'bad') socket.destroy();
     socket.setNoDelay(true);
     socket.on('secureConnect', () => events.onConnect());
     socket.on('data', (bytes: Buffer) => events.onData(bytes, bytes.length));

@@ -180,6 +180,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
 
   onUpstreamFailed(timedOut: boolean): void {
     this.#upstream = undefined;
+    this.#attempts?.endpoint?.failed();
     this.#nextEndpoint(timedOut);
   }
 
@@ -396,6 +397,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#headAt = this.#engine.monotonic();
     this.#upstreamKeepAlive = head.keepAlive;
     this.#upstreamSeconds = head.keepAliveSeconds;
+    this.#attempts?.endpoint?.answered();
     const body = new AnswerBodyFlow(
       head,
       client.frames ? 'frames' : this.#minor === 1 ? 'chunks' : 'close',
@@ -483,6 +485,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#cut();
       return;
     }
+    if (this.#attempts?.reused === false) this.#attempts.endpoint?.failed();
     if (this.#forward?.transfer.retry.onLost && this.#again()) return;
     const unanswered = this.#partial === undefined && this.#interim === 0;
     const again = unanswered && this.#sending.body.kind === 'none' ? this.#attempts?.afterStale() : undefined;

@@ -4,6 +4,11 @@ import type { Deadlines, Expiring } from './deadlines.ts';
 /** Idle connections kept for one endpoint. */
 const MAX_IDLE = 128;
 
+/** So many failures in a row take an endpoint out, at first for this long; each further one doubles the time, up to 32 s. */
+const EJECT_AFTER = 3;
+const EJECT_MS = 2_000;
+const MAX_DOUBLINGS = 4;
+
 export interface UpstreamTimes {
   readonly idleMs: number;
 }
@@ -110,6 +115,11 @@ export class EndpointPool {
   readonly port: number;
   /** No backend names the endpoint any more: nothing is kept for it. */
   retired = false;
+  /** How often it was taken out for a while. */
+  ejections = 0;
+  /** Failures since the last answer, and until when (monotonic milliseconds) it is passed over because of them. */
+  #failures = 0;
+  #outUntil = 0;
   readonly #idle: UpstreamConnection[] = [];
   readonly #all = new Set<UpstreamConnection>();
   readonly #dial: Dial;
@@ -126,6 +136,24 @@ export class EndpointPool {
 
   get size(): number {
     return this.#all.size;
+  }
+
+  /** It failed lately: others are asked first. */
+  get ejected(): boolean {
+    return this.#failures >= EJECT_AFTER && this.#outUntil > this.#deadlines.now;
+  }
+
+  /** No connection, or none that lasted until an answer. */
+  failed(): void {
+    if (++this.#failures < EJECT_AFTER) return;
+    if (this.#outUntil > this.#deadlines.now) return;
+    this.ejections++;
+    const times = Math.min(this.#failures - EJECT_AFTER, MAX_DOUBLINGS);
+    this.#outUntil = this.#deadlines.now + EJECT_MS * 2 ** times;
+  }
+
+  answered(): void {
+    this.#failures = 0;
   }
 
   /** An idle connection, the one used last first; undefined when there is none. */
@@ -161,9 +189,14 @@ export class EndpointPool {
     if (at >= 0) this.#idle.splice(at, 1);
   }
 
+  /** What is kept is not used for another request. */
+  dropKept(): void {
+    for (const connection of this.#idle.slice()) connection.destroy();
+  }
+
   retire(): void {
     this.retired = true;
-    for (const connection of this.#idle.slice()) connection.destroy();
+    this.dropKept();
   }
 
   destroy(): void {
