@@ -71,11 +71,8 @@ export async function readBack(
   elements: Map<ElementId, ElementValue>,
   options: ReadBackOptions,
 ): Promise<ReadBack> {
-  const { follow } = options;
-  for (let tries = 0; follow && tries < MOST_TRIES; tries++) {
-    const answer = await ask(family, follow);
-    if (answer === 'changed') continue;
-    if (answer === 'unreadable') break;
+  const answer = options.follow ? await askUntilWhole(family, options.follow) : 'unreadable';
+  if (typeof answer === 'object') {
     if (!answer.found) return { kind: 'missing' };
     for (const [id, value] of answer.elements) elements.set(id, value);
     const problem = await readIntervals(family, elements, options);
@@ -114,6 +111,12 @@ function list(what: readonly string[], { exec, timeoutMs }: ReadBackOptions): Pr
 
 function isMissing({ stderr }: ExecResult): boolean {
   return stderr.includes('No such file or directory');
+}
+
+async function askUntilWhole(family: IpFamily, follow: Follow): Promise<TableDraft | 'changed' | 'unreadable'> {
+  let answer = await ask(family, follow);
+  for (let tries = 1; answer === 'changed' && tries < MOST_TRIES; tries++) answer = await ask(family, follow);
+  return answer;
 }
 
 function ask(family: IpFamily, follow: Follow): Promise<TableDraft | 'changed' | 'unreadable'> {
