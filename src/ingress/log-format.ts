@@ -150,7 +150,7 @@ function escaped(value: string, escape: Escape): string {
   if (value === '') return escape === 'none' ? '' : '-';
   if (escape === 'none') return value.replace(/[\r\n]/g, ' ');
   return value.replace(
-    /["\\\u0000-\u001f\u007f-\uffff]/g,
+    /[^ !#-[\]-~]/g,
     (char) => `\\x${(char.charCodeAt(0) & 0xff).toString(16).toUpperCase().padStart(2, '0')}`,
   );
 }
