@@ -2,6 +2,7 @@
 
 import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
+import { NODE_LOCAL_FLAGS } from './node-local-flags.ts';
 
 export const COMMANDS = [
   'up',
@@ -114,6 +115,13 @@ export const FLAGS: readonly Flag[] = [
     help: 'end TCP connections to endpoints that are gone, so that clients connect anew at once',
     commands: ['up', 'proxy'],
     fallback: 'false',
+  },
+  {
+    name: 'userspace-catch-addresses',
+    kind: 'switch',
+    help: 'userspace mode, as root: lead Service addresses that are not of this machine to the relays, by rules in the kernel',
+    commands: ['up', 'proxy'],
+    fallback: 'up: false; proxy: true',
   },
   {
     name: 'userspace-proxy-protocol-to',
@@ -387,5 +395,6 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'text',
   },
   ...KUBE_PROXY_FLAGS,
+  ...NODE_LOCAL_FLAGS,
   ...INGRESS_FLAGS,
 ];

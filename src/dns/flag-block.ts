@@ -47,8 +47,9 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
     readText: async () => undefined,
     pathOf: (name: string) => name,
     warn: (message: string) => log.warn(message),
+    resolve: async () => [],
   };
-  const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
+  const draft = new BlockDraft({ zones: [ROOT], port: options.listen[0]?.port ?? 0, scheme: 'dns' }, place, doors);
   const origin = options.zone ?? parseName('cluster.local');
   if (!origin) throw new RangeError('no zone');
   const zoneOptions: KubernetesOptions = {
@@ -82,6 +83,7 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
         ...DEFAULT_FORWARD,
         ...services,
         servers,
+        hasNext: false,
         maxConcurrent: Math.ceil((options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT) / services.workers),
         onReject: () => services.dnsMetrics.forwardRejected(),
       }),

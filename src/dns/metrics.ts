@@ -1,8 +1,9 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
-import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
+import { hostPort, isUnspecified } from '../lib/ip.ts';
 import type { Labels, Meters } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
+import type { ListenAddress } from './listener.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
 const SIZE_BUCKETS = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
@@ -15,8 +16,8 @@ const LABELLED_TYPES: ReadonlySet<number> = new Set(Object.values(RR).filter((ty
 const SERVER = ['server', 'zone', 'view'];
 
 /** The label of the server that listens there. */
-export function serverLabel(address: Ip, port: number): string {
-  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+export function serverLabel({ address, port, scheme = 'dns' }: ListenAddress): string {
+  return isUnspecified(address) ? `${scheme}://:${port}` : `${scheme}://${hostPort(address, port)}`;
 }
 
 /** The counters of one program; `forServer` gives those of one listening address. */
@@ -25,13 +26,9 @@ export interface DnsMetrics {
   /** Calls `settle` before the metrics are given. */
   beforeText(settle: () => void): void;
   panicked(): void;
+  /** A request over HTTPS that got that status. */
+  httpsAnswered(server: string, status: number): void;
   forwardRejected(): void;
-  /** A question that a cache was asked: hit by kind, or missed. */
-  cacheAsked(hit: 'success' | 'denial' | undefined, times?: number): void;
-  /** The stores whose sizes are shown; those of the newest configuration. */
-  watchCache(
-    stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
-  ): void;
 }
 
 export interface ServerMetrics {
@@ -89,6 +86,11 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
     help: 'DNS requests with the DO bit set.',
     labels: SERVER,
   });
+  const httpsResponses = metrics.counter({
+    name: 'coredns_dns_https_responses_total',
+    help: 'Responses over HTTPS by status.',
+    labels: ['server', 'status'],
+  });
   // Queries are counted here, and handed on when the metrics are asked for.
   let counted: QueryKind[] = [];
   const settleCounts = (): void => {
@@ -104,42 +106,6 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
   const rejects = metrics.counter({
     name: 'coredns_forward_max_concurrent_rejects_total',
     help: 'Queries refused because too many waited for upstream servers.',
-  });
-  const cacheLabels = ['server', 'zones', 'view'];
-  const cacheRequests = metrics.counter({
-    name: 'coredns_cache_requests_total',
-    help: 'Questions that the cache was asked.',
-    labels: cacheLabels,
-  });
-  const cacheHits = metrics.counter({
-    name: 'coredns_cache_hits_total',
-    help: 'Questions that the cache answered.',
-    labels: [...cacheLabels, 'type'],
-  });
-  const cacheMisses = metrics.counter({
-    name: 'coredns_cache_misses_total',
-    help: 'Questions that the cache did not know the answer of.',
-    labels: cacheLabels,
-  });
-  let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
-  const cacheSamples = (name: string, of: 'size' | 'evictions') =>
-    (caches ? (['success', 'denial'] as const) : []).map((type) => ({
-      name,
-      labels: { ...CACHE_LABELS, type },
-      value: caches?.[type][of] ?? 0,
-    }));
-  metrics.collected({
-    name: 'coredns_cache_entries',
-    help: 'Answers in the cache.',
-    type: 'gauge',
-    addsUp: true,
-    samples: () => cacheSamples('coredns_cache_entries', 'size'),
-  });
-  metrics.collected({
-    name: 'coredns_cache_evictions_total',
-    help: 'Answers that left the cache for want of room.',
-    type: 'counter',
-    samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
   });
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
@@ -168,20 +134,10 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
         settleCounts();
       }),
     panicked: () => panics.add(),
+    httpsAnswered: (server, status) => httpsResponses.add(1, { server, status: String(status) }),
     forwardRejected: () => rejects.add(),
-    cacheAsked: (hit, times = 1) => {
-      cacheRequests.add(times, CACHE_LABELS);
-      if (hit === undefined) cacheMisses.add(times, CACHE_LABELS);
-      else cacheHits.add(times, { ...CACHE_LABELS, type: hit });
-    },
-    watchCache: (stores) => {
-      caches = stores;
-    },
   };
 }
-
-/** One program has one cache in practice; its labels do not tell servers apart. */
-const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
 
 /** Queries that have all labels in common. */
 interface QueryKind {

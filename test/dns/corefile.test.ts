@@ -204,13 +204,18 @@ describe('mistakes say where they are', () => {
       '.:53 {\n  errors\n  dnssec\n}',
       '3: the plugin "dnssec" is known and not built yet',
     ],
-    ['an option that is not built', '. {\n  cache {\n    prefetch 5\n  }\n}', '3: cache: "prefetch" is not built yet'],
+    [
+      'an option that is not built',
+      '. {\n  transfer {\n    source ::1\n  }\n}',
+      '3: transfer: "source" is not built yet',
+    ],
     [
       'an option that there is not',
       '. {\n  forward . 192.0.2.1 {\n    nosuch\n  }\n}',
       '3: forward has no option "nosuch"',
     ],
-    ['a transport that is not built', 'tls://. {\n  whoami\n}', '1: tls:// is not built yet'],
+    ['a transport that is not built', 'quic://. {\n  whoami\n}', '1: quic:// is not built yet'],
+    ['TLS without a certificate', 'tls://. {\n  whoami\n}', '1: tls:// needs a certificate'],
     ['a pattern that takes more than linear time', '. {\n  rewrite name regex (a)\\1 b\n}', '2: rewrite: '],
     [
       'a TTL out of range',
