@@ -12,6 +12,7 @@ import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { cleanupRules } from '../../src/rules/cleanup.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from '../rules/cluster.ts';
+import type { HammerResult } from '../support/hammer.ts';
 import { Topology, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 
@@ -155,26 +156,28 @@ describe('a client that connects every 10 ms fails not once', () => {
     { protocol: 'TCP' as const, address: '192.168.0.2', port: 30_080 },
   ];
 
-  async function hammered(happens: () => Promise<void>): Promise<void> {
+  async function hammered(happens: () => Promise<void>): Promise<HammerResult> {
     const hammer = await topology.client.hammer({ targets, everyMs: 10, timeoutMs: 10_000 });
+    let result: HammerResult | undefined;
     try {
       await happens();
     } finally {
-      const { failures, attempts } = await hammer.stop();
-      expect(failures).toEqual([]);
-      expect(attempts).toBeGreaterThan(50);
+      result = await hammer.stop();
     }
+    return result;
   }
 
   test('while the mode changes, to and from each', { timeout: 120_000 }, async () => {
     const { snapshot } = next([WEB]);
     await start(snapshot);
-    await hammered(async () => {
+    const { failures, attempts } = await hammered(async () => {
       for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs'] as const) {
         await stop();
         await start(snapshot, mode);
       }
     });
+    expect(failures).toEqual([]);
+    expect(attempts).toBeGreaterThan(50);
     await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'));
     expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
   });
@@ -184,7 +187,7 @@ describe('a client that connects every 10 ms fails not once', () => {
     const other = { ...WEB, endpoints: ['10.0.0.2:8080'] };
     let now = next([WEB]);
     await start(now.snapshot);
-    await hammered(async () => {
+    const { failures, attempts } = await hammered(async () => {
       for (const web of [one, WEB, other, WEB, one]) {
         now = next([web], now);
         if (plane) await apply(plane, now.snapshot);
@@ -192,6 +195,8 @@ describe('a client that connects every 10 ms fails not once', () => {
       await stop();
       await start(next([other]).snapshot);
     });
+    expect(failures).toEqual([]);
+    expect(attempts).toBeGreaterThan(50);
   });
 });
 
