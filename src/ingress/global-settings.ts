@@ -2,6 +2,7 @@
 
 import type { Cidr } from '../lib/cidr.ts';
 import type { ConfigMapRecord } from '../model/records.ts';
+import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
 import { SettingReader, type Problem } from './annotations/reader.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
@@ -21,6 +22,9 @@ export interface GlobalSettings {
   readonly limitConnectionStatus: number;
   /** Names that `custom-headers` may set, in lower case. */
   readonly allowedResponseHeaders: readonly string[];
+  /** `--enable-ssl-passthrough`. */
+  readonly sslPassthrough: boolean;
+  readonly front: FrontSettings;
   /** Something that guards every location cannot be carried out: all answer 503. */
   readonly denied: string | undefined;
   readonly problems: readonly Problem[];
@@ -48,6 +52,8 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   limitRequestStatus: 503,
   limitConnectionStatus: 503,
   allowedResponseHeaders: [],
+  sslPassthrough: false,
+  front: DEFAULT_FRONT,
   denied: undefined,
   problems: [],
 };
@@ -82,6 +88,8 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     deny: reader.ranges('denylist-source-range') ?? base.deny,
     limitRequestStatus: status('limit-req-status-code', base.limitRequestStatus),
     limitConnectionStatus: status('limit-conn-status-code', base.limitConnectionStatus),
+    sslPassthrough: base.sslPassthrough,
+    front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
   };
   for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());

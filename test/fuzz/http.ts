@@ -213,7 +213,8 @@ class MemoryBench {
     this.#fresh = fresh;
     this.#engine = createEngine(
       {
-        decide: () => this.#forward,
+        origin: () => undefined,
+      decide: () => this.#forward,
         record: (record) => {
           this.#records.push(record);
           this.#statuses[record.status] = (this.#statuses[record.status] ?? 0) + 1;

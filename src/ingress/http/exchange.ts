@@ -41,6 +41,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #startedAt: number;
   readonly #sending: RequestSending;
   #requestId = '';
+  #remoteAddress: string;
   #forward: Forward | undefined;
   #attempts: Attempts | undefined;
   #edit: Edit | undefined;
@@ -74,6 +75,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
     this.#startedAt = engine.monotonic();
+    this.#remoteAddress = client.remoteAddress;
   }
 
   get wantsBody(): boolean {
@@ -86,7 +88,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#answer({ status: 204, reason: '' });
       return;
     }
-    const decision = this.#engine.host.decide(this.#client, head);
+    const origin = this.#engine.host.origin(this.#client, head) ?? this.#client;
+    this.#remoteAddress = origin.remoteAddress;
+    const decision = this.#engine.host.decide(origin, head);
     if ('status' in decision) {
       this.#answer(decision);
       return;
@@ -96,14 +100,14 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#attempts = new Attempts(decision, this.#method, this.#startedAt);
     this.#requestId = requestIdFrom(head.requestId);
     if (!edit) {
-      this.#sending.head = requestText(head, this.#requestId, this.#client.forwarding, undefined);
+      this.#sending.head = requestText(head, this.#requestId, origin, undefined);
       this.#connect(this.#attempts.first(), false);
       return;
     }
     this.#edit = edit;
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
-    this.#sending.head = requestText(head, this.#requestId, this.#client.forwarding, edit);
+    this.#sending.head = requestText(head, this.#requestId, origin, edit);
     if (edit.question && question !== undefined) this.#ask(edit.question, question);
     else this.#connect(this.#attempts.first(), false);
   }
@@ -549,7 +553,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       status,
       location: this.#forward?.location,
       endpoint: this.#attempts?.endpoint,
-      remoteAddress: this.#client.remoteAddress,
+      remoteAddress: this.#remoteAddress,
       requestId: this.#requestId,
       received: this.#sending.body.received + (this.#tunnel?.received ?? 0),
       sent: (this.#answerBody?.sent ?? 0) + (this.#tunnel?.sent ?? 0),
