@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { CONSUMERS } from './support/scenario/consumers.ts';
 import { parseScenario } from './support/scenario/parse.ts';
 import { concerns } from './support/scenario/run.ts';
@@ -15,6 +15,7 @@ const scenarios = readdirSync(DIR)
 for (const consumer of CONSUMERS) {
   const missing = consumer.missing();
   describe(`on ${consumer.name}${missing === undefined ? '' : ` (left out: ${missing})`}`, () => {
+    afterAll(() => consumer.close?.());
     for (const scenario of scenarios.filter((candidate) => concerns(candidate, consumer))) {
       test.skipIf(missing !== undefined)(scenario.title, { timeout: 60_000 }, async () => {
         const { checked, failures } = await consumer.run(scenario);

@@ -36,6 +36,7 @@ async function main(words: readonly string[]): Promise<number> {
     if (outcome.failures.length > 0) failed++;
     for (const failure of outcome.failures) console.log(failure);
   }
+  for (const { close } of usable) await close?.();
   console.log(`${files.length - failed} of ${files.length} scenarios hold, ${checked} checks`);
   return failed === 0 ? 0 : 1;
 }

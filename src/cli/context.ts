@@ -1,6 +1,6 @@
 // What every running command is given: the doors to the world, made once, here.
 
-import { hostname } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { createLogger, type Logger } from '../observe/log.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
@@ -19,6 +19,7 @@ export interface Context {
   readonly files: Files;
   readonly random: () => number;
   readonly hostname: string;
+  readonly cpus: number;
   readonly out: (text: string) => void;
 }
 
@@ -47,6 +48,7 @@ export function createContext(args: Arguments, logging: LogSettings = logSetting
     files: systemFiles,
     random: Math.random,
     hostname: hostname(),
+    cpus: availableParallelism(),
     out: (text) => void process.stdout.write(text),
   };
 }

@@ -63,6 +63,7 @@ export const FLAGS: readonly Flag[] = [
   },
   {
     name: 'master',
+    aliases: ['apiserver-host'],
     kind: 'text',
     value: 'URL',
     help: 'address of the API server; overrides the one in the kubeconfig',
@@ -115,6 +116,29 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'false',
   },
   {
+    name: 'userspace-proxy-protocol-to',
+    kind: 'list',
+    value: 'NS/NAME',
+    help: "userspace mode: tell the endpoints of these Services the client's address by PROXY protocol v2 (TCP)",
+    commands: ['up', 'proxy'],
+  },
+  {
+    name: 'userspace-max-connections',
+    kind: 'text',
+    value: 'N',
+    help: 'userspace mode: carry so many TCP connections at a time, reset further ones',
+    commands: ['up', 'proxy'],
+    fallback: 'what the limit of open files allows',
+  },
+  {
+    name: 'userspace-max-buffered-mib',
+    kind: 'text',
+    value: 'MIB',
+    help: 'userspace mode: reset new TCP connections while more than this waits in the relays for slow readers',
+    commands: ['up', 'proxy'],
+    fallback: '256',
+  },
+  {
     name: 'service-cluster-ip-range',
     kind: 'list',
     value: 'CIDR',
@@ -155,6 +179,14 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'up: 127.0.0.1:1053; dns: 0.0.0.0:53 and [::]:53',
   },
   {
+    name: 'workers',
+    kind: 'text',
+    value: 'N',
+    help: 'threads that answer DNS queries; 0 answers on the main thread, with the least memory',
+    commands: ['up', 'dns'],
+    fallback: 'up: 0; dns: the number of CPUs',
+  },
+  {
     name: 'conf',
     kind: 'text',
     value: 'FILE',
@@ -169,7 +201,7 @@ export const FLAGS: readonly Flag[] = [
     commands: ['dns'],
   },
   { name: 'quiet', kind: 'switch', help: 'do not log what is served at the start', commands: ['dns'] },
-  { name: 'version', kind: 'switch', help: 'print the version', commands: ['dns'] },
+  { name: 'version', kind: 'switch', help: 'print the version', commands: ['dns', 'ingress'] },
   { name: 'plugins', kind: 'switch', help: 'print the plugins that a Corefile may name', commands: ['dns'] },
   {
     name: 'dns.port',

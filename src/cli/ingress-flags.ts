@@ -35,6 +35,7 @@ export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
   nothing('text', 'profiler-address', 'IP'),
   nothing('text', 'internal-logger-address', 'IP:PORT'),
   nothing('text', 'monitor-max-batch-size', 'N'),
+  nothing('text', 'health-check-timeout', 'N'),
   nothing('switch', 'disable-full-test'),
   nothing('switch', 'enable-ssl-chain-completion'),
   nothing('text', 'maxmind-edition-ids', 'LIST'),
@@ -73,5 +74,47 @@ export const INGRESS_FLAGS: readonly IngressFlag[] = [
   }),
   flag('switch', 'disable-leader-election', 'write the status without being the leader', { fallback: 'false' }),
   flag('switch', 'disable-sync-events', 'no Event "Sync" for each new and changed Ingress', { fallback: 'false' }),
+  flag('text', 'validating-webhook', 'review Ingresses for the API server here, before they are written', {
+    value: '[IP]:PORT',
+    fallback: 'no webhook',
+  }),
+  flag('text', 'validating-webhook-certificate', 'its certificate in PEM; read again when it changes', {
+    value: 'FILE',
+  }),
+  flag('text', 'validating-webhook-key', 'the key of the certificate', { value: 'FILE' }),
+  flag('switch', 'disable-catch-all', 'refuse Ingresses that are a default backend without rules', {
+    fallback: 'false',
+  }),
+  flag('switch', 'deep-inspect', 'the webhook refuses hosts and paths that look like an attack', { fallback: 'true' }),
+  flag('switch', 'enable-annotation-validation', 'the webhook refuses annotations whose values cannot be read', {
+    fallback: 'true',
+  }),
+  flag('text', 'certificate-authority', "the API server's CA, in place of the one of the kubeconfig", {
+    value: 'FILE',
+  }),
+  flag('text', 'healthz-host', 'address of /metrics and /healthz', { value: 'IP', fallback: 'every address' }),
+  flag('text', 'health-check-path', 'path of the health check', { value: 'PATH', fallback: '/healthz' }),
+  flag('switch', 'enable-metrics', 'answer /metrics', { fallback: 'true' }),
+  flag(
+    'text',
+    'shutdown-grace-period',
+    'seconds between the signal to stop, from which health checks fail, and the stop',
+    {
+      value: 'N',
+      fallback: '0',
+    },
+  ),
+  flag('text', 'post-shutdown-grace-period', 'seconds between the stop and the end of the process', {
+    value: 'N',
+    fallback: '0',
+  }),
+  flag(
+    'switch',
+    'enable-topology-aware-routing',
+    "heed the zone hints of endpoints; needs this Node's name (--node-name)",
+    {
+      fallback: 'false',
+    },
+  ),
   ...INGRESS_FLAGS_WITHOUT_EFFECT,
 ];

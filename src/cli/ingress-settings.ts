@@ -6,9 +6,12 @@ import type { AddressSource, PodIdentity } from '../source/api/published-address
 import type { Arguments } from './args.ts';
 import { UsageError } from './errors.ts';
 import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
+import type { WebhookSettings } from './admission.ts';
+import { parseIp } from '../lib/ip.ts';
 import type { StatusSettings } from './ingress-status.ts';
 import type { RoutingFlags } from '../ingress/routing-options.ts';
-import { annotationsPrefix, objectFlag } from './settings.ts';
+import type { ListenAddress } from './listen-address.ts';
+import { annotationsPrefix, objectFlag, port } from './settings.ts';
 
 export interface Environment {
   readonly POD_NAME?: string | undefined;
@@ -32,6 +35,7 @@ export function routingFlags(
     controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
     ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
     watchNamespace: args.text('watch-namespace') || undefined,
+    disableCatchAll: args.isSet('disable-catch-all') ?? false,
     annotationsPrefix: annotationsPrefix(args),
     defaultBackend: namespace && service ? { namespace, service } : undefined,
   };
@@ -57,6 +61,54 @@ export function statusSettings(args: Arguments, hostname: string, env: Environme
   return { source, intervalMs, clearOnStop, election, identity: pod?.name ?? hostname, pod };
 }
 
+/** Undefined without `--validating-webhook`. */
+export function webhookSettings(args: Arguments): WebhookSettings | undefined {
+  const rules = {
+    deepInspect: args.isSet('deep-inspect') ?? true,
+    validateAnnotations: args.isSet('enable-annotation-validation') ?? true,
+  };
+  const text = args.text('validating-webhook');
+  if (text === undefined || text === '') return undefined;
+  const match = /^(.*):([0-9]{1,5})$/.exec(text);
+  const address = match?.[1] === undefined || match[1] === '' ? undefined : parseIp(match[1].replace(/^\[|\]$/g, ''));
+  const port = Number(match?.[2] ?? Number.NaN);
+  if (!(port <= 65_535) || (match?.[1] !== '' && address === undefined)) {
+    throw new UsageError(`flag --validating-webhook is [IP]:PORT, such as :8443, not "${text}"`);
+  }
+  const certificate = args.text('validating-webhook-certificate');
+  const key = args.text('validating-webhook-key');
+  if (certificate === undefined || key === undefined) {
+    throw new UsageError(
+      'flag --validating-webhook needs --validating-webhook-certificate FILE and --validating-webhook-key FILE',
+    );
+  }
+  return { ...rules, address, port, certificate, key };
+}
+
+/** Where metrics and health are, and what is there. */
+export function observeSettings(args: Arguments): {
+  readonly listen: ListenAddress;
+  readonly healthPath: string;
+  readonly metrics: boolean;
+} {
+  const host = args.text('healthz-host') ?? '';
+  const address = parseIp(host === '' ? '0.0.0.0' : host);
+  if (!address) throw new UsageError(`flag --healthz-host is an IP address, not "${host}"`);
+  const healthPath = args.text('health-check-path') ?? '/healthz';
+  if (!/^\/[\x21-\x7e]*$/.test(healthPath)) {
+    throw new UsageError(`flag --health-check-path is a path that begins with /, not "${healthPath}"`);
+  }
+  const metrics = args.isSet('enable-metrics') ?? true;
+  return { listen: { address, port: port(args, 'healthz-port', 10254) }, healthPath, metrics };
+}
+
+export function stopSettings(args: Arguments): { readonly graceMs: number; readonly afterMs: number } {
+  return {
+    graceMs: seconds(args, 'shutdown-grace-period', 0) * 1000,
+    afterMs: seconds(args, 'post-shutdown-grace-period', 0) * 1000,
+  };
+}
+
 function podOf({ POD_NAME: name, POD_NAMESPACE: namespace }: Environment): PodIdentity | undefined {
   return name && namespace ? { name, namespace } : undefined;
 }
@@ -77,7 +129,7 @@ export function noticeFlagsWithoutEffect(args: Arguments, log: Logger): void {
   if (given.length > 0) log.warn('flags have no effect here', { flags: given.map((name) => `--${name}`).join(' ') });
 }
 
-export function seconds(args: Arguments, flag: string, fallback: number): number {
+function seconds(args: Arguments, flag: string, fallback: number): number {
   const text = args.text(flag) ?? String(fallback);
   const value = /^[0-9]{1,7}$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isNaN(value)) throw new UsageError(`flag --${flag} is a number of seconds, not "${text}"`);

@@ -43,7 +43,12 @@ export function rulesPlane(args: Arguments, context: RunningContext, choice: Rul
   };
 }
 
-export function dnsPlane(args: Arguments, context: RunningContext, listen: readonly ListenAddress[]): PlaneStarter {
+export function dnsPlane(
+  args: Arguments,
+  context: RunningContext,
+  listen: readonly ListenAddress[],
+  workers: number,
+): PlaneStarter {
   const domain = clusterDomain(args);
   const servers = upstreams(args);
   return {
@@ -56,6 +61,7 @@ export function dnsPlane(args: Arguments, context: RunningContext, listen: reado
       return startDnsPlane({
         ...context,
         listen,
+        workers,
         zone,
         upstream: servers ? { kind: 'servers', servers } : { kind: 'resolv-conf', path: '/etc/resolv.conf' },
         log: context.log.named('dns'),
@@ -66,6 +72,7 @@ export function dnsPlane(args: Arguments, context: RunningContext, listen: reado
 
 export function corefilePlane(
   context: RunningContext,
+  workers: number,
   corefile: Corefile,
   load: () => Promise<LoadedCorefile>,
 ): PlaneStarter {
@@ -73,7 +80,7 @@ export function corefilePlane(
     name: 'dns',
     start: async () => {
       const { startCorefilePlane } = await import('../dns/plane.ts');
-      return startCorefilePlane({ ...context, corefile, load, log: context.log.named('dns') });
+      return startCorefilePlane({ ...context, workers, corefile, load, log: context.log.named('dns') });
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { parseCidr, type Cidr } from '../lib/cidr.ts';
 import { parsePort, type Port } from '../lib/port.ts';
-import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type RulesSettings, type UserspaceConfig } from '../rules/config.ts';
 import { parseUpstream, type UpstreamServer } from '../dns/upstream.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -69,7 +69,28 @@ export function rulesConfig(args: Arguments): RulesSettings {
     resetTcpToDeletedEndpoints:
       args.isSet('reset-tcp-to-deleted-endpoints') ?? defaultRulesConfig.resetTcpToDeletedEndpoints,
     nodePortAddresses: nodePortAddresses(args.list('nodeport-addresses')),
+    userspace: userspaceConfig(args),
   };
+}
+
+/** The flags of userspace mode. */
+export function userspaceConfig(args: Arguments): UserspaceConfig {
+  const { userspace } = defaultRulesConfig;
+  const buffered = wholeNumber(args, 'userspace-max-buffered-mib');
+  const proxyProtocolTo = args.list('userspace-proxy-protocol-to') ?? userspace.proxyProtocolTo;
+  for (const name of proxyProtocolTo) checkObjectName('userspace-proxy-protocol-to', name);
+  return {
+    proxyProtocolTo,
+    maxConnections: wholeNumber(args, 'userspace-max-connections') ?? userspace.maxConnections,
+    maxBufferedBytes: buffered === undefined ? userspace.maxBufferedBytes : buffered * 1024 * 1024,
+  };
+}
+
+function wholeNumber(args: Arguments, flag: string): number | undefined {
+  const text = args.text(flag);
+  if (text === undefined) return undefined;
+  if (/^[1-9][0-9]{0,8}$/.test(text)) return Number(text);
+  throw new UsageError(`flag --${flag} is a whole number from 1, not "${text}"`);
 }
 
 function detectLocal(args: Arguments): DetectLocal {
@@ -104,6 +125,17 @@ export function port(args: Arguments, flag: string, fallback: number): number {
   return value;
 }
 
+const MOST_WORKERS = 64;
+
+/** Threads beside the main one; 0 is none. */
+export function workers(args: Arguments, fallback: number): number {
+  const text = args.text('workers');
+  if (text === undefined) return Math.min(fallback, MOST_WORKERS);
+  if (!/^[0-9]{1,4}$/.test(text) || Number(text) > MOST_WORKERS)
+    throw new UsageError(`flag --workers is a number from 0 to ${MOST_WORKERS}, not "${text}"`);
+  return Number(text);
+}
+
 /** `IP` or `IP:PORT`, port 53 when none is given. */
 export function upstreams(args: Arguments): readonly UpstreamServer[] | undefined {
   return args.list('upstream')?.map((word) => {
@@ -128,10 +160,14 @@ export function clusterDomain(args: Arguments): string {
 export function objectFlag(args: Arguments, flag: string): string | undefined {
   const text = args.text(flag);
   if (text === undefined || text === '') return undefined;
+  checkObjectName(flag, text);
+  return text;
+}
+
+function checkObjectName(flag: string, text: string): void {
   if (!/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(text)) {
     throw new UsageError(`flag --${flag} is NAMESPACE/NAME, such as ingress-nginx/controller, not "${text}"`);
   }
-  return text;
 }
 
 export function annotationsPrefix(args: Arguments): string {

@@ -4,7 +4,7 @@ import type { Ip } from '../lib/ip.ts';
 import { isLoopback } from '../lib/ip.ts';
 import type { ManifestOptions } from '../source/manifests/document.ts';
 import type { ApiConnection } from '../source/api/connection.ts';
-import type { ApiTarget } from '../source/api/credentials.ts';
+import { readCredentials, type ApiTarget, type ReadCredentials } from '../source/api/credentials.ts';
 import type { WantedKind } from '../source/api/source.ts';
 import type { Kind, Store } from '../source/store.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -59,7 +59,11 @@ export interface SourceScope {
 export function chooseSource(
   args: Arguments,
   context: Context,
-  own: SourceScope & { readonly nodeName?: string; readonly kubeconfig?: string } = {},
+  own: SourceScope & {
+    readonly nodeName?: string;
+    readonly kubeconfig?: string;
+    readonly certificateAuthority?: string | undefined;
+  } = {},
 ): SourceStarter {
   const node = own.nodeName ?? nodeName(args, context.hostname);
   const dirs = manifestDirs(args);
@@ -84,6 +88,7 @@ export function chooseSource(
     },
     node,
     own,
+    own.certificateAuthority,
   );
 }
 
@@ -100,12 +105,18 @@ function ownAddresses(): readonly Ip[] {
 }
 
 /** Follows an API server; without kubeconfig and master, in-cluster. */
-export function apiServerSource(target: ApiTarget, node: string, scope: SourceScope = {}): SourceStarter {
+export function apiServerSource(
+  target: ApiTarget,
+  node: string,
+  scope: SourceScope = {},
+  certificateAuthority?: string,
+): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
     const source = await startApiSource({
       ...context,
       target,
+      ...(certificateAuthority === undefined ? {} : { readCredentials: trusting(certificateAuthority, context) }),
       store,
       kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, scope)])),
       log: context.log.named('api'),
@@ -117,6 +128,11 @@ export function apiServerSource(target: ApiTarget, node: string, scope: SourceSc
       stop: () => source.stop(),
     };
   };
+}
+
+/** The credentials as ever, with the CA of a file. */
+function trusting(file: string, { files }: RunningContext): ReadCredentials {
+  return async (target) => ({ ...(await readCredentials(target)), caPem: await files.readText(file) });
 }
 
 const OPTIONAL: ReadonlySet<Kind> = new Set(['ingresses', 'ingressClasses', 'serviceImports']);

@@ -3,12 +3,13 @@
 import type { Ip } from '../lib/ip.ts';
 import type { LabelSelector } from '../lib/label-selector.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Metrics } from '../observe/metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Place } from './corefile/error.ts';
 import type { Directive } from './corefile/parse.ts';
 import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler.ts';
 import type { DnsMetrics } from './metrics.ts';
+import type { SharedFacts } from './shared-facts.ts';
 import type { UpstreamServer } from './upstream.ts';
 import type { DnsName } from './wire/name.ts';
 import type { OwnedRecord } from './wire/message.ts';
@@ -88,7 +89,7 @@ export interface TransferRule {
 export interface BlockServices {
   readonly clock: Clock;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   readonly dnsMetrics: DnsMetrics;
   /** 0 to 1. */
   readonly random: () => number;
@@ -96,6 +97,11 @@ export interface BlockServices {
   readonly randomId: () => number;
   /** Aborted when the block is taken out of service. */
   readonly stopped: AbortSignal;
+  /** How many threads answer: what is bounded or kept is divided among them. */
+  readonly workers: number;
+  /** Whether this thread does what is to be done once. */
+  readonly leads: boolean;
+  readonly shared: SharedFacts;
   /** Asks the whole server, as a client would. */
   readonly ask: Handle;
   /** The newest compiled zone for these options. */

@@ -2,9 +2,8 @@
 
 import { randomInt } from 'node:crypto';
 import { isLoopback, isUnspecified, type Ip } from '../lib/ip.ts';
-import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Metrics } from '../observe/metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Files } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
@@ -14,7 +13,9 @@ import type { ListenAddress } from './listener.ts';
 import { serverLabel, type DnsMetrics } from './metrics.ts';
 import { isOurselves } from './resolv-conf.ts';
 import { Routes, runBlock, type RunningBlock } from './route.ts';
+import type { SharedFacts } from './shared-facts.ts';
 import { ZoneKeeper } from './zone-keeper.ts';
+import type { DnsSource } from './zone/source.ts';
 
 export interface BlockAt {
   readonly draft: BlockDraft;
@@ -24,9 +25,13 @@ export interface BlockAt {
 export interface ConfigurationOptions {
   readonly blocks: readonly BlockAt[];
   readonly selfIps: readonly Ip[] | undefined;
-  readonly snapshot: Snapshot | undefined;
+  readonly source: DnsSource | undefined;
+  /** Threads that answer, and whether this one does what is done once. */
+  readonly workers: number;
+  readonly leads: boolean;
+  readonly shared: SharedFacts;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   readonly dnsMetrics: DnsMetrics;
   readonly clock: Clock;
   readonly files: Files;
@@ -56,7 +61,7 @@ export function configure(options: ConfigurationOptions): Configuration {
   const zones = new ZoneKeeper(
     options.selfIps ?? selfIps(listen),
     () => Math.floor(clock.now() / 1000),
-    options.snapshot,
+    options.source,
   );
   const services = (ask: Handle, { draft, listen: [first] }: BlockAt): BlockServices => ({
     clock,
@@ -68,6 +73,9 @@ export function configure(options: ConfigurationOptions): Configuration {
     stopped: stopping.signal,
     ask,
     zone: (zoneOptions) => zones.zone(zoneOptions),
+    workers: options.workers,
+    leads: options.leads,
+    shared: options.shared,
     isOurselves: (server) => isOurselves(server, listen, own),
     readText: (path) => files.readText(path).catch(() => undefined),
     labels: { server: first ? serverLabel(first.address, first.port) : '', view: draft.view?.name ?? '' },

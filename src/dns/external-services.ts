@@ -2,10 +2,10 @@
 
 import { parseIp, type Ip } from '../lib/ip.ts';
 import type { ObjectKey } from '../model/records.ts';
-import type { ResolvedService, Snapshot } from '../model/snapshot.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
 import { hasNamespace, ownServices } from './zone/lookup.ts';
 import { endpointLabel } from './zone/service.ts';
+import type { DnsService, DnsSource } from './zone/source.ts';
 import type { Zone } from './zone/zone.ts';
 
 /** One address or host name with one port of a Service. */
@@ -20,7 +20,7 @@ export interface ExternalTarget {
 }
 
 export type ExternalFound =
-  | { readonly kind: 'targets'; readonly service: ResolvedService; readonly targets: readonly ExternalTarget[] }
+  | { readonly kind: 'targets'; readonly service: DnsService; readonly targets: readonly ExternalTarget[] }
   | { readonly kind: 'nodata' }
   | { readonly kind: 'missing' };
 
@@ -47,7 +47,7 @@ function bare(label: string): string {
 
 /** External addresses, or where there are none the endpoints of a headless Service, if those are wanted. */
 export function targetsOf(
-  service: ResolvedService,
+  service: DnsService,
   zone: Zone,
   headless: boolean,
   ofEndpoint = false,
@@ -60,7 +60,7 @@ export function targetsOf(
   );
 }
 
-function externalHosts({ record }: ResolvedService): readonly ExternalTarget['host'][] {
+function externalHosts({ record }: DnsService): readonly ExternalTarget['host'][] {
   const ips = [...record.externalIPs, ...record.loadBalancerIPs.map(({ ip }) => ip)];
   return [
     ...[...new Set(ips)].map((ip) => ({ kind: 'ip', ip }) as const),
@@ -71,7 +71,7 @@ function externalHosts({ record }: ResolvedService): readonly ExternalTarget['ho
   ];
 }
 
-function endpointTargets(service: ResolvedService, zone: Zone): readonly ExternalTarget[] {
+function endpointTargets(service: DnsService, zone: Zone): readonly ExternalTarget[] {
   return service.members.flatMap(({ endpoint, ports }): ExternalTarget[] => {
     if (!endpoint.ready) return [];
     const label = endpointLabel(endpoint, zone.options.endpointPodNames ?? false);
@@ -103,7 +103,7 @@ export function ownExternalIps(zone: Zone, headless: boolean): readonly Ip[] {
 /** Which Services have an external address, kept as new as the Snapshot. */
 export class ExternalOwners {
   readonly #owners = new Map<Ip, Set<ObjectKey>>();
-  #seen: Snapshot['services'] = PersistentMap.empty();
+  #seen: DnsSource['services'] = PersistentMap.empty();
 
   of(zone: Zone, ip: Ip): readonly ObjectKey[] {
     const services = zone.source?.services ?? PersistentMap.empty();
@@ -118,6 +118,6 @@ export class ExternalOwners {
   }
 }
 
-function ipsOf(service: ResolvedService | undefined): readonly Ip[] {
+function ipsOf(service: DnsService | undefined): readonly Ip[] {
   return service ? externalHosts(service).flatMap((host) => (host.kind === 'ip' ? [host.ip] : [])) : [];
 }

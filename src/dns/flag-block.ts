@@ -1,29 +1,52 @@
 // The server block that stands for the flags, where there is no Corefile.
 
 import { messageOf } from '../lib/message-of.ts';
-import { systemFiles } from '../system/files.ts';
+import type { PodMode } from './zone/zone.ts';
+import type { ListenAddress } from './listener.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Files } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import { BlockDraft, type KubernetesOptions } from './block.ts';
 import { createForwarder, DEFAULT_FORWARD } from './forward.ts';
 import { refuse } from './handler.ts';
-import type { DnsPlaneOptions } from './plane.ts';
 import { kubernetesHandler } from './kubernetes-handler.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
 import { resolveThrough } from './resolve-outside.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
-import { lowerName, parseName, ROOT } from './wire/name.ts';
+import { lowerName, parseName, ROOT, type DnsName } from './wire/name.ts';
 
 const DEFAULT_TTL = 5;
 const DEFAULT_MAX_CONCURRENT = 1000;
 const REVERSE = ['in-addr.arpa', 'ip6.arpa'].map((text) => parseName(text)).filter((name) => name !== undefined);
 
+/** Where names outside the cluster are asked for. */
+export type UpstreamChoice =
+  | { readonly kind: 'none' }
+  | { readonly kind: 'servers'; readonly servers: readonly UpstreamServer[] }
+  | { readonly kind: 'resolv-conf'; readonly path: string };
+
+/** What the flags say: plain data. */
+export interface FlagSettings {
+  /** At least one. `0.0.0.0` is all IPv4 addresses and `::` all IPv6 ones: name both for both. */
+  readonly listen: readonly ListenAddress[];
+  /** The cluster's domain; `cluster.local` by default. */
+  readonly zone?: DnsName;
+  /** Seconds, 0 to 3600; 5 by default. */
+  readonly ttl?: number;
+  /** `insecure` by default, as kubeadm configures it. */
+  readonly pods?: PodMode;
+  readonly upstream: UpstreamChoice;
+  /** Queries that may wait for upstream servers at one time; 1000 by default. */
+  readonly maxConcurrent?: number;
+}
+
 /** kubernetes, and forward where there are servers to forward to; reverse names that are not ours go there too. */
-export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
+export async function flagBlock(options: FlagSettings, log: Logger, files: Files): Promise<BlockDraft> {
   const place = { file: 'flags', line: 0 };
   const doors = {
     readText: async () => undefined,
     pathOf: (name: string) => name,
-    warn: (message: string) => options.log.warn(message),
+    warn: (message: string) => log.warn(message),
   };
   const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
   const origin = options.zone ?? parseName('cluster.local');
@@ -34,7 +57,7 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
     ttl: options.ttl ?? DEFAULT_TTL,
     pods: options.pods ?? 'insecure',
   };
-  const servers = await upstreamServers(options);
+  const servers = await upstreamServers(options, log, files);
   draft.loadBalanced = true;
   draft.end = refuse;
   draft.upstreams.push(...servers.map(upstreamText));
@@ -59,7 +82,7 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
         ...DEFAULT_FORWARD,
         ...services,
         servers,
-        maxConcurrent: options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT,
+        maxConcurrent: Math.ceil((options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT) / services.workers),
         onReject: () => services.dnsMetrics.forwardRejected(),
       }),
     );
@@ -67,9 +90,8 @@ export async function flagBlock(options: DnsPlaneOptions): Promise<BlockDraft> {
 }
 
 /** The servers that can be asked. What cannot be is said once, with the mend; the cluster's names go on without. */
-async function upstreamServers(options: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
-  const { log } = options;
-  const configured = await configuredServers(options);
+async function upstreamServers(options: FlagSettings, log: Logger, files: Files): Promise<readonly UpstreamServer[]> {
+  const configured = await configuredServers(options, log, files);
   const own = interfaceAddresses();
   const loops = configured.filter((server) => isOurselves(server, options.listen, own));
   if (loops.length > 0) {
@@ -84,11 +106,11 @@ async function upstreamServers(options: DnsPlaneOptions): Promise<readonly Upstr
   return servers;
 }
 
-async function configuredServers({
-  upstream,
-  log,
-  files = systemFiles,
-}: DnsPlaneOptions): Promise<readonly UpstreamServer[]> {
+async function configuredServers(
+  { upstream }: FlagSettings,
+  log: Logger,
+  files: Files,
+): Promise<readonly UpstreamServer[]> {
   switch (upstream.kind) {
     case 'none':
       return [];

@@ -2,10 +2,11 @@
 
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server } from 'node:net';
-import { hostPort, ipFamily, type Ip } from '../lib/ip.ts';
+import { ipFamily, type Ip } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import type { Transport } from './handler.ts';
+import { DnsListenError } from './listen-error.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import { serverLabel, type DnsMetrics } from './metrics.ts';
 import type { Answered, DnsServer, Site } from './server.ts';
@@ -20,20 +21,6 @@ export interface BoundAddress extends ListenAddress {
   readonly protocol: Transport;
 }
 
-export type DnsListenCode = 'port-in-use' | 'no-privilege' | 'address-not-here' | 'listen-failed';
-
-/** An address that cannot be listened on. The message says which, why, and what to do about it. */
-export class DnsListenError extends Error {
-  readonly code: DnsListenCode;
-
-  constructor(at: BoundAddress, cause: NodeJS.ErrnoException) {
-    const { code, why } = explain(at, cause);
-    super(`cannot listen for DNS on ${hostPort(at.address, at.port)} (${at.protocol}): ${why}`, { cause });
-    this.name = 'DnsListenError';
-    this.code = code;
-  }
-}
-
 export interface ListenerOptions {
   readonly at: ListenAddress;
   readonly server: DnsServer;
@@ -44,6 +31,8 @@ export interface ListenerOptions {
   readonly idleMs: number;
   /** More are closed when they come. */
   readonly maxConnections: number;
+  /** Several threads listen on the address, and the system spreads what comes over them. */
+  readonly shared: boolean;
 }
 
 export interface Listener {
@@ -124,11 +113,12 @@ function listenerOf({ address, port }: ListenAddress, udp: UdpSide, tcp: TcpSide
   };
 }
 
-function bindUdp({ at, server, site, metrics }: ListenerOptions): Promise<UdpSide> {
+function bindUdp({ at, server, site, metrics, shared }: ListenerOptions): Promise<UdpSide> {
   const family = ipFamily(at.address);
   const socket = createSocket({
     type: family === 4 ? 'udp4' : 'udp6',
     ipv6Only: family === 6,
+    reusePort: shared,
     // Addresses only: without this every send goes through the resolver's queue.
     lookup: (host, _options, callback) => callback(null, host, family),
   });
@@ -200,7 +190,7 @@ function closeUdp(socket: UdpSocket): Promise<void> {
 }
 
 function bindTcp(options: ListenerOptions): Promise<TcpSide> {
-  const { at, server, site, metrics, clock, idleMs, maxConnections } = options;
+  const { at, server, site, metrics, clock, idleMs, maxConnections, shared } = options;
   const counters = metrics.forServer(serverLabel(at.address, at.port));
   const kept = new KeptAnswers(counters);
   const here = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, address: at.address, port: at.port } as const;
@@ -224,35 +214,14 @@ function bindTcp(options: ListenerOptions): Promise<TcpSide> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => reject(new DnsListenError({ ...at, protocol: 'tcp' }, error));
     tcp.once('error', fail);
-    tcp.listen({ host: at.address, port: at.port, backlog: TCP_BACKLOG, ipv6Only: ipFamily(at.address) === 6 }, () => {
+    const ipv6Only = ipFamily(at.address) === 6;
+    tcp.listen({ host: at.address, port: at.port, backlog: TCP_BACKLOG, ipv6Only, reusePort: shared }, () => {
       tcp.off('error', fail);
       // An accept that fails later (no descriptor left) leaves the listener as it is.
       tcp.on('error', ignore);
       resolve({ server: tcp, connections, kept });
     });
   });
-}
-
-function explain(at: BoundAddress, cause: NodeJS.ErrnoException): { code: DnsListenCode; why: string } {
-  switch (cause.code) {
-    case 'EADDRINUSE':
-      return {
-        code: 'port-in-use',
-        why: `another program uses that port; end it (ss -lnp 'sport = :${at.port}' names it) or choose another address or port`,
-      };
-    case 'EACCES':
-      return {
-        code: 'no-privilege',
-        why: 'ports below 1024 need a privilege; run as root, grant CAP_NET_BIND_SERVICE, or choose a port from 1024 on',
-      };
-    case 'EADDRNOTAVAIL':
-      return {
-        code: 'address-not-here',
-        why: 'this machine does not have that address; add it to an interface or listen on one that `ip address` shows',
-      };
-    default:
-      return { code: 'listen-failed', why: cause.message };
-  }
 }
 
 function ignore(): void {}

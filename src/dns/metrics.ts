@@ -1,7 +1,7 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
 import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
-import type { Labels, Metrics } from '../observe/metrics.ts';
+import type { Labels, Meters } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
@@ -32,8 +32,6 @@ export interface DnsMetrics {
   watchCache(
     stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
   ): void;
-  /** A Corefile that was read again: taken, with its hash, or refused. */
-  reloaded(hash: string | undefined): void;
 }
 
 export interface ServerMetrics {
@@ -58,7 +56,7 @@ export interface RecordedQuery {
   readonly seconds: number;
 }
 
-export function createDnsMetrics(metrics: Metrics): DnsMetrics {
+export function createDnsMetrics(metrics: Meters): DnsMetrics {
   const requests = metrics.counter({
     name: 'coredns_dns_requests_total',
     help: 'DNS requests by zone, protocol, family and type.',
@@ -123,15 +121,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     help: 'Questions that the cache did not know the answer of.',
     labels: cacheLabels,
   });
-  const reloadFailures = metrics.counter({
-    name: 'coredns_reload_failed_total',
-    help: 'Corefiles that were read again and refused.',
-  });
-  const reloadVersion = metrics.gauge({
-    name: 'coredns_reload_version_info',
-    help: 'The Corefile that is in force, by its hash.',
-    labels: ['hash', 'value'],
-  });
   let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
   const cacheSamples = (name: string, of: 'size' | 'evictions') =>
     (caches ? (['success', 'denial'] as const) : []).map((type) => ({
@@ -143,6 +132,7 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     name: 'coredns_cache_entries',
     help: 'Answers in the cache.',
     type: 'gauge',
+    addsUp: true,
     samples: () => cacheSamples('coredns_cache_entries', 'size'),
   });
   metrics.collected({
@@ -151,7 +141,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     type: 'counter',
     samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
   });
-  reloadFailures.add(0);
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
   rejects.add(0);
@@ -187,10 +176,6 @@ export function createDnsMetrics(metrics: Metrics): DnsMetrics {
     },
     watchCache: (stores) => {
       caches = stores;
-    },
-    reloaded: (hash) => {
-      if (hash === undefined) reloadFailures.add();
-      else reloadVersion.set(1, { hash: 'sha512', value: hash });
     },
   };
 }

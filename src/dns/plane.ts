@@ -7,37 +7,21 @@ import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import { systemFiles, type Files } from '../system/files.ts';
+import { startThread, type StartThread } from '../system/worker-thread.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
+import { AnsweringHere, type Answering } from './answering.ts';
 import type { BlockDraft } from './block.ts';
-import { configure, type BlockAt, type Configuration } from './configuration.ts';
+import type { BlockSource } from './block-source.ts';
 import type { Corefile, LoadedCorefile } from './corefile/load.ts';
-import { flagBlock } from './flag-block.ts';
-import { DnsListenError, startListener, type BoundAddress, type ListenAddress, type Listener } from './listener.ts';
-import { createDnsMetrics } from './metrics.ts';
-import { createDnsServer, type Site } from './server.ts';
-import type { UpstreamServer } from './upstream.ts';
-import { nameText, type DnsName } from './wire/name.ts';
+import { flagBlock, type FlagSettings } from './flag-block.ts';
+import { DnsListenError } from './listen-error.ts';
+import type { BoundAddress } from './listener.ts';
+import { createReloadMetrics, type ReloadMetrics } from './reload-metrics.ts';
+import { nameText } from './wire/name.ts';
+import { WorkerPool } from './worker-pool.ts';
 import type { PodMode } from './zone/zone.ts';
 
-/** Where names outside the cluster are asked for. */
-export type UpstreamChoice =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'servers'; readonly servers: readonly UpstreamServer[] }
-  | { readonly kind: 'resolv-conf'; readonly path: string };
-
-export interface DnsPlaneOptions extends CommonOptions {
-  /** At least one. `0.0.0.0` is all IPv4 addresses and `::` all IPv6 ones: name both for both. */
-  readonly listen: readonly ListenAddress[];
-  /** The cluster's domain; `cluster.local` by default. */
-  readonly zone?: DnsName;
-  /** Seconds, 0 to 3600; 5 by default. */
-  readonly ttl?: number;
-  /** `insecure` by default, as kubeadm configures it. */
-  readonly pods?: PodMode;
-  readonly upstream: UpstreamChoice;
-  /** Queries that may wait for upstream servers at one time; 1000 by default. */
-  readonly maxConcurrent?: number;
-}
+export interface DnsPlaneOptions extends CommonOptions, FlagSettings {}
 
 export interface CorefilePlaneOptions extends CommonOptions {
   readonly corefile: Corefile;
@@ -46,6 +30,9 @@ export interface CorefilePlaneOptions extends CommonOptions {
 }
 
 interface CommonOptions {
+  /** Threads that answer, beside this one; 0, the default, answers in this one. */
+  readonly workers?: number;
+  readonly startThread?: StartThread;
   /** The addresses by which this server finds its own Service; by default those it listens on, or the machine's. */
   readonly selfIps?: readonly Ip[];
   /** TCP connections per address; 1000 by default. */
@@ -74,13 +61,13 @@ export interface DnsState {
   readonly names: number;
   readonly pods: PodMode;
   readonly ttl: number;
+  /** Threads that answer; 0 is the main one. */
+  readonly workers: number;
   readonly listen: readonly BoundAddress[];
   readonly upstreams: readonly string[];
   readonly tcpConnections: number;
 }
 
-/** What is under way at `stop` is answered within this. */
-const STOP_MS = 2000;
 const DEFAULT_MAX_CONNECTIONS = 1000;
 /** As CoreDNS. */
 const DEFAULT_IDLE_MS = 10_000;
@@ -88,7 +75,17 @@ const DEFAULT_IDLE_MS = 10_000;
 /** Answers as the flags say, SERVFAIL for cluster names until the first Snapshot. Rejects with a DnsListenError. */
 export async function startDnsPlane(options: DnsPlaneOptions): Promise<DnsPlane> {
   const plane = new RunningPlane(options);
-  await plane.take([{ draft: await flagBlock(options), listen: options.listen }]);
+  const { listen, zone, ttl, pods, upstream, maxConcurrent, log, files = systemFiles } = options;
+  const settings: FlagSettings = {
+    listen,
+    upstream,
+    ...(zone === undefined ? {} : { zone }),
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(pods === undefined ? {} : { pods }),
+    ...(maxConcurrent === undefined ? {} : { maxConcurrent }),
+  };
+  const draft = await flagBlock(settings, log, files);
+  await plane.begin({ kind: 'flags', settings }, [draft]);
   return plane;
 }
 
@@ -97,130 +94,89 @@ export async function startCorefilePlane(options: CorefilePlaneOptions): Promise
   const plane = new RunningPlane(options);
   const { corefile, load } = options;
   for (const warning of corefile.warnings) options.log.warn(warning);
-  await plane.take(placed(corefile));
+  await plane.begin(placed(corefile), corefile.blocks);
   plane.follow(corefile, load);
   return plane;
 }
 
-function placed({ blocks }: Corefile): readonly BlockAt[] {
+function placed({ blocks, parsed, port }: Corefile): BlockSource {
   // Without any IPv6 address there is no socket for it either.
   const sixes = interfaceAddresses().some((address) => address.includes(':'));
   const everywhere = (sixes ? ['0.0.0.0', '::'] : ['0.0.0.0'])
     .map((text) => parseIp(text))
     .filter((ip) => ip !== undefined);
-  return blocks.map((draft) => ({
-    draft,
-    listen: (draft.bind ?? everywhere).map((address) => ({ address, port: draft.port })),
-  }));
+  const listen = blocks.map((draft) => (draft.bind ?? everywhere).map((address) => ({ address, port: draft.port })));
+  return { kind: 'corefile', parsed, port, listen };
 }
 
 class RunningPlane implements DnsPlane {
   readonly name = 'dns';
   readonly #options: CommonOptions;
-  readonly #metrics;
-  readonly #server;
-  readonly #listeners = new Map<string, { readonly listener: Listener; readonly site: Site }>();
+  readonly #answering: Answering;
+  readonly #reloads: ReloadMetrics;
   readonly #stopping = new AbortController();
-  #configuration: Configuration | undefined;
-  #snapshot: Snapshot | undefined;
+  #drafts: readonly BlockDraft[] = [];
   #pending: Snapshot | undefined;
+  #told = false;
   #following: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
   constructor(options: CommonOptions) {
-    const { log, clock } = options;
     this.#options = options;
-    this.#metrics = createDnsMetrics(options.metrics);
-    this.#metrics.beforeText(() => {
-      for (const { listener } of this.#listeners.values()) listener.settle();
-    });
-    this.#server = createDnsServer({ log, metrics: this.#metrics, clock });
+    const { workers = 0, selfIps, files = systemFiles, random = Math.random, log, metrics, clock } = options;
+    const { maxConnections = DEFAULT_MAX_CONNECTIONS, idleMs = DEFAULT_IDLE_MS } = options;
+    const common = { selfIps, maxConnections, idleMs, log, clock };
+    const pods = (): boolean => podsOf(this.#drafts) === 'verified';
+    this.#answering =
+      workers > 0
+        ? new WorkerPool({ ...common, workers, pods, metrics, startThread: options.startThread ?? startThread })
+        : new AnsweringHere({ ...common, metrics, files, random });
+    this.#reloads = createReloadMetrics(this.#answering.metrics);
   }
 
   get addresses(): readonly BoundAddress[] {
-    return [...this.#listeners.values()].flatMap(({ listener }) => listener.addresses);
+    return this.#answering.addresses;
   }
 
   get ready(): boolean {
-    return this.#configuration?.zones.all.every((zone) => zone.synced) ?? false;
+    return this.#answering.ready;
   }
 
   update(snapshot: Snapshot): void {
-    if (!this.#pending) this.#options.clock.after(0, () => this.#compile());
+    if (!this.#pending) this.#options.clock.after(0, () => this.#apply());
     this.#pending = snapshot;
   }
 
-  /** Puts blocks into force: all of them, or none when an address cannot be listened on. */
-  async take(blocks: readonly BlockAt[]): Promise<void> {
-    const { files = systemFiles, random = Math.random, selfIps } = this.#options;
-    const next = configure({
-      ...this.#options,
-      blocks,
-      selfIps,
-      snapshot: this.#snapshot,
-      dnsMetrics: this.#metrics,
-      files,
-      random,
-    });
-    await this.#listen(next);
-    const before = this.#configuration;
-    this.#configuration = next;
-    for (const [key, { site, listener }] of this.#listeners) {
-      const found = next.sites.get(key);
-      if (found) {
-        site.routes = found.routes;
-        site.version++;
-        continue;
-      }
-      this.#listeners.delete(key);
-      listener.drain();
-      await listener.close();
-    }
-    next.start();
-    await before?.stop();
-  }
-
-  /** Opens what is not open yet. */
-  async #listen({ sites }: Configuration): Promise<void> {
-    const { idleMs = DEFAULT_IDLE_MS, maxConnections = DEFAULT_MAX_CONNECTIONS, clock } = this.#options;
-    const opened: string[] = [];
+  /** The first blocks; nothing stays open when they cannot be put into force. */
+  async begin(source: BlockSource, drafts: readonly BlockDraft[]): Promise<void> {
     try {
-      for (const [key, { at, routes }] of sites) {
-        if (this.#listeners.has(key)) continue;
-        const site: Site = { routes, version: 0 };
-        const common = { server: this.#server, metrics: this.#metrics, clock, idleMs, maxConnections };
-        this.#listeners.set(key, { site, listener: await startListener({ at, site, ...common }) });
-        opened.push(key);
-      }
+      await this.take(source, drafts);
     } catch (error) {
-      const failed = opened.map((key) => this.#listeners.get(key)?.listener).filter((one) => one !== undefined);
-      for (const key of opened) this.#listeners.delete(key);
-      await Promise.all(failed.map((listener) => listener.close()));
+      await this.#answering.finish();
       throw error;
     }
   }
 
-  #compile(): void {
+  /** Puts blocks into force: all of them, or none when an address cannot be listened on. */
+  async take(source: BlockSource, drafts: readonly BlockDraft[]): Promise<void> {
+    await this.#answering.take(source);
+    this.#drafts = drafts;
+  }
+
+  #apply(): void {
     const snapshot = this.#pending;
     this.#pending = undefined;
-    const zones = this.#configuration?.zones;
-    if (!snapshot || !zones || this.#stopped) return;
+    if (!snapshot || this.#stopped) return;
     const { clock, log } = this.#options;
     const start = clock.monotonic();
-    const first = this.#snapshot === undefined;
-    this.#snapshot = snapshot;
-    zones.update(snapshot);
-    for (const { site } of this.#listeners.values()) site.version++;
-    const [zone] = zones.all;
-    if (!zone) return;
-    const fields = {
-      revision: zone.revision,
-      services: zone.services.size,
-      names: zone.nameCount,
-      ms: Math.round(clock.monotonic() - start),
-    };
-    if (first) log.info('cluster names are answered', { zone: nameText(zone.options.origin), ...fields });
-    else log.debug('cluster names have changed', fields);
+    this.#answering.update(snapshot);
+    const [kubernetes] = this.#drafts.flatMap((draft) => draft.kubernetes ?? []);
+    if (!kubernetes) return;
+    const ms = Math.round(clock.monotonic() - start);
+    const fields = { revision: snapshot.revision, services: snapshot.services.size, ms };
+    if (this.#told) log.debug('cluster names have changed', fields);
+    else log.info('cluster names are answered', { zone: nameText(kubernetes.options.origin), ...fields });
+    this.#told = true;
   }
 
   /** Reads the Corefile again and again, where it says so. */
@@ -244,7 +200,7 @@ class RunningPlane implements DnsPlane {
         refused = '';
       } else if (mistake !== refused) {
         refused = mistake;
-        this.#metrics.reloaded(undefined);
+        this.#reloads.reloaded(undefined);
         log.error(`the Corefile has changed and cannot be taken; the old one stays. ${mistake}`);
       }
     }
@@ -257,32 +213,32 @@ class RunningPlane implements DnsPlane {
     if (fixed !== fixedOf(current.blocks))
       return 'The addresses of health, ready and prometheus, the API server and "pods verified" change only with a restart.';
     try {
-      await this.take(placed(next));
+      await this.take(placed(next), next.blocks);
     } catch (error) {
       if (error instanceof DnsListenError) return error.message;
       throw error;
     }
     for (const warning of next.warnings) this.#options.log.warn(warning);
-    this.#metrics.reloaded(next.hash);
+    this.#reloads.reloaded(next.hash);
     this.#options.log.info('the Corefile has changed and is in force', { hash: next.hash.slice(0, 16) });
     return undefined;
   }
 
   state(): DnsState {
-    const zones = this.#configuration?.zones.all ?? [];
-    const [zone] = zones;
-    const listeners = [...this.#listeners.values()];
+    const figures = this.#answering.figures;
+    const [kubernetes] = this.#drafts.flatMap((draft) => draft.kubernetes ?? []);
     return {
-      zone: zone ? nameText(zone.options.origin) : '',
+      zone: kubernetes ? nameText(kubernetes.options.origin) : '',
       ready: this.ready,
-      revision: zone?.revision ?? 0,
-      services: zone?.services.size ?? 0,
-      names: zone?.nameCount ?? 0,
-      pods: zone?.options.pods ?? 'disabled',
-      ttl: zone?.options.ttl ?? 0,
+      revision: figures?.revision ?? 0,
+      services: figures?.services ?? 0,
+      names: figures?.names ?? 0,
+      pods: kubernetes?.options.pods ?? 'disabled',
+      ttl: kubernetes?.options.ttl ?? 0,
+      workers: this.#options.workers ?? 0,
       listen: this.addresses,
-      upstreams: [...new Set(this.#configuration?.blocks.flatMap(({ draft }) => draft.upstreams))],
-      tcpConnections: listeners.reduce((sum, { listener }) => sum + listener.connections, 0),
+      upstreams: [...new Set(this.#drafts.flatMap(({ upstreams }) => upstreams))],
+      tcpConnections: figures?.tcpConnections ?? 0,
     };
   }
 
@@ -294,23 +250,16 @@ class RunningPlane implements DnsPlane {
     const { clock } = this.#options;
     this.#stopping.abort();
     await this.#following;
-    const lameduckMs = Math.max(0, ...lameducksOf(this.#configuration));
+    const lameduckMs = Math.max(0, ...this.#drafts.flatMap(({ health }) => health.map(({ lameduckMs: ms }) => ms)));
     // Clients learn late that this server goes: it answers on until then.
     if (lameduckMs > 0) await clock.sleep(lameduckMs);
-    const listeners = [...this.#listeners.values()].map(({ listener }) => listener);
-    for (const listener of listeners) listener.drain();
-    const bound = new AbortController();
-    await Promise.race([this.#server.idle(), clock.sleep(STOP_MS, bound.signal)]);
-    bound.abort();
-    await this.#configuration?.stop();
-    // One turn, in which the last answers go out.
-    await clock.sleep(0);
-    await Promise.all(listeners.map((listener) => listener.close()));
+    await this.#answering.finish();
   }
 }
 
-function lameducksOf(configuration: Configuration | undefined): readonly number[] {
-  return (configuration?.blocks ?? []).flatMap(({ draft }) => draft.health.map(({ lameduckMs }) => lameduckMs));
+function podsOf(drafts: readonly BlockDraft[]): PodMode {
+  const modes = drafts.flatMap(({ kubernetes }) => kubernetes?.options.pods ?? []);
+  return modes.includes('verified') ? 'verified' : (modes[0] ?? 'disabled');
 }
 
 /** What is opened or watched once, when the program starts. */

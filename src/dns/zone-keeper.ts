@@ -1,10 +1,10 @@
 // The compiled zones of a configuration, one for each set of options, kept as new as the Snapshot.
 
-import type { Snapshot } from '../model/snapshot.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { KubernetesOptions } from './block.ts';
 import { compileZone, emptyZone } from './zone/compile.ts';
 import { ImportedServices } from './zone/imports.ts';
+import type { DnsSource } from './zone/source.ts';
 import type { Zone } from './zone/zone.ts';
 
 export class ZoneKeeper {
@@ -12,10 +12,10 @@ export class ZoneKeeper {
   readonly #seconds: () => number;
   readonly #zones: { readonly options: KubernetesOptions; zone: Zone }[] = [];
   readonly #imported = new ImportedServices();
-  readonly #snapshot: Snapshot | undefined;
+  readonly #snapshot: DnsSource | undefined;
 
   /** A configuration that follows another one has the Snapshot from the start. */
-  constructor(selfIps: readonly Ip[], seconds: () => number, snapshot: Snapshot | undefined) {
+  constructor(selfIps: readonly Ip[], seconds: () => number, snapshot: DnsSource | undefined) {
     this.#selfIps = selfIps;
     this.#seconds = seconds;
     this.#snapshot = snapshot;
@@ -41,12 +41,12 @@ export class ZoneKeeper {
     return () => found.zone;
   }
 
-  update(snapshot: Snapshot): void {
+  update(snapshot: DnsSource): void {
     for (const kept of this.#zones)
       kept.zone = compileZone(this.#view(snapshot, kept.options), kept.zone.options, this.#seconds(), kept.zone);
   }
 
-  #view(snapshot: Snapshot, { multicluster }: KubernetesOptions): Snapshot {
+  #view(snapshot: DnsSource, { multicluster }: KubernetesOptions): DnsSource {
     return multicluster ? this.#imported.of(snapshot) : snapshot;
   }
 }

@@ -13,6 +13,8 @@ export interface ClassSelection {
   readonly watchIngressWithoutClass: boolean;
   /** `--watch-namespace`: only Ingresses of this namespace are ours. */
   readonly watchNamespace?: string | undefined;
+  /** `--disable-catch-all`: a default backend without rules is not ours. */
+  readonly disableCatchAll?: boolean;
 }
 
 /** The controller name of our own, always accepted beside the one of the option. */
@@ -32,6 +34,7 @@ export function isOurs(
   selection: ClassSelection,
 ): boolean {
   if (selection.watchNamespace !== undefined && ingress.namespace !== selection.watchNamespace) return false;
+  if (selection.disableCatchAll === true && isCatchAll(ingress)) return false;
   if (ingress.className !== undefined) {
     if (selection.ingressClassByName && ingress.className === selection.ingressClass) return true;
     const controller = classes.get(ingress.className)?.controller;
@@ -39,4 +42,9 @@ export function isOurs(
   }
   if (ingress.classAnnotation !== undefined) return ingress.classAnnotation === selection.ingressClass;
   return selection.watchIngressWithoutClass;
+}
+
+/** Takes every host: a default backend and no rules. */
+export function isCatchAll({ rules, defaultBackend }: Pick<IngressRecord, 'rules' | 'defaultBackend'>): boolean {
+  return rules.length === 0 && defaultBackend !== undefined;
 }

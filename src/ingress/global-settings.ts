@@ -25,6 +25,8 @@ export interface GlobalSettings {
   /** `--enable-ssl-passthrough`. */
   readonly sslPassthrough: boolean;
   readonly front: FrontSettings;
+  /** `strict-validate-path-type`, for admission. */
+  readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
   readonly denied: string | undefined;
   readonly problems: readonly Problem[];
@@ -54,6 +56,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   allowedResponseHeaders: [],
   sslPassthrough: false,
   front: DEFAULT_FRONT,
+  strictPathType: true,
   denied: undefined,
   problems: [],
 };
@@ -91,6 +94,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     sslPassthrough: base.sslPassthrough,
     front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
+    strictPathType: reader.bool('strict-validate-path-type') ?? base.strictPathType,
   };
   for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());
   const denial = reader.problems.find(({ effect }) => effect === 'denied');
@@ -101,5 +105,5 @@ function tellOfUnknown(reader: SettingReader, name: string, value: string): void
   if (value === '' || NO_EFFECT.test(name)) return;
   if (GUARDS.test(name) && !/^(false|off)$/i.test(value)) {
     reader.denies(name, 'this version cannot carry it out, and without it every location would be less guarded');
-  } else if (!GUARDS.test(name)) reader.ignored(name, 'this version does not know it');
+  } else if (!GUARDS.test(name)) reader.unknown(name, 'this version does not know it');
 }

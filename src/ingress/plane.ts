@@ -48,6 +48,8 @@ export interface IngressPlaneOptions extends RoutingFlags {
 
 export interface IngressPlane extends Plane {
   readonly name: 'ingress';
+  /** The table in force; undefined before the first Snapshot. */
+  readonly table: RouteTable | undefined;
   /** Why a URL is answered as it is; undefined before the first Snapshot. */
   explain(url: ExplainedUrl): IngressExplanation | undefined;
   /** The Ingresses that are ours, of the Snapshot in force. */
@@ -107,6 +109,10 @@ class RunningPlane implements IngressPlane {
 
   get addresses(): IngressPlane['addresses'] {
     return this.#path.addresses;
+  }
+
+  get table(): RouteTable | undefined {
+    return this.#path.table;
   }
 
   get ready(): boolean {

@@ -34,6 +34,7 @@ export function routingOptions(
     annotationsPrefix: flags.annotationsPrefix ?? DEFAULT_PREFIX,
     defaultBackend: flags.defaultBackend,
     watchNamespace: flags.watchNamespace,
+    disableCatchAll: flags.disableCatchAll ?? false,
     controllerClass: flags.controllerClass ?? DEFAULT_SELECTION.controllerClass,
     ingressClass: flags.ingressClass ?? DEFAULT_SELECTION.ingressClass,
     ingressClassByName: flags.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,

@@ -36,17 +36,23 @@ export interface CollectedOptions {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
+  /** Whether levels of several worker threads make one sum; else the highest stands for all. Counts always add up. */
+  readonly addsUp?: boolean;
   readonly samples: () => Iterable<Sample>;
 }
 
-export interface Metrics {
+/** What a part of the program counts with. */
+export interface Meters {
   counter(options: MetricOptions): Count;
   gauge(options: MetricOptions): Level;
   histogram(options: MetricOptions & { readonly buckets: readonly number[] }): Distribution;
   /** A metric that its owner counts in its own way and gives when it is asked for: for what is counted on a hot path. */
   collected(options: CollectedOptions): void;
-  /** Called before the metrics are given, for an owner that counts in batches. The last one of a name is called. */
-  beforeText(owner: string, settle: () => void): void;
+  /** Called before the metrics are given, for an owner that counts in batches or elsewhere. The last one of a name is called. */
+  beforeText(owner: string, settle: () => void | Promise<void>): void;
+}
+
+export interface Metrics extends Meters {
   /** The Prometheus text format. */
   text(): Promise<string>;
 }
@@ -64,7 +70,7 @@ export function createMetrics(): Metrics {
   const gauges = new Map<string, Level>();
   const histograms = new Map<string, Distribution>();
   const samplers = new Map<string, CollectedOptions['samples']>();
-  const settlers = new Map<string, () => void>();
+  const settlers = new Map<string, () => void | Promise<void>>();
   const base = (options: MetricOptions) => ({
     name: options.name,
     help: options.help,
@@ -105,8 +111,8 @@ export function createMetrics(): Metrics {
       }),
     collected,
     beforeText: (owner, settle) => void settlers.set(owner, settle),
-    text: () => {
-      for (const settle of settlers.values()) settle();
+    text: async () => {
+      await Promise.all([...settlers.values()].map(async (settle) => settle()));
       return registry.metrics();
     },
   };

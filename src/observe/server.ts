@@ -31,6 +31,17 @@ export function metricsRoutes(metrics: Metrics): Routes {
   ]);
 }
 
+/** kube-proxy's `/metrics/slis`: when the process started. `startedAt` in milliseconds since 1970. */
+export function slisRoutes(startedAt: number): Routes {
+  const seconds = startedAt / 1000;
+  const body = `# HELP process_start_time_seconds Start time of the process since unix epoch in seconds.
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds ${seconds}
+`;
+  const headers = { 'Process-Start-Time-Unix': String(Math.floor(seconds)) };
+  return new Map([['/metrics/slis', () => ({ status: 200, contentType: METRICS_CONTENT_TYPE, body, headers })]]);
+}
+
 /** `/healthz` and `/livez` (alive), `/readyz` (the first sync is in force). Plain text: `ok`, or what is missing, with 503. */
 export function healthRoutes(health: Health): Routes {
   const alive: Route = () => {

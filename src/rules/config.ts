@@ -25,6 +25,16 @@ export type DetectLocal =
   | { readonly kind: 'bridge'; readonly interface: string }
   | { readonly kind: 'interface-prefix'; readonly prefix: string };
 
+/** What holds of userspace mode alone. */
+export interface UserspaceConfig {
+  /** Services (`namespace/name`) whose endpoints are told the client's address and port by PROXY protocol version 2. TCP only. */
+  readonly proxyProtocolTo: readonly string[];
+  /** TCP connections at a time; further ones are reset. `by-descriptors`: as many as the open files of the process allow. */
+  readonly maxConnections: number | 'by-descriptors';
+  /** Bytes that were read on one side and not yet written on the other, of all TCP connections; with more, new ones are reset. */
+  readonly maxBufferedBytes: number;
+}
+
 export interface RulesConfig {
   /** Traffic to a ClusterIP from others than Pods is masqueraded, and Pods count as inside for `externalTrafficPolicy: Local`. */
   readonly detectLocal: DetectLocal;
@@ -39,6 +49,7 @@ export interface RulesConfig {
   readonly resetTcpToDeletedEndpoints: boolean;
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
+  readonly userspace: UserspaceConfig;
 }
 
 export const defaultRulesConfig: RulesConfig = {
@@ -49,6 +60,11 @@ export const defaultRulesConfig: RulesConfig = {
   localhostNodePorts: true,
   resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
+  userspace: {
+    proxyProtocolTo: [],
+    maxConnections: 'by-descriptors',
+    maxBufferedBytes: 256 * 1024 * 1024,
+  },
 };
 
 /** The range of local Pods in the family; undefined without one, and where Pods are told by interface. */

@@ -42,6 +42,19 @@ test('a missing tool is said with the package that has it, and auto goes on to i
   expect(await chooseMode('iptables', CONFIG, new FakeIptables())).toBe('iptables');
 });
 
+test('where a KubeProxyConfiguration names no mode it is iptables, and nftables on a machine without', async () => {
+  expect(await chooseMode('kube-proxy-default', CONFIG, new FakeIptables())).toBe('iptables');
+  const withoutIptables: Exec = {
+    run: async (file, args) =>
+      file.startsWith('ip')
+        ? { ...OK, exitCode: -1, notFound: true }
+        : { ...OK, ...(args[0] === '--version' ? NEW : {}) },
+  };
+  expect(await chooseMode('kube-proxy-default', CONFIG, withoutIptables)).toBe('nftables');
+  const without = machine({ exitCode: -1, notFound: true });
+  await expect(chooseMode('kube-proxy-default', CONFIG, without)).rejects.toMatchObject({ code: 'iptables-missing' });
+});
+
 test('an iptables that has no -w for restores is too old', async () => {
   await expect(chooseMode('iptables', CONFIG, machine({ stdout: 'iptables v1.4.21\n' }))).rejects.toMatchObject({
     code: 'iptables-too-old',

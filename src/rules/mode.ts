@@ -11,6 +11,9 @@ import { renderTable } from './nftables/render.ts';
 /** What `--mode` may say of the backends that exist. */
 export type RulesModeSetting = 'auto' | RulesMode;
 
+/** `kube-proxy-default` is for a KubeProxyConfiguration that names no mode: iptables, as its users have it, and nftables on a machine without. */
+export type RulesModeChoice = RulesModeSetting | 'kube-proxy-default';
+
 /** The oldest nft that reads what we write (KEP-3866 draws the same line). */
 const OLDEST: readonly [number, number, number] = [1, 0, 1];
 const CHECK_TIMEOUT_MS = 10_000;
@@ -19,8 +22,9 @@ const CHECK_TIMEOUT_MS = 10_000;
  * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables. Throws RulesError when the setting (or
  * `auto`) cannot be had on this machine.
  */
-export async function chooseMode(setting: RulesModeSetting, config: RulesSettings, exec: Exec): Promise<RulesMode> {
+export async function chooseMode(setting: RulesModeChoice, config: RulesSettings, exec: Exec): Promise<RulesMode> {
   if (setting === 'userspace') return 'userspace';
+  if (setting === 'kube-proxy-default') return chooseAsKubeProxy(config, exec);
   const nftables = setting === 'iptables' ? undefined : await nftablesProblem(config, exec);
   if (setting !== 'iptables') {
     if (nftables === undefined) return 'nftables';
@@ -31,6 +35,13 @@ export async function chooseMode(setting: RulesModeSetting, config: RulesSetting
   if (nftables === undefined) throw iptables;
   const last = 'With --mode userspace it works without either.';
   throw new RulesError(nftables.code, `${nftables.message} Nor is iptables there for it: ${iptables.message} ${last}`);
+}
+
+async function chooseAsKubeProxy(config: RulesSettings, exec: Exec): Promise<RulesMode> {
+  const iptables = await iptablesProblem(config, exec);
+  if (iptables === undefined) return 'iptables';
+  if (iptables.code !== 'no-privilege' && (await nftablesProblem(config, exec)) === undefined) return 'nftables';
+  throw iptables;
 }
 
 /** Why iptables cannot be used, or undefined. */

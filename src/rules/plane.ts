@@ -13,13 +13,13 @@ import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
 import { HealthCheckServers } from './health-check/servers.ts';
-import { chooseMode, type RulesModeSetting } from './mode.ts';
+import { chooseMode, type RulesModeChoice } from './mode.ts';
 import { exposeOccupancy } from './conntrack/occupancy.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop, type SyncObserver } from './sync.ts';
 
 export interface RulesPlaneOptions {
-  readonly mode: RulesModeSetting;
+  readonly mode: RulesModeChoice;
   readonly config: RulesSettings;
   readonly exec: Exec;
   /** Without it changes that others make to the rules are not noticed. */

@@ -11,3 +11,14 @@ export function readProcNumber(path: string): number | undefined {
     return undefined;
   }
 }
+
+/** How many files this process may have open; undefined where the kernel does not say. */
+export function openFilesLimit(): number | undefined {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8');
+    const soft = /^Max open files\s+([0-9]+)/m.exec(limits)?.[1];
+    return soft === undefined ? undefined : Number(soft);
+  } catch {
+    return undefined;
+  }
+}

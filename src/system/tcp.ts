@@ -12,6 +12,9 @@ export interface TcpSocket extends Duplex {
   /** Undefined when the peer is already gone. */
   readonly remoteAddress?: string | undefined;
   readonly remotePort?: number | undefined;
+  /** So far. */
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
   /** Ends at once with a reset (RST) instead of an orderly end. */
   resetAndDestroy(): this;
 }

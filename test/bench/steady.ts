@@ -101,9 +101,29 @@ const EVENTS: Readonly<Record<string, Event>> = {
     await world.start(mode);
     return { at, note: `${other}, ${mode}` };
   },
+  "taken over from kube-proxy's iptables rules, and given back": (world) => takenOver(world, 'iptables'),
+  "taken over from kube-proxy's nftables rules, and given back": (world) => takenOver(world, 'nftables'),
   'nft flush ruleset': (world) => repaired(world, ['nft', 'flush', 'ruleset']),
   'iptables -F and -t nat -F': (world) => repaired(world, ['sh', '-c', 'iptables -F && iptables -t nat -F']),
 };
+
+/** kube-proxy's rules serve, ours take their place, and theirs ours again. */
+async function takenOver(world: SteadyWorld, theirs: 'iptables' | 'nftables'): Promise<{ at: number; note: string }> {
+  await world.stop('SIGTERM');
+  await world.kubeProxyServes(theirs, [{ pod: 'a' }, { pod: 'b' }]);
+  await world.cleanup();
+  await pause(300);
+  const at = Date.now();
+  await world.start();
+  const inForce = Date.now() - at;
+  await world.change([{ pod: 'b' }, { pod: 'c' }]);
+  await pause(300);
+  await world.stop('SIGTERM');
+  await world.kubeProxyServes(theirs, [{ pod: 'c' }, { pod: 'd' }]);
+  await world.cleanup();
+  await pause(300);
+  return { at, note: `in force after ${inForce} ms; ${(await world.rulesThere()).join(', ')} left` };
+}
 
 /** Does what somebody else may do, and waits until a connection is answered again. */
 async function repaired(

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { DnsListenError } from '../../src/dns/listener.ts';
+import { DnsListenError } from '../../src/dns/listen-error.ts';
 import { startDnsPlane } from '../../src/dns/plane.ts';
 import { dig } from './dig.ts';
 import { buildSnapshot, ip } from './snapshot-builder.ts';

@@ -125,7 +125,18 @@ describe('proxy --config', () => {
     server.apply({ ...node({}, { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'NoSchedule' }] }) });
     await eventually(async () => ((await fetch(`${probes}/healthz`)).status === 503 ? true : undefined), 'tainted');
     expect(await json(`${probes}/livez`)).toMatchObject({ status: 200, body: { healthy: true } });
+    const flagz = await (await fetch(`${metrics}/flagz`)).text();
+    expect(flagz).toMatch(/^\nfairlead-proxy flagz\n/);
+    expect(flagz).toContain(`\nmaster: ${server.url}\n`);
+    expect(flagz).toContain('\nconntrack-max-per-core: 32768\n');
+    expect(await (await fetch(`${metrics}/statusz`)).text()).toMatch(/\nUp {2}0 hr 0\d min \d\d sec\n/);
+    const slis = await fetch(`${metrics}/metrics/slis`);
+    expect(await slis.text()).toMatch(/\nprocess_start_time_seconds [1-9]/);
+    expect(Number(slis.headers.get('process-start-time-unix'))).toBeGreaterThan(1_700_000_000);
     const text = await (await fetch(`${metrics}/metrics`)).text();
+    const host = new URL(server.url).host;
+    expect(text).toMatch(new RegExp(`rest_client_requests_total\\{code="200",host="${host}",method="GET"\\} [1-9]`));
+    expect(text).toContain(`rest_client_request_duration_seconds_bucket{le="0.005",host="${host}",verb="GET"}`);
     expect(text).toMatch(/kubeproxy_proxy_healthz_total\{code="503"\} [1-9]/);
     expect(text).toMatch(/kubeproxy_proxy_livez_total\{code="200"\} 1/);
   });

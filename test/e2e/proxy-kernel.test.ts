@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop } from '../support/laptop.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
-import { FairleadProcess } from '../support/process.ts';
+import { FairleadProcess, runFairlead } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
 const missing = netnsMissing('iptables');
@@ -86,6 +86,46 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
     running.kill();
     expect(await running.exited).toEqual({ code: 0, signal: null });
     await rulesContain('10.2.0.0/24');
+  });
+
+  test('without a mode it is iptables as with kube-proxy, with NodePorts on 127.0.0.1, which --init-only can open beforehand', async () => {
+    node('10.1.0.0/24');
+    const pod = await topology.addPod('a', ['10.1.0.9']);
+    await pod.serve({ protocol: 'TCP', port: 8080, name: 'a' });
+    folder.write(
+      'service.yaml',
+      `apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: NodePort, clusterIP: 172.30.0.1, ports: [{port: 80, nodePort: 30080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: "", port: 8080, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.9]}]
+`,
+    );
+    const file = configure('', '""');
+    const { namespace, exec } = topology.node;
+    const localnet = async (): Promise<string> =>
+      (await topology.node.run('sysctl', '-n', 'net.ipv4.conf.all.route_localnet')).trim();
+    expect(await localnet()).toBe('0');
+    const init = await runFairlead(['proxy', '--config', file, '--init-only'], { namespace });
+    expect(init).toMatchObject({ code: 0, stderr: expect.stringMatching(/mode is not set, which is iptables/) });
+    expect(await localnet()).toBe('1');
+    const guard = '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections"';
+    expect((await exec.run('iptables-save', ['-t', 'filter'])).stdout).toContain(guard);
+    running = new FairleadProcess(['proxy', '--config', file, '--manifests', folder.dir], { namespace });
+    await running.logged(({ message }) => message === 'rules in force');
+    for (const address of ['127.0.0.1', '192.168.0.2', '172.30.0.1']) {
+      const port = address.startsWith('172') ? 80 : 30_080;
+      expect(await topology.node.connect({ protocol: 'TCP', address, port })).toMatchObject({ by: 'a' });
+    }
+    // A jump and a rule of the guard each, once.
+    expect((await topology.node.run('iptables-save', '-t', 'filter')).match(/KUBE-FIREWALL/g)).toHaveLength(4);
+    expect(await topology.node.run('nft', 'list', 'tables')).not.toContain('fairlead');
   });
 
   test('in iptables mode the same', async () => {

@@ -13,6 +13,28 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
   test.each<[string, readonly string[], RegExp]>([
     ['an unknown command', ['upp'], /unknown command "upp"/],
     ['an explanation that is not built yet', ['explain', 'name', 'cafe'], /`fairlead explain name` is not built/],
+    [
+      'a webhook without its certificate',
+      ['ingress', '--manifests', CAFE, '--validating-webhook=:8443'],
+      /needs --validating-webhook-certificate FILE/,
+    ],
+    [
+      'a webhook whose certificate is not there',
+      [
+        'ingress',
+        '--manifests',
+        CAFE,
+        '--validating-webhook=:0',
+        '--validating-webhook-certificate=/nowhere',
+        '--validating-webhook-key=/nowhere',
+      ],
+      /the webhook cannot start: ENOENT/,
+    ],
+    [
+      'a term that is no time',
+      ['ingress', '--manifests', CAFE, '--election-ttl=soon'],
+      /--election-ttl is a time such as 30s/,
+    ],
     ['explain without a Service', ['explain', 'service'], /usage: fairlead explain service NAMESPACE\/NAME/],
     ['a packet without a port', ['trace', '10.0.0.1', '10.0.0.2', '--manifests', CAFE], /DST is IP:PORT\/PROTO/],
     ['a packet between two families', ['trace', 'fd00::1', '10.0.0.2:80', '--manifests', CAFE], /two address families/],

@@ -1,15 +1,16 @@
-// `npm run fuzz -- dns|http [--cases N] [--seed N]`: malformed input by the million, with a seed to come back to.
+// `npm run fuzz -- dns|http|rules [--cases N] [--seed N]`: malformed input by the million, and changes of a cluster by the thousand, with a seed to come back to.
 
 import { parseArgs } from 'node:util';
 
 interface Outcome {
   readonly cases: number;
   readonly seconds: number;
-  readonly heapGrowthBytes: number;
+  readonly heapGrowthBytes?: number;
 }
 
 const TARGETS: Readonly<Record<string, (options: { cases: number; seed: number }) => Promise<Outcome>>> = {
   dns: async (options) => (await import('./dns.ts')).fuzzDns(options),
+  rules: async (options) => (await import('./rules.ts')).fuzzRules(options),
   http: async (options) => (await import('./http.ts')).fuzzHttp(options),
 };
 

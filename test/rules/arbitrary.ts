@@ -12,6 +12,8 @@ const endpoint = fc.constantFrom(
   '10.0.0.1:9090',
   '10.0.0.4:8080@node-b',
   '192.168.0.2:8080',
+  '10.0.0.5:8080 terminating',
+  '10.0.0.6:8080@node-b terminating',
   '[fd00:10::1]:8080',
   '[fd00:10::2]:8080@node-b',
 );

@@ -22,6 +22,7 @@ export interface ServiceSketch {
   readonly affinitySeconds?: number;
   readonly internal?: TrafficPolicy;
   readonly external?: TrafficPolicy;
+  readonly healthCheckNodePort?: number;
   /** `10.0.0.1:8080`, with `@node-b` behind it when it is not on node-a, and ` terminating` when it is, and serves. */
   readonly endpoints?: readonly string[];
 }
@@ -79,7 +80,7 @@ function serviceRecord(sketch: ServiceSketch): ServiceRecord {
     affinityTimeoutSeconds: sketch.affinitySeconds,
     internalTrafficPolicy: sketch.internal ?? 'Cluster',
     externalTrafficPolicy: sketch.external ?? 'Cluster',
-    healthCheckNodePort: undefined,
+    healthCheckNodePort: sketch.healthCheckNodePort === undefined ? undefined : port(sketch.healthCheckNodePort),
     proxyName: undefined,
   };
 }

@@ -5,7 +5,7 @@ import type { RulesConfig } from '../../src/rules/config.ts';
 import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { Topology, netnsMissing, type Host } from '../support/netns.ts';
-import type { Outcome } from '../support/netns-agent-client.ts';
+import type { Outcome } from '../support/socket-agent.ts';
 import { until } from '../support/until.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from './cluster.ts';
 

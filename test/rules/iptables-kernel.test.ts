@@ -66,7 +66,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     return new IptablesBackend({ config, exec, log: silentLogger, clock: systemClock, metrics: createMetrics() });
   }
 
-  async function plane(mode: 'iptables' | 'nftables'): Promise<RulesPlane> {
+  async function plane(mode: 'iptables' | 'nftables', metrics = createMetrics()): Promise<RulesPlane> {
     const started = await startRulesPlane({
       mode,
       config: ALL,
@@ -74,7 +74,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
       clock: systemClock,
       random: Math.random,
       log: silentLogger,
-      metrics: createMetrics(),
+      metrics,
       removeOnStop: false,
     });
     planes.push(started);
@@ -260,10 +260,94 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     expect(made).toBeGreaterThan(20);
   }, 40_000);
 
-  test("kube-proxy's table and its IPVS sets go once our rules are in force", async () => {
+  test('packets that belong to no connection are dropped and counted, unless conntrack is liberal about them', async () => {
+    const { node, client } = topology;
+    const metrics = createMetrics();
+    const dropped = async (): Promise<number> => {
+      const line = /^kubeproxy_iptables_ct_state_invalid_dropped_packets_total ([0-9]+)$/m.exec(await metrics.text());
+      return Number(line?.[1]);
+    };
+    // A reset of a connection that there never was.
+    const script =
+      'use Socket; socket(S, 2, 3, 6); send(S, pack("nnNNCCnnn", 4000, 8080, 1, 0, 0x50, 4, 0, 0, 0), 0, sockaddr_in(0, inet_aton("10.0.0.1")))';
+    await plane('iptables', metrics);
+    const before = await dropped();
+    for (let i = 0; i < 3; i++) await client.run('perl', '-e', script);
+    await until(async () => (await dropped()) >= before + 3);
+    await planes.pop()?.stop();
+    await node.run('sysctl', '-qw', 'net.netfilter.nf_conntrack_tcp_be_liberal=1');
+    try {
+      await plane('iptables');
+      const forward = await node.run(`iptables-${variant}`, '-t', 'filter', '-S', 'KUBE-FORWARD');
+      expect(forward).not.toContain('INVALID');
+    } finally {
+      await node.run('sysctl', '-qw', 'net.netfilter.nf_conntrack_tcp_be_liberal=0');
+    }
+  });
+
+  test('behind a firewall that drops the rest, health-check node ports and masqueraded traffic pass', async () => {
+    const { node, client } = topology;
+    const tool = [`iptables-${variant}`, '-t', 'filter'] as const;
+    const health: ServiceSketch = {
+      ...SERVICE,
+      name: 'health',
+      clusterIPs: ['172.30.0.7'],
+      nodePort: 30_087,
+      loadBalancerIPs: ['198.51.100.7'],
+      external: 'Local',
+      healthCheckNodePort: 30_107,
+    };
+    await backend().sync(clusterOf([SERVICE, health]).snapshot);
+    const rules = [
+      ['INPUT', '-p', 'tcp', '-j', 'DROP'],
+      ['FORWARD', '-p', 'tcp', '-j', 'DROP'],
+    ];
+    for (const rule of rules) await node.run(...tool, '-A', ...rule);
+    try {
+      // Nobody listens here in this test: the answer is the kernel's own.
+      expect(await client.connect({ protocol: 'TCP', address: '192.168.0.2', port: 30_107 })).toEqual({
+        kind: 'refused',
+      });
+      const brief = { protocol: 'TCP', timeoutMs: 300 } as const;
+      expect(await client.connect({ ...brief, address: '192.168.0.2', port: 30_108 })).toEqual({ kind: 'silence' });
+      expect(await answers('172.30.0.1', 80)).toBe(true);
+      expect(await client.connect({ ...brief, address: '192.168.0.2', port: 30_087 })).toEqual({ kind: 'silence' });
+    } finally {
+      for (const rule of rules) await node.run(...tool, '-D', ...rule);
+    }
+  });
+
+  test('local pods are told by the bridge that they are on', async () => {
+    const link = / dev (pod[0-9])/.exec(await topology.node.run('ip', 'route', 'get', '10.0.0.2'))?.[1] ?? '';
+    const config: RulesConfig = { ...ALL, detectLocal: { kind: 'bridge', interface: link } };
+    await backend(config).sync(clusterOf([{ ...SERVICE, endpoints: ['10.0.0.1:8080'] }]).snapshot);
+    const at = { protocol: 'TCP', address: '172.30.0.1', port: 80 } as const;
+    expect(await pods.b.connect(at)).toEqual({ kind: 'answered', by: 'a', peerSeen: '10.0.0.2' });
+    expect(await topology.client.connect(at)).not.toMatchObject({ peerSeen: '203.0.113.2' });
+  });
+
+  test('connections to a NodePort on 127.0.0.1 are counted under the name of kube-proxy', async () => {
+    const metrics = createMetrics();
+    await plane('iptables', metrics);
+    for (let i = 0; i < 3; i++) {
+      expect(await topology.node.connect({ protocol: 'TCP', address: '127.0.0.1', port: 30_080 })).toMatchObject({
+        kind: 'answered',
+      });
+    }
+    expect(await answers('192.168.0.2', 30_080)).toBe(true);
+    const name = 'kubeproxy_iptables_localhost_nodeports_accepted_packets_total';
+    await until(async () => (await metrics.text()).includes(`\n${name} 3\n`));
+    expect(await metrics.text()).toMatch(/\nkubeproxy_iptables_ct_state_invalid_dropped_packets_total [0-9]+\n/);
+  });
+
+  test("kube-proxy's table, its IPVS sets and its link go once our rules are in force", async () => {
     const { node } = topology;
     await node.run('nft', 'add', 'table', 'ip', 'kube-proxy');
     await node.run('ipset', 'create', 'KUBE-CLUSTER-IP', 'hash:ip,port');
+    await node.run('ipset', 'create', 'KUBE-6-CLUSTER-IP', 'hash:ip,port', 'family', 'inet6');
+    // kube-proxy's is a dummy link; what counts is its name. It makes the ClusterIP an address of the node.
+    await node.run('ip', 'link', 'add', 'kube-ipvs0', 'type', 'veth', 'peer', 'name', 'kube-peer0');
+    await node.run('ip', 'addr', 'add', '172.30.0.1/32', 'dev', 'kube-ipvs0');
     const tool = [`iptables-${variant}`, '-t', 'filter'] as const;
     await node.run(...tool, '-N', 'KUBE-IPVS-FILTER');
     await node.run(
@@ -281,6 +365,7 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
     await node.run(...tool, '-A', 'INPUT', '-j', 'KUBE-IPVS-FILTER');
     await plane('iptables');
     await until(async () => (await node.run('ipset', 'list', '-name')) === '');
+    expect(await node.run('ip', '-o', 'link')).not.toContain('kube-');
     expect(await node.run('nft', 'list', 'tables')).not.toContain('kube-proxy');
     expect((await kubeLines()).join('\n')).not.toContain('IPVS');
     expect(await answers()).toBe(true);

@@ -3,7 +3,7 @@ import { silentLogger } from '../../src/observe/log.ts';
 import { NftablesBackend } from '../../src/rules/nftables/apply.ts';
 import { renderNftables } from '../../src/rules/nftables/render.ts';
 import { Topology, netnsMissing, type Host } from '../support/netns.ts';
-import type { ConnectOptions, Outcome } from '../support/netns-agent-client.ts';
+import type { ConnectOptions, Outcome } from '../support/socket-agent.ts';
 import type { Cidr } from '../../src/lib/cidr.ts';
 import type { Snapshot } from '../../src/model/snapshot.ts';
 import { CONFIG, NODE, cidr, clusterOf, ip, type ServiceSketch } from './cluster.ts';

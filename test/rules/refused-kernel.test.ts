@@ -5,7 +5,7 @@ import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
-import type { Outcome } from '../support/netns-agent-client.ts';
+import type { Outcome } from '../support/socket-agent.ts';
 import { until } from '../support/until.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from './cluster.ts';
 

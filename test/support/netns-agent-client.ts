@@ -5,40 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { TalkOptions, TalkState } from './talk.ts';
 
-export interface ServeOptions {
-  readonly protocol: 'TCP' | 'UDP';
-  /** Every address of the namespace when left out. */
-  readonly address?: string;
-  readonly port: number;
-  /** What the server answers with. */
-  readonly name: string;
-  /** TCP: answers whatever comes, for as long as the client stays, in place of one answer and an end. */
-  readonly keeps?: boolean;
-}
-
-export interface ConnectOptions {
-  readonly protocol: 'TCP' | 'UDP';
-  readonly address: string;
-  readonly port: number;
-  /** The address to come from, when the namespace has several. */
-  readonly source?: string;
-  /** UDP only: the port to come from. The same one again is to the kernel the same flow, as if one socket had gone on sending. */
-  readonly sourcePort?: number;
-  /** Ten seconds, which no answer takes: to be given where silence is what is expected. */
-  readonly timeoutMs?: number;
-}
-
-export type Outcome =
-  /** `by` is the server's name, `peerSeen` the client address that the server saw (shows masquerading). */
-  | { readonly kind: 'answered'; readonly by: string; readonly peerSeen: string }
-  | { readonly kind: 'refused' }
-  | { readonly kind: 'unreachable' }
-  | { readonly kind: 'silence' };
-
 export type AgentRequest =
-  | { readonly id: number; readonly kind: 'serve'; readonly options: ServeOptions }
-  | { readonly id: number; readonly kind: 'stop'; readonly server: number }
-  | { readonly id: number; readonly kind: 'connect'; readonly options: ConnectOptions }
   | { readonly id: number; readonly kind: 'hammer'; readonly options: HammerOptions }
   | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number }
   | { readonly id: number; readonly kind: 'talk'; readonly options: TalkOptions }
@@ -47,7 +14,6 @@ export type AgentRequest =
 
 export type AgentReply =
   | { readonly id: number; readonly kind: 'done' }
-  | { readonly id: number; readonly kind: 'outcome'; readonly outcome: Outcome }
   | { readonly id: number; readonly kind: 'hammered'; readonly result: HammerResult }
   | { readonly id: number; readonly kind: 'talk state'; readonly state: TalkState }
   | { readonly id: number; readonly kind: 'error'; readonly message: string };
@@ -66,21 +32,6 @@ export class NetnsAgent {
 
   constructor(namespace: string) {
     this.#namespace = namespace;
-  }
-
-  async serve(options: ServeOptions): Promise<{ stop(): Promise<void> }> {
-    const { id } = await this.#ask({ kind: 'serve', options });
-    return {
-      stop: async () => {
-        await this.#ask({ kind: 'stop', server: id });
-      },
-    };
-  }
-
-  async connect(options: ConnectOptions): Promise<Outcome> {
-    const reply = await this.#ask({ kind: 'connect', options });
-    if (reply.kind !== 'outcome') throw new Error(`the agent answered a connect with ${reply.kind}`);
-    return reply.outcome;
   }
 
   /** Connects again and again, until `stop`, which gives the counts. */

@@ -10,7 +10,8 @@ import type { TalkOptions } from './talk.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { systemFollow, type Follow } from '../../src/system/follow.ts';
-import { NetnsAgent, type ConnectOptions, type Outcome, type ServeOptions } from './netns-agent-client.ts';
+import { NetnsAgent } from './netns-agent-client.ts';
+import { socketAgent, type ConnectOptions, type Outcome, type ServeOptions } from './socket-agent.ts';
 
 const execFileAsync = promisify(execFile);
 
@@ -39,7 +40,7 @@ export interface TopologyOptions {
 export const NODE_IPS = ['192.168.0.2', 'fd00:192:168::2'];
 export const CLIENT_IPS = ['203.0.113.2', '2001:db8:113::2'];
 
-/** One network namespace with an agent process in it (started when first used). */
+/** One network namespace. */
 export class Host {
   readonly namespace: string;
   readonly ips: readonly string[];
@@ -60,7 +61,7 @@ export class Host {
 
   /** Answers on address and port with `name`, until the topology is closed or `stop` is called. */
   serve(options: ServeOptions): Promise<{ stop(): Promise<void> }> {
-    return this.#agent.serve(options);
+    return socketAgent.serve(this.namespace, options);
   }
 
   /**
@@ -68,7 +69,7 @@ export class Host {
    * unreachable (the kernel knew no way) or silence within `timeoutMs`.
    */
   connect(options: ConnectOptions): Promise<Outcome> {
-    return this.#agent.connect(options);
+    return socketAgent.connect(this.namespace, options);
   }
 
   /** Opens a connection to each target every few milliseconds, until `stop`, which gives the counts. */
@@ -88,8 +89,8 @@ export class Host {
     return result.stdout;
   }
 
-  close(): Promise<void> {
-    return this.#agent.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#agent.close(), socketAgent.leave(this.namespace)]);
   }
 }
 

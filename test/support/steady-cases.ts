@@ -90,6 +90,30 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
+    test.each(['iptables', 'nftables'] as const)(
+      "it takes over from kube-proxy's rules in mode %s, and kube-proxy takes over again",
+      async (theirs) => {
+        await world.stop('SIGTERM');
+        await world.kubeProxyServes(theirs, [{ pod: 'a' }, { pod: 'b' }]);
+        await world.cleanup();
+        const before = await world.rulesThere();
+        const result = await world.hammered(async () => {
+          await world.start();
+          expect(await world.rulesThere()).toEqual([mode === 'nftables' ? 'fairlead' : 'chains']);
+          await world.change([{ pod: 'b' }, { pod: 'c' }]);
+          await world.stop('SIGTERM');
+          await world.kubeProxyServes(theirs, [{ pod: 'c' }, { pod: 'd' }]);
+          await world.cleanup();
+        });
+        expectNoFailure(result);
+        expect(await world.rulesThere()).toEqual(before);
+        expect(before).toEqual([theirs === 'nftables' ? 'kube-proxy' : 'chains']);
+        const after = await world.hammered(() => pause(100));
+        expectNoFailure(after);
+        expect(Object.keys(after.answeredBy).sort()).toEqual(['c', 'd']);
+      },
+    );
+
     test('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
       const result = await world.hammered(async () => {
         const start = performance.now();

@@ -6,7 +6,8 @@ import { RemoteApiServer } from './api-server/remote.ts';
 import type { Json } from './api-server/json.ts';
 import type { HammerResult, HammerTarget } from './hammer.ts';
 import { Topology, type Host } from './netns.ts';
-import { FairleadProcess } from './process.ts';
+import { writeKubeProxyRules, type KubeProxyMode } from './kube-proxy-rules.ts';
+import { FairleadProcess, runFairlead } from './process.ts';
 import { until } from './until.ts';
 
 export const CLUSTER_IP = '172.30.0.1';
@@ -164,6 +165,33 @@ export class SteadyWorld {
       result = await hammer.stop();
     }
     return result;
+  }
+
+  /** Puts kube-proxy's rules of that mode into the node's kernel, with these endpoints for `web`: what kube-proxy does when it starts. */
+  kubeProxyServes(mode: KubeProxyMode, members: readonly Member[]): Promise<void> {
+    return writeKubeProxyRules(this.topology.node, mode, {
+      name: 'shop/web',
+      portName: 'main',
+      clusterIP: CLUSTER_IP,
+      nodePort: NODE_PORT,
+      endpoints: members.map(({ pod }) => `${PODS[pod]}:8080`),
+      nodeIp: NODE_IP,
+      podCIDR: '10.0.0.0/8',
+    });
+  }
+
+  /** Removes everything of ours from the node, as `fairlead cleanup` does; whose rules stay serves. */
+  async cleanup(): Promise<void> {
+    const { code, stdout, stderr } = await runFairlead(['cleanup'], { namespace: this.topology.node.namespace });
+    if (code !== 0) throw new Error(`cleanup: ${stdout}${stderr}`);
+  }
+
+  /** Whose rules there are: the names of tables and of chains that lead to Services. */
+  async rulesThere(): Promise<readonly string[]> {
+    const { node } = this.topology;
+    const tables = (await node.run('nft', 'list', 'tables')).match(/(fairlead|kube-proxy)$/gm) ?? [];
+    const chains = (await node.run('iptables-save')).includes('KUBE-SVC-') ? ['chains'] : [];
+    return [...new Set([...tables, ...chains])].sort();
   }
 
   /** CPU seconds so far of the proxies that were started, and of the tools that they have run. */

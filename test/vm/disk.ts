@@ -29,6 +29,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Programs of this host that the machine has, too, with the libraries that they need. */
 const PROGRAMS = [
+  'dash',
+  'date',
   'nft',
   'ipset',
   'ipvsadm',
@@ -126,6 +128,8 @@ function layOut(tree: string, kernel: Kernel, programs: readonly string[]): void
   for (const dir of ['bin', 'sbin', 'lib', 'lib64']) symlinkSync(`usr/${dir}`, join(tree, dir));
   for (const path of programs) copyProgram(tree, path, join(underUsr(dirname(path)), basename(path)));
   copyProgram(tree, process.execPath, '/usr/bin/node');
+  // Not busybox's shell: it prefers its own small `ip` to the real one.
+  symlinkSync('dash', join(tree, 'usr/bin/sh'));
   for (const name of KMOD_NAMES) symlinkSync('/usr/bin/kmod', join(tree, 'usr/sbin', name));
   for (const path of FILES.flatMap((pattern) => globSync(pattern))) copyWithLibraries(tree, path);
   layOutBusybox(tree);

@@ -13,7 +13,7 @@ import { EXIT_STOPPED, UsageError } from '../errors.ts';
 import { runHouse, type Endpoint } from '../house.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { corefilePlane, dnsPlane } from '../planes.ts';
-import { listenAddress, listenAddresses, nodeName, port } from '../settings.ts';
+import { listenAddress, listenAddresses, nodeName, port, workers } from '../settings.ts';
 import { apiServerSource, chooseSource, type SourceStarter } from '../source-choice.ts';
 import { VERSION } from '../version.ts';
 
@@ -57,7 +57,7 @@ function byFlags(args: Arguments, context: RunningContext): Promise<number> {
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: ['services', 'endpointSlices', 'namespaces'],
-    planes: [dnsPlane(args, context, listenOn(args))],
+    planes: [dnsPlane(args, context, listenOn(args), workers(args, context.cpus))],
     endpoints: [
       metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153')),
       healthEndpoint(listenAddress(args, 'health-bind-address', '0.0.0.0:8080')),
@@ -122,7 +122,7 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
     nodeName: nodeName(args, context.hostname),
     source: needs.kinds.length > 0 ? sourceOf(args, context, needs) : noSource,
     kinds: needs.kinds,
-    planes: [corefilePlane(context, corefile, load)],
+    planes: [corefilePlane(context, workers(args, context.cpus), corefile, load)],
     endpoints: [
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(context, at)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),

@@ -1,86 +1,153 @@
 // `fairlead ingress`: ingress-nginx's job.
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
-import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
-import { EventRecorder } from '../../source/api/event.ts';
-import type { Arguments } from '../args.ts';
-import { createRunningContext } from '../context.ts';
-import { explainIngressRoutes } from '../explain-routes.ts';
-import { runHouse } from '../house.ts';
-import { noticeFlagsWithoutEffect, statusSettings } from '../ingress-settings.ts';
-import { IngressStatusKeeper } from '../ingress-status.ts';
+import type { Tell } from '../../ingress/notice.ts';
 import { namedObjects } from '../../ingress/references.ts';
+import { messageOf } from '../../lib/message-of.ts';
+import { jsonRoute, healthRoutes, metricsRoutes, type Route, type Routes } from '../../observe/server.ts';
+import { EventRecorder } from '../../source/api/event.ts';
+import { startWebhook } from '../admission.ts';
+import type { Arguments } from '../args.ts';
+import { createRunningContext, type RunningContext } from '../context.ts';
+import { UsageError } from '../errors.ts';
+import { explainIngressRoutes } from '../explain-routes.ts';
+import { runHouse, type HouseView } from '../house.ts';
+import {
+  noticeFlagsWithoutEffect,
+  observeSettings,
+  statusSettings,
+  stopSettings,
+  webhookSettings,
+} from '../ingress-settings.ts';
+import { IngressStatusKeeper } from '../ingress-status.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { ingressObjects, ingressPlane } from '../planes.ts';
 import { nodeName, port } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
+import { version } from './version.ts';
 
-export function ingress(args: Arguments): Promise<number> {
+export async function ingress(args: Arguments): Promise<number> {
+  if (args.isSet('version') === true) return version();
   const context = createRunningContext(args);
   const objects = ingressObjects(args);
   const status = statusSettings(args, context.hostname, process.env);
-  const source = chooseSource(args, context, { namespace: args.text('watch-namespace') || undefined });
+  const webhookAt = webhookSettings(args);
+  const observe = observeSettings(args);
+  const stop = stopSettings(args);
+  const source = chooseSource(args, context, {
+    namespace: args.text('watch-namespace') || undefined,
+    certificateAuthority: args.text('certificate-authority') || undefined,
+  });
   noticeFlagsWithoutEffect(args, context.log);
-  const sent = context.metrics.counter({
-    name: 'fairlead_ingress_events_total',
-    help: 'Events written, by whether the API server took them',
-    labels: ['taken'],
-  });
-  const events = new EventRecorder({
-    ...context,
-    controller: 'fairlead-ingress',
-    nodeName: process.env['POD_NAME'] ?? nodeName(args, context.hostname),
-    onSent: (taken) => sent.add(1, { taken: String(taken) }),
-  });
+  const events = eventRecorder(args, context);
   let keeper: IngressStatusKeeper | undefined;
+  let stopping = false;
   const plane = ingressPlane(args, context, {
     http: everywhere(port(args, 'http-port', 80)),
     https: everywhere(port(args, 'https-port', 443)),
     sslRedirect: true,
     lenientClass: manifestDirs(args).length > 0,
-    tell: ({ about, key, uid = '', type, reason, note }) => {
-      const [namespace = '', name = ''] = key.split('/');
-      events.record({ regarding: { kind: about, namespace, name, uid }, type, reason, action: 'Sync', note });
-    },
+    tell: events.tell,
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
   });
-  return runHouse({
+  const webhook =
+    webhookAt &&
+    (await opened(
+      startWebhook({
+        ...context,
+        settings: webhookAt,
+        table: () => plane.plane()?.table,
+        log: context.log.named('admission'),
+      }),
+    ));
+  const routes = ({ health, state }: HouseView): readonly Routes[] => [
+    ...(observe.metrics ? [metricsRoutes(context.metrics)] : []),
+    healthAt(observe.healthPath, {
+      ...health,
+      broken: () => (stopping ? 'stopping\n' : health.broken()),
+    }),
+    jsonRoute('/state', state),
+    explainIngressRoutes((url) => plane.plane()?.explain(url)),
+  ];
+  const code = await runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source,
     namedObjects: (snapshot) => namedObjects(snapshot, objects),
-    kinds: ['services', 'endpointSlices', 'ingresses', 'ingressClasses', 'secrets', 'configMaps'],
-    planes: [plane],
-    endpoints: [
-      {
-        what: 'metrics and health',
-        listen: everywhere(port(args, 'healthz-port', 10254)),
-        flag: 'healthz-port',
-        routes: ({ health, state }) => [
-          metricsRoutes(context.metrics),
-          healthRoutes(health),
-          jsonRoute('/state', state),
-          explainIngressRoutes((url) => plane.plane()?.explain(url)),
-        ],
-      },
+    kinds: [
+      'services',
+      'endpointSlices',
+      'ingresses',
+      'ingressClasses',
+      'secrets',
+      'configMaps',
+      ...(args.isSet('enable-topology-aware-routing') === true ? (['nodes'] as const) : []),
     ],
+    planes: [plane],
+    endpoints: [{ what: 'metrics and health', listen: observe.listen, flag: 'healthz-port', routes }],
     onPlaneFailure: 'alone',
     onSource: ({ connection }) => {
-      events.connect(connection);
+      events.recorder.connect(connection);
       if (!connection || !status) return;
+      const ours = (): ReturnType<NonNullable<ReturnType<typeof plane.plane>>['ours']> => plane.plane()?.ours() ?? [];
       keeper = new IngressStatusKeeper({
         ...context,
         connection,
         settings: status,
-        ours: () => plane.plane()?.ours() ?? [],
+        ours,
         log: context.log.named('status'),
       });
     },
     onStop: async () => {
-      await Promise.all([keeper?.stop(), events.stop()]);
+      stopping = true;
+      await context.clock.sleep(stop.graceMs);
+      await Promise.all([keeper?.stop(), events.recorder.stop(), webhook?.stop()]);
     },
   });
+  await context.clock.sleep(stop.afterMs);
+  return code;
+}
+
+function eventRecorder(
+  args: Arguments,
+  context: RunningContext,
+): { readonly recorder: EventRecorder; readonly tell: Tell } {
+  const sent = context.metrics.counter({
+    name: 'fairlead_ingress_events_total',
+    help: 'Events written, by whether the API server took them',
+    labels: ['taken'],
+  });
+  const recorder = new EventRecorder({
+    ...context,
+    controller: 'fairlead-ingress',
+    nodeName: process.env['POD_NAME'] ?? nodeName(args, context.hostname),
+    onSent: (taken) => sent.add(1, { taken: String(taken) }),
+  });
+  return {
+    recorder,
+    tell: ({ about, key, uid = '', type, reason, note }) => {
+      const [namespace = '', name = ''] = key.split('/');
+      recorder.record({ regarding: { kind: about, namespace, name, uid }, type, reason, action: 'Sync', note });
+    },
+  };
+}
+
+/** What the webhook cannot start for is told in one line. */
+async function opened<T>(starting: Promise<T>): Promise<T> {
+  try {
+    return await starting;
+  } catch (error) {
+    const message = `the webhook cannot start: ${messageOf(error)}. See --validating-webhook, --validating-webhook-certificate and --validating-webhook-key.`;
+    throw new UsageError(message, { cause: error });
+  }
+}
+
+/** The probes, with `/healthz` at the path of `--health-check-path` as well. */
+function healthAt(path: string, health: HouseView['health']): Routes {
+  const routes = healthRoutes(health);
+  const check: Route | undefined = routes.get('/healthz');
+  return check ? new Map([...routes, [path, check]]) : routes;
 }
 
 /** Both families on one socket where the machine has IPv6. */

@@ -1,7 +1,7 @@
 // `fairlead proxy`: kube-proxy's job on this node, with its flags and its configuration file.
 
 import { nodeIdentity } from '../../model/node.ts';
-import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { healthRoutes, jsonRoute, metricsRoutes, slisRoutes } from '../../observe/server.ts';
 import { ProxyHealth } from '../../rules/health-check/proxy-health.ts';
 import { EventRecorder } from '../../source/api/event.ts';
 import { systemFiles } from '../../system/files.ts';
@@ -16,16 +16,18 @@ import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
-import { setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
+import { openLoopback, setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
+import { pagesForPeople } from '../kube-proxy/pages.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
 import type { RulesStarter } from '../planes.ts';
 import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
 import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
-import type { LogSettings } from '../settings.ts';
+import { userspaceConfig, type LogSettings } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { cleanup } from './cleanup.ts';
+import { VERSION } from '../version.ts';
 import { version } from './version.ts';
 
 /** As long as kube-proxy waits for its Node. */
@@ -53,13 +55,16 @@ async function writeConfiguration(target: string, configuration: KubeProxyConfig
   return EXIT_STOPPED;
 }
 
-async function initOnly(args: Arguments, { configuration, notices }: LoadedConfiguration): Promise<number> {
+async function initOnly(args: Arguments, { configuration, origin, notices }: LoadedConfiguration): Promise<number> {
   const context = createContext(
     args,
     loggingOf(() => configuration),
   );
   for (const notice of notices) context.log.warn(notice);
-  const problems = await setConntrackLimits(configuration, context);
+  const problems = [
+    ...(await setConntrackLimits(configuration, context)),
+    ...(await openLoopback(configuration, origin, context)),
+  ];
   if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
   context.log.info('what needs privileges is done');
   return EXIT_STOPPED;
@@ -88,7 +93,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   for (const notice of loaded.notices) log.warn(notice);
   const { configuration, origin } = loaded;
   const nodeName = nodeNameOf(configuration, context.hostname);
-  const mode = modeOf(configuration);
+  const mode = modeOf(configuration, origin);
   const events = new EventRecorder({ ...context, controller: 'fairlead-proxy', nodeName });
   const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
   const prepare = (now: KubeProxyConfiguration): Promise<void> =>
@@ -117,7 +122,10 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   const rules = liveRulesPlane({
     live,
     origin,
-    own: { resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false },
+    own: {
+      resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false,
+      userspace: userspaceConfig(args),
+    },
     nodeName,
     plane: {
       ...context,
@@ -143,7 +151,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       source: chooseSource(args, context, { nodeName, kubeconfig: configuration.clientConnection.kubeconfig }),
       kinds: ['services', 'endpointSlices', 'nodes', 'serviceCIDRs'],
       planes: [rules],
-      endpoints: endpointsOf({ live, health, rules, context, readsIngresses: manifestDirs(args).length > 0 }),
+      endpoints: endpointsOf({ args, live, health, rules, context, readsIngresses: manifestDirs(args).length > 0 }),
       onPlaneFailure: 'alone',
       patience: {
         kind: 'nodes',
@@ -202,6 +210,7 @@ function followChanges(
 }
 
 interface EndpointsOptions {
+  readonly args: Arguments;
   readonly live: LiveConfiguration;
   readonly health: ProxyHealth;
   readonly rules: RulesStarter;
@@ -212,7 +221,8 @@ interface EndpointsOptions {
 /** kube-proxy is not told the cluster's domain; this is the one that clusters have. */
 const ZONE = 'cluster.local';
 
-function endpointsOf({ live, health, rules, context, readsIngresses }: EndpointsOptions): readonly Endpoint[] {
+function endpointsOf({ args, live, health, rules, context, readsIngresses }: EndpointsOptions): readonly Endpoint[] {
+  const startedAt = performance.timeOrigin;
   const { metricsBindAddress, healthzBindAddress, bindAddressHardFail: hardFail } = live.current;
   const metricsListen = listenOf(metricsBindAddress, 10_249);
   const healthListen = listenOf(healthzBindAddress, 10_256);
@@ -225,8 +235,10 @@ function endpointsOf({ live, health, rules, context, readsIngresses }: Endpoints
           hardFail,
           routes: (house) => [
             metricsRoutes(context.metrics),
+            slisRoutes(startedAt),
             healthRoutes(house.health),
             proxyDebugRoutes(() => rules.mode() ?? live.current.mode, live),
+            pagesForPeople({ args, version: VERSION, startedAt, now: () => context.clock.now() }),
             jsonRoute('/state', house.state),
             explainRoutes({ ...rules, snapshot: house.snapshot, zone: ZONE, readsIngresses }),
           ],

@@ -10,7 +10,7 @@ import { runHouse } from '../house.ts';
 import { namedObjects } from '../../ingress/references.ts';
 import { dnsPlane, ingressObjects, ingressPlane, rulesPlane } from '../planes.ts';
 import { explainIngressRoutes, explainRoutes } from '../explain-routes.ts';
-import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode } from '../settings.ts';
+import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 
 export function up(args: Arguments): Promise<number> {
@@ -30,7 +30,12 @@ export function up(args: Arguments): Promise<number> {
     source: chooseSource(args, context),
     namedObjects: (snapshot) => namedObjects(snapshot, objects),
     kinds: KINDS.filter((kind) => kind !== 'pods'),
-    planes: [rules, dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053'])), ingress],
+    planes: [
+      rules,
+      // One process for everything is a small one: a thread for DNS costs it more memory than the queries of a node ask for.
+      dnsPlane(args, context, listenAddresses(args, 'dns-bind-address', ['127.0.0.1:1053']), workers(args, 0)),
+      ingress,
+    ],
     endpoints: [
       {
         what: 'metrics, health and the status page',

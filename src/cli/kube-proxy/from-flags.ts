@@ -8,7 +8,7 @@ import { LEAVES, configurationOf, valueAt, type FieldPath, type KubeProxyConfigu
 import { validate } from './validate.ts';
 
 /** The fields that each flag sets. nftables has no flags of its own: those of iptables count for it. */
-const FLAG_FIELDS: Readonly<Record<string, readonly FieldPath[]>> = {
+export const FLAG_FIELDS: Readonly<Record<string, readonly FieldPath[]>> = {
   kubeconfig: ['clientConnection.kubeconfig'],
   'kube-api-content-type': ['clientConnection.contentType'],
   'kube-api-burst': ['clientConnection.burst'],

@@ -30,7 +30,7 @@ export async function loadConfiguration(args: Arguments, files: Files): Promise<
   ];
   if (path === undefined) {
     const configuration = configurationFromFlags(args);
-    modeOf(configuration);
+    modeOf(configuration, 'flags');
     return { configuration, origin: 'flags', file: undefined, notices };
   }
   let text: string;
@@ -50,8 +50,15 @@ export async function loadConfiguration(args: Arguments, files: Files): Promise<
     configuration: withFlagsBeside(parsed.configuration, args),
     origin: 'file',
     file: { path, text },
-    notices: [...notices, ...meaninglessFields(path, parsed)],
+    notices: [...notices, ...meaninglessFields(path, parsed), ...modeNotice(path, parsed.configuration)],
   };
+}
+
+function modeNotice(path: string, { mode }: KubeProxyConfiguration): readonly string[] {
+  if (mode !== '') return [];
+  return [
+    `${path}: mode is not set, which is iptables, as with kube-proxy; \`mode: nftables\` costs a fraction of it (NodePorts do not answer on 127.0.0.1 then)`,
+  ];
 }
 
 /** The YAML reader costs memory that a start by flags alone is spared. */

@@ -1,10 +1,16 @@
-// What needs privileges once, at start, and what `--init-only` does alone: the connection tracking limits, and the OOM score.
+// What needs privileges once, at start, and what `--init-only` does alone: the connection tracking limits, and NodePorts on loopback.
 
 import { cpus } from 'node:os';
 import { applySysctls, planSysctls } from '../../rules/conntrack/sysctls.ts';
+import type { NodeIdentity } from '../../model/snapshot.ts';
+import { configFor } from '../../rules/config.ts';
+import { prepareLoopback } from '../../rules/iptables/loopback.ts';
+import { chooseMode } from '../../rules/mode.ts';
+import { RulesError } from '../../rules/rules-error.ts';
 import { systemKernelParameters } from '../../system/kernel-parameters.ts';
 import type { Context } from '../context.ts';
 import type { KubeProxyConfiguration } from './schema.ts';
+import { modeOf, rulesConfigOf, type Origin } from './settings.ts';
 
 /** Sets the limits, and returns what could not be set, one sentence each. */
 export async function setConntrackLimits(
@@ -15,6 +21,27 @@ export async function setConntrackLimits(
   const { changed, problems } = await applySysctls(plan, { parameters: systemKernelParameters, exec });
   if (changed.length > 0) log.info('conntrack limits set', { changed: changed.join(', ') });
   return problems;
+}
+
+/** In iptables mode: NodePorts on 127.0.0.1, where the configuration wants them. Returns what could not be done. */
+export async function openLoopback(
+  configuration: KubeProxyConfiguration,
+  origin: Origin,
+  { exec, log }: Context,
+): Promise<readonly string[]> {
+  const nobody: NodeIdentity = { name: '', ips: [], zone: undefined, podCIDRs: [] };
+  const settings = rulesConfigOf(configuration, origin, nobody);
+  const wanted = modeOf(configuration, origin);
+  if (wanted !== 'iptables' && wanted !== 'kube-proxy-default') return [];
+  try {
+    if ((await chooseMode(wanted, settings, exec)) !== 'iptables') return [];
+    const problem = await prepareLoopback(exec, configFor('iptables', settings));
+    if (problem === undefined) log.info('NodePorts may answer on 127.0.0.1');
+    return problem === undefined ? [] : [`NodePorts will not answer on 127.0.0.1: ${problem}`];
+  } catch (error) {
+    if (error instanceof RulesError) return [error.message];
+    throw error;
+  }
 }
 
 /** As kube-proxy, without a word when it may not: it is a help in need, no condition. */

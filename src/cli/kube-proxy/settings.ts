@@ -4,7 +4,7 @@ import { parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { ipFamily, isUnspecified, parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
 import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../../rules/config.ts';
-import type { RulesModeSetting } from '../../rules/mode.ts';
+import type { RulesModeChoice } from '../../rules/mode.ts';
 import { UsageError } from '../errors.ts';
 import { parseListen, type ListenAddress } from '../listen-address.ts';
 import { parseRulesMode } from '../rules-mode.ts';
@@ -13,7 +13,8 @@ import type { KubeProxyConfiguration } from './schema.ts';
 /** Where a configuration comes from. In a file, `mode: ""` is kube-proxy's iptables mode, whose section and NodePort addresses count then. */
 export type Origin = 'file' | 'flags';
 
-export function modeOf({ mode }: KubeProxyConfiguration): RulesModeSetting {
+export function modeOf({ mode }: KubeProxyConfiguration, origin: Origin): RulesModeChoice {
+  if (mode === '' && origin === 'file') return 'kube-proxy-default';
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
   if (parsed.kind !== 'mode')
     throw new UsageError(`mode ${mode} is not built yet; there are nftables, iptables and userspace`);

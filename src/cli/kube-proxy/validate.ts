@@ -44,7 +44,7 @@ function* modes(configuration: KubeProxyConfiguration): Generator<Problem> {
   } else if (mode !== '' && parseRulesMode(mode).kind === 'unknown') {
     yield {
       path: 'mode',
-      message: `"${mode}" is no mode; there is nftables, iptables, ipvs, userspace, and "" for auto`,
+      message: `"${mode}" is no mode; there is nftables, iptables, ipvs, userspace, auto, and "" for iptables as with kube-proxy`,
     };
   }
   if (!DETECT_LOCAL_MODES.some((known) => known === detectLocalMode)) {

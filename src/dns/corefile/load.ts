@@ -12,6 +12,9 @@ import { parseCorefile, type CorefileDoors, type Directive, type ServerBlock } f
 
 export interface Corefile {
   readonly blocks: readonly BlockDraft[];
+  /** What they were made of. */
+  readonly parsed: readonly ServerBlock[];
+  readonly port: number | undefined;
   /** SHA-512 of what it says, comments and white space left out. */
   readonly hash: string;
   readonly warnings: readonly string[];
@@ -44,7 +47,7 @@ export async function loadCorefile(options: LoadOptions): Promise<LoadedCorefile
     env,
     readText: (file) => readText(files, file),
     glob: (pattern) => glob(files, pattern),
-    relativeTo: (file, named) => (isAbsolute(named) ? named : join(dirname(file), named)),
+    relativeTo,
     warn: (message) => warnings.push(message),
   };
   try {
@@ -53,11 +56,31 @@ export async function loadCorefile(options: LoadOptions): Promise<LoadedCorefile
     const hash = createHash('sha512')
       .update(JSON.stringify(blocks.map(withoutPlaces)))
       .digest('hex');
-    return { kind: 'corefile', corefile: { blocks: await draftsOf(blocks, port, doors), hash, warnings } };
+    const drafts = await draftsOf(blocks, port, doors);
+    return { kind: 'corefile', corefile: { blocks: drafts, parsed: blocks, port, hash, warnings } };
   } catch (error) {
     if (!(error instanceof CorefileError)) throw error;
     return { kind: 'mistake', message: error.message };
   }
+}
+
+/** Blocks of what was parsed, for another thread. Throws a CorefileError for what has gone wrong since. */
+export function draftBlocks(
+  parsed: readonly ServerBlock[],
+  options: {
+    readonly files: Files;
+    readonly port: number | undefined;
+    readonly warn: (message: string) => void;
+  },
+): Promise<readonly BlockDraft[]> {
+  const { files, port, warn } = options;
+  return draftsOf(parsed, port, { readText: (file) => readText(files, file), relativeTo, warn });
+}
+
+type DraftDoors = Pick<CorefileDoors, 'readText' | 'relativeTo' | 'warn'>;
+
+function relativeTo(file: string, named: string): string {
+  return isAbsolute(named) ? named : join(dirname(file), named);
 }
 
 async function readText(files: Files, path: string): Promise<string | undefined> {
@@ -90,7 +113,7 @@ function withoutPlaces({ keys, directives }: ServerBlock): unknown {
 async function draftsOf(
   blocks: readonly ServerBlock[],
   port: number | undefined,
-  doors: CorefileDoors,
+  doors: DraftDoors,
 ): Promise<readonly BlockDraft[]> {
   const drafts: BlockDraft[] = [];
   /** Zones that a block without a view answers whole. */
@@ -114,7 +137,7 @@ async function draftOf(
   block: ServerBlock,
   zones: readonly DnsName[],
   port: number,
-  doors: CorefileDoors,
+  doors: DraftDoors,
 ): Promise<BlockDraft> {
   const blockDoors: BlockDoors = {
     readText: doors.readText,

@@ -38,8 +38,10 @@ interface CacheOptions extends CacheRules {
 }
 
 /** One store for the places of the chain at which it is asked. */
-function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics }: BlockServices) {
-  const stores = { success: new CacheStore(options.success.capacity), denial: new CacheStore(options.denial.capacity) };
+function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics, workers }: BlockServices) {
+  // Each thread keeps its share.
+  const storeOf = ({ capacity }: CacheLimits) => new CacheStore(Math.ceil(capacity / workers));
+  const stores = { success: storeOf(options.success), denial: storeOf(options.denial) };
   dnsMetrics.watchCache(stores);
   const keeps = (kind: CacheKind, name: DnsName): boolean => zoneOf(name, options.disabled[kind]) === undefined;
 

@@ -195,7 +195,10 @@ async function follow(
   rules: () => Parameters<typeof notifyAll>[0]['rules'],
 ): Promise<void> {
   const { clock, stopped, log, readText } = services;
-  const tell = (zone: DnsName): Promise<void> => notifyAll({ zone, rules: rules(), services });
+  // One thread tells them for all.
+  const tell = async (zone: DnsName): Promise<void> => {
+    if (services.leads) await notifyAll({ zone, rules: rules(), services });
+  };
   const told = [...current].filter(([, zone]) => zone !== undefined).map(([origin]) => tell(origin));
   await Promise.all(told);
   let mistake = '';

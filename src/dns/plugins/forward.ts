@@ -62,7 +62,14 @@ export const forward: PluginDefinition = {
         });
       const servers = rules.servers.filter((server) => !own.includes(server));
       if (servers.length === 0) return nobodyToAsk();
-      return createForwarder({ ...rules, ...services, servers, onReject: () => services.dnsMetrics.forwardRejected() });
+      const maxConcurrent = Math.ceil(rules.maxConcurrent / services.workers);
+      return createForwarder({
+        ...rules,
+        ...services,
+        servers,
+        maxConcurrent,
+        onReject: () => services.dnsMetrics.forwardRejected(),
+      });
     });
   },
 };

@@ -13,7 +13,7 @@ import { labelsOf, parseName, prependLabel, ROOT, type DnsName } from '../wire/n
 import { addressData, addressType, soaData, srvData, type ResourceRecord } from '../wire/record.ts';
 import { CLASS_IN, RCODE, RR } from '../wire/types.ts';
 import { reverseAddress } from '../zone/reverse.ts';
-import type { ResolvedService } from '../../model/snapshot.ts';
+import type { DnsService } from '../zone/source.ts';
 import type { Zone } from '../zone/zone.ts';
 
 interface ExternalOptions {
@@ -104,7 +104,7 @@ class ExternalNames {
     return answered({ answer, authority: answer.length > 0 ? [] : [this.#soa(origin)] });
   }
 
-  async #ports(service: ResolvedService, targets: readonly ExternalTarget[], origin: DnsName): Promise<Outcome> {
+  async #ports(service: DnsService, targets: readonly ExternalTarget[], origin: DnsName): Promise<Outcome> {
     const answer: ResourceRecord[] = [];
     const additional: ResourceRecord[] = [];
     const seen = new Set<string>();

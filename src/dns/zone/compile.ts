@@ -3,12 +3,12 @@
 
 import { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ObjectKey } from '../../model/records.ts';
-import type { Snapshot } from '../../model/snapshot.ts';
 import { parseName, prependLabel, ROOT, type DnsName } from '../wire/name.ts';
 import { soaData, uint16, uint32, type Soa } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
 import type { NegativeSection } from '../reply.ts';
 import { compileService } from './service.ts';
+import type { DnsSource } from './source.ts';
 import type { ReverseOwner, ReversePointer, ServedZone, ServiceAnswers, Zone, ZoneOptions } from './zone.ts';
 
 const SOA_REFRESH = 7200;
@@ -39,7 +39,7 @@ export function emptyZone(options: ZoneOptions, serial: number): Zone {
  * The Zone of a Snapshot. `previous` (made with the same options) saves the work for what has not changed. `serial` is
  * the time in seconds since 1970; it is taken when something changed, else the previous one stays.
  */
-export function compileZone(snapshot: Snapshot, options: ZoneOptions, serial: number, previous?: Zone): Zone {
+export function compileZone(snapshot: DnsSource, options: ZoneOptions, serial: number, previous?: Zone): Zone {
   const base = previous ?? emptyZone(options, serial);
   const before = base.source;
   const services = new Map<string, ServiceAnswers | undefined>();
@@ -75,7 +75,7 @@ export function compileZone(snapshot: Snapshot, options: ZoneOptions, serial: nu
   };
 }
 
-function compilePods(snapshot: Snapshot, options: ZoneOptions, base: Zone): Zone['pods'] {
+function compilePods(snapshot: DnsSource, options: ZoneOptions, base: Zone): Zone['pods'] {
   if (options.pods !== 'verified') return base.pods;
   // One entry for each Pod, because those on the host's network share its address.
   const edits = new Map<string, readonly string[]>();

@@ -3,16 +3,16 @@
 import { deepEqual } from '../../lib/equal.ts';
 import { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ImportedSliceRecord, ServiceImportRecord } from '../../model/records.ts';
-import type { ResolvedService, SliceMember, Snapshot } from '../../model/snapshot.ts';
+import type { DnsMember, DnsService, DnsSource } from './source.ts';
 
 /** Keeps the Services that have not changed, so that only those that have are compiled again. */
 export class ImportedServices {
-  #imports: Snapshot['serviceImports'];
-  #slices: Snapshot['importedSlices'];
-  #services: PersistentMap<ResolvedService> = PersistentMap.empty();
+  #imports: DnsSource['serviceImports'];
+  #slices: DnsSource['importedSlices'];
+  #services: PersistentMap<DnsService> = PersistentMap.empty();
 
   /** The Snapshot with imported Services in place of its own. */
-  of(snapshot: Snapshot): Snapshot {
+  of(snapshot: DnsSource): DnsSource {
     const { serviceImports, importedSlices } = snapshot;
     if (serviceImports !== this.#imports || importedSlices !== this.#slices) {
       this.#imports = serviceImports;
@@ -22,13 +22,13 @@ export class ImportedServices {
     return { ...snapshot, services: this.#services };
   }
 
-  #changes(): readonly (readonly [string, ResolvedService | undefined])[] {
-    const members = new Map<string, SliceMember[]>();
+  #changes(): readonly (readonly [string, DnsService | undefined])[] {
+    const members = new Map<string, DnsMember[]>();
     for (const slice of this.#slices?.values() ?? []) {
       const key = `${slice.namespace}/${slice.serviceName}`;
       members.set(key, [...(members.get(key) ?? []), ...membersOf(slice)]);
     }
-    const next = new Map<string, ResolvedService | undefined>();
+    const next = new Map<string, DnsService | undefined>();
     for (const key of this.#services.keys()) next.set(key, undefined);
     for (const [key, record] of this.#imports?.entries() ?? []) {
       const service = resolvedImport(key, record, members.get(key) ?? []);
@@ -39,15 +39,15 @@ export class ImportedServices {
   }
 }
 
-function membersOf({ endpoints, family, ports, cluster }: ImportedSliceRecord): readonly SliceMember[] {
-  return endpoints.map((endpoint) => ({ endpoint, family, ports, ...(cluster === '' ? {} : { cluster }) }));
+function membersOf({ endpoints, ports, cluster }: ImportedSliceRecord): readonly DnsMember[] {
+  return endpoints.map((endpoint) => ({ endpoint, ports, ...(cluster === '' ? {} : { cluster }) }));
 }
 
 function resolvedImport(
   key: string,
   { namespace, name, headless, ips, ports }: ServiceImportRecord,
-  members: readonly SliceMember[],
-): ResolvedService {
+  members: readonly DnsMember[],
+): DnsService {
   return {
     key,
     record: {
@@ -59,17 +59,8 @@ function resolvedImport(
       externalName: undefined,
       externalIPs: [],
       loadBalancerIPs: [],
-      sourceRanges: [],
       ports: ports.map((port) => ({ ...port, nodePort: undefined })),
-      affinityTimeoutSeconds: undefined,
-      internalTrafficPolicy: 'Cluster',
-      externalTrafficPolicy: 'Cluster',
-      healthCheckNodePort: undefined,
-      proxyName: undefined,
     },
-    carried: { kind: 'ignored', reason: 'no-cluster-ip' },
-    ports: [],
-    slices: [],
     members,
   };
 }

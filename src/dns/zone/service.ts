@@ -2,11 +2,11 @@
 // service discovery specification 1.1.0 section 2.3 to 2.5, and of the CoreDNS kubernetes plugin where that is silent.
 
 import { ipFamily, parseIp, type Ip } from '../../lib/ip.ts';
-import type { ServicePortRecord, ServiceRecord, SliceEndpoint, SlicePort } from '../../model/records.ts';
-import type { ResolvedService } from '../../model/snapshot.ts';
+import type { ServicePortRecord, SlicePort } from '../../model/records.ts';
 import { parseName, prependLabel, type DnsName } from '../wire/name.ts';
 import { addressData, uint16, uint32 } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
+import type { DnsEndpoint, DnsService, DnsServiceRecord } from './source.ts';
 import type { NameAnswers, ReversePointer, ServiceAnswers, SrvAnswer, ZoneOptions } from './zone.ts';
 
 const POINTER_TO_QUESTION = '\xc0\x0c';
@@ -28,7 +28,7 @@ interface Candidate {
   readonly port: number | undefined;
 }
 
-export function compileService(service: ResolvedService, options: ZoneOptions): ServiceAnswers {
+export function compileService(service: DnsService, options: ZoneOptions): ServiceAnswers {
   const { record } = service;
   const name = serviceName(record, options.origin);
   if (!name) return ABSENT;
@@ -68,19 +68,19 @@ function zonalNames(
   return new Map([...zoned].map(([zone, candidates]) => [zone, names.answers(name, candidates)]));
 }
 
-function serviceName(record: ServiceRecord, origin: DnsName): DnsName | undefined {
+function serviceName(record: DnsServiceRecord, origin: DnsName): DnsName | undefined {
   const svc = prependLabel('svc', origin);
   const namespace = svc && prependLabel(record.namespace.toLowerCase(), svc);
   return namespace && prependLabel(record.name.toLowerCase(), namespace);
 }
 
-function compileAlias(record: ServiceRecord, name: DnsName): ServiceAnswers {
+function compileAlias(record: DnsServiceRecord, name: DnsName): ServiceAnswers {
   const text = record.externalName ?? '';
   const target = parseIp(text) ? undefined : parseName(text);
   return target ? { kind: 'alias', name, target } : ABSENT;
 }
 
-function serviceCandidates(record: ServiceRecord, owner: DnsName): Candidate[] {
+function serviceCandidates(record: DnsServiceRecord, owner: DnsName): Candidate[] {
   return record.clusterIPs.flatMap((ip) => candidatesOf({ ip, owner, label: '' }, record.ports));
 }
 
@@ -92,7 +92,7 @@ function candidatesOf(address: Address, ports: readonly (ServicePortRecord | Sli
 }
 
 /** Ready endpoints with the ports of their slices. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
-function endpointCandidates(service: ResolvedService, name: DnsName, podNames: boolean): Candidate[] {
+function endpointCandidates(service: DnsService, name: DnsName, podNames: boolean): Candidate[] {
   const candidates: Candidate[] = [];
   for (const { endpoint, ports, cluster } of service.members) {
     if (!endpoint.ready) continue;
@@ -108,7 +108,7 @@ function endpointCandidates(service: ResolvedService, name: DnsName, podNames: b
 }
 
 /** Hostname, Pod name where those count, or the address with dashes; lower case. */
-export function endpointLabel({ hostname, podName, ip }: SliceEndpoint, podNames: boolean): string {
+export function endpointLabel({ hostname, podName, ip }: DnsEndpoint, podNames: boolean): string {
   const named = hostname ?? (podNames ? podName : undefined);
   return named && named.length < 64 ? named.toLowerCase() : dashedIp(ip);
 }
@@ -120,7 +120,7 @@ export function dashedIp(ip: Ip): string {
 }
 
 function reversePointers(
-  record: ServiceRecord,
+  record: DnsServiceRecord,
   name: DnsName,
   endpoints: readonly Candidate[],
 ): readonly ReversePointer[] {

@@ -1,11 +1,11 @@
 // The cluster's zone as a transfer sends it: Services by name; no Pods, no endpoints of Services with an address.
 
-import type { ServiceRecord } from '../../model/records.ts';
 import type { OwnedRecord } from '../wire/message.ts';
 import { prependLabel, type DnsName } from '../wire/name.ts';
 import { srvData, type ResourceRecord } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
 import { addressesOf, nameServers } from './lookup.ts';
+import type { DnsServiceRecord } from './source.ts';
 import type { NameAnswers, ServiceAnswers, Zone } from './zone.ts';
 
 /** A query shares the weight among all candidates; here each port of an address counts for itself. */
@@ -29,7 +29,7 @@ function nameFirst(key: string): string {
   return key.split('/').toReversed().join('/');
 }
 
-function* serviceRecords(zone: Zone, answers: ServiceAnswers, record: ServiceRecord): Generator<OwnedRecord> {
+function* serviceRecords(zone: Zone, answers: ServiceAnswers, record: DnsServiceRecord): Generator<OwnedRecord> {
   const { ttl } = zone.options;
   if (answers.kind === 'absent') return;
   if (answers.kind === 'alias') {

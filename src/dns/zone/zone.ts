@@ -3,9 +3,9 @@
 import type { Ip } from '../../lib/ip.ts';
 import type { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ObjectKey } from '../../model/records.ts';
-import type { Snapshot } from '../../model/snapshot.ts';
 import type { ReplyZone } from '../reply.ts';
 import type { DnsName } from '../wire/name.ts';
+import type { DnsSource } from './source.ts';
 import type { ResourceRecord } from '../wire/record.ts';
 
 /** Whether `1-2-3-4.<namespace>.pod` answers: never, for any address, or for addresses of Pods that exist. */
@@ -110,5 +110,5 @@ export interface Zone {
   /** Names that Services answer for. */
   readonly nameCount: number;
   /** What it was compiled from, for the next difference; undefined before the first Snapshot. */
-  readonly source: Pick<Snapshot, 'services' | 'namespaces' | 'pods'> | undefined;
+  readonly source: Pick<DnsSource, 'services' | 'namespaces' | 'pods'> | undefined;
 }

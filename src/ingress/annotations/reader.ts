@@ -11,6 +11,8 @@ export interface Problem {
   readonly reason: string;
   /** `denied`: the location answers 503 because of it; `ignored`: it has no effect. */
   readonly effect: 'denied' | 'ignored';
+  /** Nothing is wrong with the value: this version does not know the name. */
+  readonly unknown?: true;
 }
 
 export class SettingReader {
@@ -39,6 +41,10 @@ export class SettingReader {
   ignored(name: string, reason: string): undefined {
     this.problems.push({ name, reason, effect: 'ignored' });
     return undefined;
+  }
+
+  unknown(name: string, reason: string): void {
+    this.problems.push({ name, reason, effect: 'ignored', unknown: true });
   }
 
   denies(name: string, reason: string): undefined {

@@ -89,7 +89,7 @@ function tellOfUnknown(reader: SettingReader, name: string, value: string): void
   const kind = unknownKind(name, value);
   if (kind === 'guard')
     reader.denies(name, 'this version cannot carry it out, and without it the location would be less guarded');
-  else if (kind === 'unsupported') reader.ignored(name, 'this version does not know it');
+  else if (kind === 'unsupported') reader.unknown(name, 'this version does not know it');
 }
 
 /** As in ingress-nginx it needs a flag; without it the host is served as others are. */

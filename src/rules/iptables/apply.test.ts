@@ -71,6 +71,21 @@ test('a change of one endpoint writes the chains of its Service only, and lists 
   expect(text.match(/^-X/gm)).toHaveLength(1);
 });
 
+test('rules of endpoints that were written with comments stay as they are when the cluster grows large, after a restart too', async () => {
+  const kernel = new FakeIptables();
+  const backend = backendOver(kernel);
+  const first = clusterOf([WEB]);
+  await backend.sync(first.snapshot);
+  const many = Array.from({ length: 1001 }, (_, i) => `10.1.${i >> 8}.${i & 255}:80`);
+  const large = clusterOf([WEB, { ...OTHER, endpoints: many }], first);
+  await backend.sync(large.snapshot);
+  const commented = [...kernel.tables[4].nat].filter(
+    ([chain, rules]) => chain.startsWith('KUBE-SEP-') && rules.some(({ text }) => text.includes('--comment')),
+  );
+  expect(commented).toHaveLength(WEB.endpoints?.length ?? 0);
+  expect(await backendOver(kernel).sync(large.snapshot)).toEqual({ kind: 'applied', counts: {} });
+});
+
 test("over kube-proxy's own rules nothing but the differences is written", async () => {
   const kernel = new FakeIptables();
   const first = clusterOf([WEB, OTHER]);

@@ -12,13 +12,15 @@ import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
-import { answersOnLoopback, jumps, loopbackGuard } from './layout.ts';
+import { jumps } from './layout.ts';
+import { missingGuard, routeLoopback } from './loopback.ts';
+import { PacketAccounting } from './accounting.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
-import { KUBELET_FIREWALL, type ChainId } from './names.ts';
-import { hasKubeletFirewall, linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
+import type { ChainId } from './names.ts';
+import { linesOf, parseSave, sameRule, sameRules, type SavedState } from './parse.ts';
 import { Planner, type ChainChange } from './plan.ts';
-import { removeChains } from './remove.ts';
+import { removeOwnChains } from './remove.ts';
 import { chainAtLine, renderRestore, type Restore } from './render.ts';
 import { findTool, programOf, type IptablesTool, type Variant } from './tool.ts';
 
@@ -63,6 +65,9 @@ export class IptablesBackend implements RulesBackend {
   #config: RulesConfig;
   readonly #leftOut = new Map<ObjectKey, LeftOut>();
   readonly #undeletable = new Set<ChainId>();
+  readonly #accounting: PacketAccounting;
+  /** The kernel has taken rules that name counters, if any do. */
+  #countsTaken = false;
   #tool: IptablesTool | undefined;
   #planner: Planner | undefined;
   #restores = 0;
@@ -73,6 +78,7 @@ export class IptablesBackend implements RulesBackend {
     this.#config = options.config;
     this.#metrics = new IptablesMetrics(options.metrics);
     this.#drift = new DriftWatch(options);
+    this.#accounting = new PacketAccounting(options.exec, options.metrics);
   }
 
   /** The programs in use, by the name that both kinds have beside `iptables`. */
@@ -95,6 +101,12 @@ export class IptablesBackend implements RulesBackend {
         if (error instanceof RulesError) return { kind: 'failed', reason: error.message, families: [4, 6] };
         if (!(error instanceof RestoreError)) throw error;
         for (const family of error.families) this.#metrics.failed(family, partial);
+        if (!this.#countsTaken) {
+          // Counters may be there, and the match that names them not.
+          this.#countsTaken = true;
+          this.#accounting.refuse();
+          continue;
+        }
         // Others may have taken chains away that a part of the rules leads to; only the whole shows whose fault it is.
         if (!partial && !this.#leaveOut(error, snapshot)) {
           return { kind: 'failed', reason: error.message, families: error.families };
@@ -115,6 +127,7 @@ export class IptablesBackend implements RulesBackend {
       const syncs = this.#syncs;
       if (this.#planner === undefined || this.#tool === undefined) return;
       const missing = await this.#drift.check(this.#tool);
+      await this.#accounting.read();
       // A sync that came meanwhile has its own view of things.
       if (syncs !== this.#syncs) return;
       if (missing === undefined) return;
@@ -125,7 +138,7 @@ export class IptablesBackend implements RulesBackend {
 
   async cleanup(): Promise<CleanupOutcome> {
     this.#planner = undefined;
-    return removeChains(this.#options.exec, { which: 'own' });
+    return removeOwnChains(this.#options.exec);
   }
 
   async stop(): Promise<void> {
@@ -159,7 +172,8 @@ export class IptablesBackend implements RulesBackend {
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
     const config = this.#config;
     const { families } = await this.#findTool();
-    const planner = new Planner(config, { dropInvalid: await this.#dropsInvalid() }, new Set(this.#leftOut.keys()));
+    const facts = { dropInvalid: await this.#dropsInvalid(), countsPackets: await this.#accounting.make() };
+    const planner = new Planner(config, facts, new Set(this.#leftOut.keys()));
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
     const written: ChainChange[] = [];
     let jumpsWritten = 0;
@@ -171,6 +185,7 @@ export class IptablesBackend implements RulesBackend {
     }
     await this.#routeLoopback();
     this.#planner = planner;
+    this.#countsTaken = true;
     this.#metrics.loaded(all, written);
     const counts = countsOf(written);
     return jumpsWritten === 0 ? counts : { ...counts, jumps: jumpsWritten };
@@ -190,16 +205,13 @@ export class IptablesBackend implements RulesBackend {
     for (const [id, before] of saved.chains) {
       if (!wanted.has(id) && !this.#undeletable.has(id)) changes.push({ id, before, after: undefined });
     }
-    const line = loopbackGuard(config, family);
-    const guardLines = linesOf(saved, family, 'filter', KUBELET_FIREWALL);
-    const guarded = line === undefined || guardLines.some((each) => sameRule(KUBELET_FIREWALL, each, line.trimEnd()));
     return {
       changes,
       jumps: jumps(config, family).filter(
         ({ table, from, text }) =>
           !linesOf(saved, family, table, from).some((each) => sameRule(from, each, `-A ${from} ${text}`)),
       ),
-      guard: guarded ? undefined : { line, newChain: !hasKubeletFirewall(saved, family) },
+      guard: family === 4 ? missingGuard(config, saved) : undefined,
     };
   }
 
@@ -276,16 +288,12 @@ export class IptablesBackend implements RulesBackend {
 
   /** After the rule that guards loopback is in force. */
   async #routeLoopback(): Promise<void> {
-    const { exec, log } = this.#options;
-    if (!answersOnLoopback(this.#config)) return;
-    const file = '/proc/sys/net/ipv4/conf/all/route_localnet';
-    if ((await exec.run('cat', [file])).stdout.trim() === '1') return;
-    const set = await exec.run('sh', ['-c', `echo 1 > ${file}`]);
-    if (set.exitCode === 0) return;
-    log.warn('NodePorts do not answer on 127.0.0.1: set the sysctl, or use --iptables-localhost-nodeports=false', {
-      sysctl: 'net.ipv4.conf.all.route_localnet=1',
-      reason: set.stderr.trim(),
-    });
+    const reason = await routeLoopback(this.#options.exec, this.#config);
+    if (reason === undefined) return;
+    this.#options.log.warn(
+      'NodePorts do not answer on 127.0.0.1: set the sysctl, or run `fairlead proxy --init-only` once with privileges, or use --iptables-localhost-nodeports=false',
+      { sysctl: 'net.ipv4.conf.all.route_localnet=1', reason },
+    );
   }
 }
 

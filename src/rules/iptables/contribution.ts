@@ -15,7 +15,8 @@ import {
   type Action,
   type Frontend,
 } from '../intent.ts';
-import { podMatch } from './layout.ts';
+import { LOCALHOST_ACCEPTED, counted } from './accounting.ts';
+import { LOOPBACK_4, podMatch } from './layout.ts';
 import {
   chainId,
   endpointHash,
@@ -41,6 +42,8 @@ export interface ContributionContext {
   readonly holds: (frontend: FrontendKey) => boolean;
   /** Rules of endpoints carry no comments in a large cluster: they are most of the text. */
   readonly endpointComments: boolean;
+  /** Whether connections to NodePorts on loopback are counted. */
+  readonly countsLoopback: boolean;
 }
 
 export function frontendKey({ address, protocol, port, servicePort }: Frontend): FrontendKey {
@@ -125,7 +128,12 @@ class Writer {
     }
     if (shortCircuitAction(port).kind === 'reject') return;
     if (kind === 'nodePort') {
-      this.#shared(place, 'nat', 'KUBE-NODEPORTS', { ...parts, comment: name, target: place.external });
+      const line = { ...parts, comment: name, target: place.external };
+      if (this.#context.countsLoopback && family === 4) {
+        const counts = { destination: LOOPBACK_4, last: counted(LOCALHOST_ACCEPTED) };
+        this.#shared(place, 'nat', 'KUBE-NODEPORTS', { ...line, ...counts });
+      }
+      this.#shared(place, 'nat', 'KUBE-NODEPORTS', line);
       return;
     }
     const guarded = kind === 'loadBalancerIP' && port.sourceRanges !== undefined;

@@ -20,6 +20,7 @@ export type Match =
   | { readonly kind: 'dport'; readonly port: number }
   | { readonly kind: 'seen'; readonly list: string; readonly seconds: number }
   | { readonly kind: 'remember'; readonly list: string }
+  | { readonly kind: 'count'; readonly counter: string }
   /** In units of 2^-31. */
   | { readonly kind: 'random'; readonly units: number };
 
@@ -157,6 +158,9 @@ class RuleReader {
       }
       case 'recent':
         return [this.#recent()];
+      case 'nfacct':
+        this.#expect('--nfacct-name');
+        return [{ kind: 'count', counter: this.#next() }];
       case 'statistic': {
         this.#expect('--mode');
         this.#expect('random');

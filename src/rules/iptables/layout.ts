@@ -4,6 +4,7 @@ import { cidrFamily, type Cidr, cidrContains, parseCidr } from '../../lib/cidr.t
 import { parseIp, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import { podRange, type RulesConfig } from '../config.ts';
 import { CANARY, KUBELET_FIREWALL, chainId, type ChainId, type ChainName, type Table } from './names.ts';
+import { INVALID_DROPPED, counted } from './accounting.ts';
 import { rule } from './rule.ts';
 
 /** What the machine has to say about the rules, beside what the user says. */
@@ -13,6 +14,8 @@ export interface MachineFacts {
    * more would reset its connection (kubernetes#74839).
    */
   readonly dropInvalid: boolean;
+  /** The kernel has counters for rules to name (accounting.ts). */
+  readonly countsPackets?: boolean;
 }
 
 /**
@@ -95,7 +98,10 @@ export function fixedChains(config: RulesConfig, family: IpFamily, facts: Machin
   put('mangle', CANARY);
   put('filter', CANARY);
   put('nat', CANARY);
-  const invalid = rule('KUBE-FORWARD', { matches: '-m conntrack --ctstate INVALID', target: 'DROP' });
+  const invalid = rule('KUBE-FORWARD', {
+    matches: `-m conntrack --ctstate INVALID${facts.countsPackets === true ? ` ${counted(INVALID_DROPPED)}` : ''}`,
+    target: 'DROP',
+  });
   put(
     'filter',
     'KUBE-FORWARD',
@@ -167,7 +173,7 @@ function startsInLoopback(range: Cidr): boolean {
 }
 
 const LOOPBACK = mustParse(parseIp('127.0.0.1'));
-const LOOPBACK_4 = mustParse(parseCidr('127.0.0.0/8'));
+export const LOOPBACK_4 = mustParse(parseCidr('127.0.0.0/8'));
 const LOOPBACK_6 = mustParse(parseCidr('::1/128'));
 
 function mustParse<T>(value: T | undefined): T {

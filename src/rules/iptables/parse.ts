@@ -66,7 +66,7 @@ function tableOf(name: string): Table | undefined {
   return name === 'filter' || name === 'nat' || name === 'mangle' ? name : undefined;
 }
 
-/** Whether two texts of a chain are the same rules; the order of the matches in a rule is no difference. */
+/** Whether two texts of a chain are the same rules; the order of the matches in a rule is no difference, nor are comments on endpoints. */
 export function sameRules(chain: ChainName, a: string, b: string): boolean {
   if (a === b) return true;
   const left = a.split('\n');
@@ -81,11 +81,16 @@ export function sameRule(chain: ChainName, a: string, b: string): boolean {
   return left !== undefined && left === canonicalLine(chain, b);
 }
 
+/** Rules of endpoints lose their comments as a cluster grows: with or without, they are the same. */
+const ENDPOINTS = /^KUBE-(SEP|SVC|SVL)-/;
+
 function canonicalLine(chain: ChainName, line: string): string | undefined {
   const start = `-A ${chain} `;
   if (!line.startsWith(start)) return undefined;
   try {
-    return canonical(parseRule(line.slice(start.length)));
+    const rule = parseRule(line.slice(start.length));
+    const matches = ENDPOINTS.test(chain) ? rule.matches.filter(({ kind }) => kind !== 'comment') : rule.matches;
+    return canonical({ ...rule, matches });
   } catch (error) {
     if (error instanceof RuleTextError) return undefined;
     throw error;

@@ -9,7 +9,7 @@ import { Claims } from '../claims.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import { contributionOf, frontendKeys, type Contribution } from './contribution.ts';
-import { SHARED_CHAINS, fixedChains, nodePortLines, type MachineFacts } from './layout.ts';
+import { SHARED_CHAINS, answersOnLoopback, fixedChains, nodePortLines, type MachineFacts } from './layout.ts';
 import { FAMILIES, chainId, partsOfChain, type ChainId } from './names.ts';
 
 /** A chain with all of its lines as they are to be; undefined when it goes. */
@@ -129,6 +129,7 @@ export class Planner {
         nodeIps: snapshot.node.ips,
         holds: (frontend) => this.#claims.holds(key, frontend),
         endpointComments: this.#endpointComments,
+        countsLoopback: this.#facts.countsPackets === true && answersOnLoopback(this.#config),
       });
     if ((old === undefined) !== (now === undefined)) this.#names = undefined;
     if (now) this.#contributions.set(key, now);

@@ -4,6 +4,7 @@ import type { IpFamily } from '../../lib/ip.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
 import { defaultRulesConfig } from '../config.ts';
+import { removeCounters } from './accounting.ts';
 import { OWNER, loopbackGuard } from './layout.ts';
 import { FAMILIES, KUBELET_FIREWALL, TABLES, chainId, isOfIpvs, isOurs, partsOfChain, type Table } from './names.ts';
 import { linesOf, parseSave, sameRule, type SavedState } from './parse.ts';
@@ -19,6 +20,13 @@ export interface RemoveOptions {
 const TIMEOUT_MS = 300_000;
 /** kubelet marks its presence by these. */
 const KUBELETS = ['KUBE-KUBELET-CANARY', 'KUBE-IPTABLES-HINT'];
+
+/** The chains of the iptables mode, and the counters that they count in. */
+export async function removeOwnChains(exec: Exec): Promise<CleanupOutcome> {
+  const outcome = await removeChains(exec, { which: 'own' });
+  if (outcome.removed.length > 0) await removeCounters(exec);
+  return outcome;
+}
 
 /** Removes them, each table in one step. A machine without iptables, or without rights, is no error here. */
 export async function removeChains(exec: Exec, options: RemoveOptions): Promise<CleanupOutcome> {

@@ -18,13 +18,15 @@ export interface RuleParts {
   /** Matches between the comment and the port. */
   readonly matches?: string | undefined;
   readonly port?: number | undefined;
+  /** Matches behind the port. */
+  readonly last?: string | undefined;
   /** What stands behind `-j`; a rule without only carries its comment. */
   readonly target?: string | undefined;
 }
 
 /** A line of the chain, with its end. */
 export function rule(chain: ChainName, parts: RuleParts): string {
-  const { source, destination, notDestination, input, protocol, comment, matches, port, target } = parts;
+  const { source, destination, notDestination, input, protocol, comment, matches, port, last, target } = parts;
   let text = `-A ${chain}`;
   if (source !== undefined) text += ` ${source}`;
   if (destination !== undefined) text += ` -d ${range(destination)}`;
@@ -36,6 +38,7 @@ export function rule(chain: ChainName, parts: RuleParts): string {
   if (matches !== undefined) text += ` ${matches}`;
   if (name !== undefined) text += ` -m ${name}`;
   if (port !== undefined) text += ` --dport ${port}`;
+  if (last !== undefined) text += ` ${last}`;
   if (target !== undefined) text += ` -j ${target}`;
   return `${text}\n`;
 }

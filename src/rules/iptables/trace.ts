@@ -129,6 +129,7 @@ class Walker {
   #matches(match: Match): boolean {
     switch (match.kind) {
       case 'comment':
+      case 'count':
       case 'remember':
         return true;
       case 'source':

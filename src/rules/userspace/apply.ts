@@ -118,6 +118,15 @@ export class Bindings {
     return this.#slots.size - this.#unbound.size;
   }
 
+  /** Whether something of ours listens there. */
+  isBound(key: ListenerKey): boolean {
+    return this.#slots.get(key)?.bound !== undefined;
+  }
+
+  *boundKeys(): Iterable<ListenerKey> {
+    for (const [key, { bound }] of this.#slots) if (bound) yield key;
+  }
+
   /** Sorted by key. */
   bound(): readonly BoundListener[] {
     const { tcpRelay, udpRelay } = this.#options;

@@ -7,15 +7,17 @@ import type { Logger } from '../../observe/log.ts';
 import type { Level, Metrics } from '../../observe/metrics.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
+import { openFilesLimit } from '../../system/proc.ts';
 import { systemTcp, type Tcp } from '../../system/tcp.ts';
 import { systemUdp, type Udp } from '../../system/udp.ts';
 import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
+import { Admission, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
 import { Balancer, endpointKey } from './balance.ts';
-import { sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
+import { loopNotice, sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
 import {
   ListenerTable,
   diffListeners,
@@ -25,9 +27,11 @@ import {
   type ListenerChanges,
   type ServiceChange,
 } from './plan.ts';
+import { EndpointOwners } from './loops.ts';
 import { TcpRelay } from './relay-tcp.ts';
 import { UdpRelay } from './relay-udp.ts';
 import type { Destination } from './route.ts';
+import { Traffic } from './traffic.ts';
 
 export interface UserspaceOptions {
   readonly config: RulesConfig;
@@ -42,7 +46,7 @@ export interface UserspaceOptions {
   readonly connectTimeoutMs?: number;
   /** A UDP flow ends after this much silence; 60 s unless given. */
   readonly udpIdleTimeoutMs?: number;
-  /** UDP flows at a time; 4096 unless given. */
+  /** UDP flows at a time; 4096, or fewer where few files may be open, unless given. */
   readonly maxUdpFlows?: number;
   readonly tcp?: Tcp;
   readonly udp?: Udp;
@@ -50,6 +54,8 @@ export interface UserspaceOptions {
   readonly addresses?: () => readonly Ip[];
 }
 
+/** Files that a process may have open where the kernel does not say. */
+const FILES = 10_000;
 /** A TCP connection that the rules drop is held this long before it is reset. */
 const DROP_HOLD_MS = 10_000;
 
@@ -69,6 +75,10 @@ interface Surroundings {
 class UserspaceBackend implements RulesBackend {
   readonly mode = 'userspace';
   readonly #options: UserspaceOptions;
+  readonly #traffic = new Traffic();
+  readonly #owners = new EndpointOwners();
+  readonly #files: number | undefined = openFilesLimit();
+  readonly #admission: Admission;
   readonly #tcpRelay: TcpRelay;
   readonly #udpRelay: UdpRelay;
   readonly #bindings: Bindings;
@@ -114,6 +124,11 @@ class UserspaceBackend implements RulesBackend {
         help: 'Service addresses that this machine does not let the userspace rules bind.',
       }),
     };
+    const evictions = metrics.counter({
+      name: 'fairlead_userspace_flows_evicted_total',
+      help: 'UDP flows that were ended before their time, as others needed their place.',
+    });
+    this.#admission = new Admission(this.#limits(), (news) => this.#tellOfLimit(news));
     const onFailure = (protocol: string) => (endpoint: string, code: string) => {
       failures.add(1, { protocol });
       log.debug('endpoint failed', { protocol, endpoint, code });
@@ -121,6 +136,7 @@ class UserspaceBackend implements RulesBackend {
     this.#tcpRelay = new TcpRelay({
       tcp,
       clock,
+      admission: this.#admission,
       connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
       dropHoldMs: DROP_HOLD_MS,
       onCount: (count) => connections.set(count),
@@ -130,10 +146,12 @@ class UserspaceBackend implements RulesBackend {
       udp,
       clock,
       idleTimeoutMs: options.udpIdleTimeoutMs ?? 60_000,
-      maxFlows: options.maxUdpFlows ?? 4096,
+      maxFlows: options.maxUdpFlows ?? shareOfFiles(this.#files ?? FILES).flows,
+      onEviction: () => evictions.add(),
       onCount: (count) => flows.set(count),
       onFailure: onFailure('UDP'),
     });
+    this.#traffic.expose(metrics, () => this.#tcpRelay.settle());
     const { kind } = options.config.detectLocal;
     if (kind === 'bridge' || kind === 'interface-prefix') {
       log.warn(
@@ -154,6 +172,7 @@ class UserspaceBackend implements RulesBackend {
     this.#isMoved = false;
     const changes = this.#plan(snapshot, surroundings, moved);
     const opening = this.#bindings.apply(changes, (listener) => this.#leadTo(listener, surroundings));
+    this.#resetGone(snapshot);
     this.#applied = snapshot;
     await opening;
     await this.#retrying;
@@ -165,6 +184,7 @@ class UserspaceBackend implements RulesBackend {
 
   configure(config: RulesConfig): void {
     this.#config = config;
+    this.#admission.configure(this.#limits());
     this.#surroundings = undefined;
     this.#isMoved = true;
   }
@@ -193,6 +213,9 @@ class UserspaceBackend implements RulesBackend {
       flows: this.#udpRelay.flows,
       listeners: this.#bindings.bound().map(({ listener, clients }) => ({ ...stateOf(listener), clients })),
       unbound: this.#bindings.unbound().map(({ listener, code }) => ({ ...stateOf(listener), reason: code })),
+      loops: this.#owners
+        .loops(this.#bindings.boundKeys())
+        .map(({ servicePort, listener }) => ({ servicePort: servicePortName(servicePort), listener })),
       unsupported: [...this.#sctp].sort(),
     };
   }
@@ -234,7 +257,9 @@ class UserspaceBackend implements RulesBackend {
   #updatePorts(before: ResolvedService | undefined, after: ResolvedService | undefined): void {
     for (const key of sctpPortsOf(before)) this.#sctp.delete(key);
     for (const key of sctpPortsOf(after)) this.#sctp.add(key);
+    for (const port of carriedPorts(before)) this.#owners.remove(port);
     for (const port of carriedPorts(after)) {
+      this.#owners.add(port);
       const endpoints = [port.cluster, port.local].flatMap((set) => (set.kind === 'used' ? set.endpoints : []));
       let balancer = this.#balancers.get(port.key);
       if (!balancer) {
@@ -244,21 +269,70 @@ class UserspaceBackend implements RulesBackend {
       balancer.update(port.affinityTimeoutSeconds, new Set(endpoints.map(endpointKey)));
     }
     const kept = new Set(carriedPorts(after).map((port) => port.key));
-    for (const { key } of carriedPorts(before)) if (!kept.has(key)) this.#balancers.delete(key);
+    for (const { key } of carriedPorts(before)) {
+      if (kept.has(key)) continue;
+      this.#balancers.delete(key);
+      this.#traffic.forget(key);
+    }
   }
 
-  #leadTo({ frontend }: Listener, { view }: Surroundings): Destination {
-    const balancer = this.#balancers.get(frontend.servicePort.key);
-    if (!balancer) throw new Error(`no balancer for ${frontend.servicePort.key}`);
-    return { frontend, balancer, view };
+  #leadTo({ frontend, protocol, address, port }: Listener, { view }: Surroundings): Destination {
+    const { key } = frontend.servicePort;
+    const balancer = this.#balancers.get(key);
+    if (!balancer) throw new Error(`no balancer for ${key}`);
+    const [service = ''] = servicePortName(key).split(':');
+    return {
+      frontend,
+      balancer,
+      view,
+      at: { ip: address, port },
+      proxyProtocol: this.#config.userspace.proxyProtocolTo.includes(service),
+      tally: this.#traffic.tallyOf(key),
+      isOwn: (endpoint) => this.#bindings.isBound(`${protocol} ${endpointKey(endpoint)}`),
+    };
   }
+
+  /** Connections to endpoints that no EndpointSlice names any more end, where the configuration says so; otherwise they run dry. */
+  #resetGone(snapshot: Snapshot): void {
+    if (!this.#config.resetTcpToDeletedEndpoints || !this.#applied) return;
+    for (const { before, after } of snapshot.services.differences(this.#applied.services)) {
+      const now = new Map(carriedPorts(after).map((port) => [port.key, new Set(port.endpoints.map(endpointKey))]));
+      for (const { key, protocol, endpoints } of carriedPorts(before)) {
+        if (protocol !== 'TCP') continue;
+        const gone = endpoints.map(endpointKey).filter((endpoint) => now.get(key)?.has(endpoint) !== true);
+        if (gone.length > 0) this.#tcpRelay.reset(key, new Set(gone));
+      }
+    }
+  }
+
+  #limits(): AdmissionOptions {
+    const { maxConnections, maxBufferedBytes } = this.#config.userspace;
+    const most = shareOfFiles(this.#files ?? FILES).connections;
+    return { maxConnections: maxConnections === 'by-descriptors' ? most : maxConnections, maxBufferedBytes };
+  }
+
+  #tellOfLimit(news: AdmissionNews): void {
+    const { log } = this.#options;
+    if (news.kind === 'over') {
+      log.info('new connections are taken again', { refused: news.refused, limit: news.excess });
+      return;
+    }
+    const { maxConnections, maxBufferedBytes } = this.#limits();
+    log.warn(
+      news.excess === 'connections'
+        ? `${maxConnections} TCP connections are carried, the most there may be: new ones are reset until some end. Mend: a higher --userspace-max-connections, and \`ulimit -n\``
+        : `${maxBufferedBytes >> 20} MiB wait in the relays for slow readers, the most there may be: new TCP connections are reset until there is less. Mend: a higher --userspace-max-buffered-mib`,
+    );
+  }
+
   /** Gauges, notices, and when to try the unbound again. */
   #report(): void {
     const unbound = this.#bindings.unbound();
     this.#gauges.listeners.set(this.#bindings.boundCount);
     this.#gauges.unbound.set(unbound.length);
     const sctp = sctpNotice([...this.#sctp]);
-    this.#notify([...unboundNotices(unbound), ...(sctp ? [sctp] : [])]);
+    const loop = loopNotice(this.#owners.loops(this.#bindings.boundKeys()));
+    this.#notify([...unboundNotices(unbound), ...(loop ? [loop] : []), ...(sctp ? [sctp] : [])]);
     this.#retryTimer?.cancel();
     const delay = this.#bindings.retryIn();
     if (delay === undefined || this.#stopped) return;

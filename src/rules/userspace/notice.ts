@@ -3,6 +3,7 @@
 import { parseCidr } from '../../lib/cidr.ts';
 import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip } from '../../lib/ip.ts';
 import type { ServicePortKey } from '../../model/snapshot.ts';
+import type { Loop } from './loops.ts';
 import type { Listener } from './plan.ts';
 
 /** A listener that this machine does not let us have. */
@@ -20,6 +21,7 @@ export type NoticeCause =
   | 'in-use'
   | 'descriptors'
   | 'other'
+  | 'loop'
   | 'sctp';
 
 export interface Notice {
@@ -47,6 +49,17 @@ export function sctpNotice(ports: readonly ServicePortKey[]): Notice | undefined
   return {
     cause: 'sctp',
     message: `userspace cannot carry SCTP: ${count(ports.length, 'Service port')} left out: ${names}. Mend: --mode nftables, as root`,
+  };
+}
+
+export function loopNotice(loops: readonly Loop[]): Notice | undefined {
+  if (loops.length === 0) return undefined;
+  const names = list(loops.map(({ servicePort, listener }) => `${servicePortName(servicePort)} (${listener})`));
+  return {
+    cause: 'loop',
+    message:
+      `${count(loops.length, 'endpoint')} not used, as it is a Service address on which userspace itself listens, and connections would go round ` +
+      `for ever: ${names}. Mend: give its EndpointSlice the address of the server itself`,
   };
 }
 
@@ -113,6 +126,7 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
       const codes = [...new Set(items.map((item) => item.code))].sort().join(', ');
       return `${what} (${codes}): ${names}. Mend: look whether these addresses are this machine's; tried again by itself`;
     }
+    case 'loop':
     case 'sctp':
       return `${what}: ${names}`;
   }

@@ -4,13 +4,17 @@
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import type { Tcp, TcpSocket } from '../../system/tcp.ts';
+import type { Endpoint, ServicePortKey } from '../../model/snapshot.ts';
+import type { Admission } from './admission.ts';
 import { endpointKey, type EndpointKey } from './balance.ts';
+import { proxyHeader } from './proxy-protocol.ts';
 import type { Route } from './route.ts';
-import type { Endpoint } from '../../model/snapshot.ts';
+import type { Tally } from './traffic.ts';
 
 export interface TcpRelayOptions {
   readonly tcp: Tcp;
   readonly clock: Clock;
+  readonly admission: Admission;
   /** An endpoint that has not answered by then is given up for the next one. */
   readonly connectTimeoutMs: number;
   /** How long a connection that the rules drop is left unanswered before it is reset. */
@@ -28,6 +32,20 @@ const HELD = 1024;
 const MOVED = 'MOVED';
 const TIMED_OUT = 'ETIMEDOUT';
 
+/** One client, from accept to the end. */
+interface Connection {
+  readonly client: TcpSocket;
+  readonly route: Route;
+  readonly servicePort: ServicePortKey;
+  readonly tally: Tally;
+  /** Undefined until an endpoint has accepted. */
+  upstream: TcpSocket | undefined;
+  endpoint: EndpointKey | undefined;
+  /** Of the client's bytes, what the tally has. */
+  received: number;
+  sent: number;
+}
+
 interface Attempt {
   readonly client: Ip;
   readonly endpoint: EndpointKey;
@@ -36,8 +54,7 @@ interface Attempt {
 
 export class TcpRelay {
   readonly #options: TcpRelayOptions;
-  /** Clients' sockets, from accept to the end. */
-  readonly #clients = new Set<TcpSocket>();
+  readonly #connections = new Set<Connection>();
   /** The endpoints' side of those that were led to one; may outlive the client's by what is still to be sent. */
   readonly #upstreams = new Set<TcpSocket>();
   readonly #attempts = new Map<Route, Set<Attempt>>();
@@ -50,7 +67,21 @@ export class TcpRelay {
   }
 
   get connections(): number {
-    return this.#clients.size;
+    return this.#connections.size;
+  }
+
+  /** Brings the tallies up to what every connection has carried until now. */
+  settle(): void {
+    for (const connection of this.#connections) count(connection);
+  }
+
+  /** Ends the connections of the ServicePort to these endpoints by a reset of the client. Returns how many. */
+  reset(servicePort: ServicePortKey, endpoints: ReadonlySet<EndpointKey>): number {
+    const gone = [...this.#connections].filter(
+      (each) => each.servicePort === servicePort && each.endpoint !== undefined && endpoints.has(each.endpoint),
+    );
+    for (const { client } of gone) client.resetAndDestroy();
+    return gone.length;
   }
 
   /** Connections that came by this route and have not ended. */
@@ -63,15 +94,29 @@ export class TcpRelay {
     const source = parseIp(withoutZone(client.remoteAddress ?? ''));
     // Each failure shows as `close`; what it was is no news to anyone.
     client.on('error', () => {});
-    if (source === undefined) {
+    const { destination } = route;
+    if (source === undefined || !destination) {
       client.destroy();
       return;
     }
-    this.#clients.add(client);
+    const { admission, clock, onCount } = this.#options;
+    const { tally } = destination;
+    const excess = admission.admit(this.#connections.size, () => this.#buffered(), clock.monotonic());
+    if (excess) {
+      tally.refuse(excess);
+      client.resetAndDestroy();
+      return;
+    }
+    const servicePort = destination.frontend.servicePort.key;
+    const begun = { upstream: undefined, endpoint: undefined, received: 0, sent: 0 };
+    const connection: Connection = { client, route, servicePort, tally, ...begun };
+    this.#connections.add(connection);
+    tally.begun++;
+    tally.open++;
     this.#perRoute.set(route, this.connectionsOf(route) + 1);
-    this.#options.onCount(this.#clients.size);
-    client.once('close', () => this.#left(client, route));
-    this.#lead(client, source, route).catch((error: unknown) => {
+    onCount(this.#connections.size);
+    client.once('close', () => this.#left(connection));
+    this.#lead(connection, source).catch((error: unknown) => {
       client.destroy(error instanceof Error ? error : undefined);
     });
   }
@@ -85,29 +130,44 @@ export class TcpRelay {
 
   /** Resolves when every connection has ended; after `graceMs` those that are left are reset. */
   async finish(graceMs: number): Promise<void> {
-    if (this.#clients.size + this.#upstreams.size === 0) return;
+    if (this.#connections.size + this.#upstreams.size === 0) return;
     const ended = new Promise<void>((resolve) => (this.#idle = resolve));
     const timer = this.#options.clock.after(graceMs, () => {
-      for (const socket of [...this.#clients, ...this.#upstreams]) socket.resetAndDestroy();
+      for (const { client } of this.#connections) client.resetAndDestroy();
+      for (const upstream of this.#upstreams) upstream.resetAndDestroy();
     });
     await ended;
     timer.cancel();
   }
 
-  #left(client: TcpSocket, route: Route): void {
-    this.#clients.delete(client);
-    const count = this.connectionsOf(route) - 1;
-    if (count > 0) this.#perRoute.set(route, count);
+  #left(connection: Connection): void {
+    const { route, tally } = connection;
+    count(connection);
+    tally.open--;
+    this.#connections.delete(connection);
+    const left = this.connectionsOf(route) - 1;
+    if (left > 0) this.#perRoute.set(route, left);
     else this.#perRoute.delete(route);
-    this.#options.onCount(this.#clients.size);
+    this.#options.onCount(this.#connections.size);
     this.#checkIdle();
   }
 
-  #checkIdle(): void {
-    if (this.#clients.size + this.#upstreams.size === 0) this.#idle?.();
+  /** What was read on one side and has not left on the other. */
+  #buffered(): number {
+    let bytes = 0;
+    for (const { client, upstream } of this.#connections) {
+      bytes += client.readableLength + client.writableLength;
+      if (upstream) bytes += upstream.readableLength + upstream.writableLength;
+    }
+    return bytes;
   }
 
-  async #lead(client: TcpSocket, source: Ip, route: Route): Promise<void> {
+  #checkIdle(): void {
+    if (this.#connections.size + this.#upstreams.size === 0) this.#idle?.();
+  }
+
+  async #lead(connection: Connection, source: Ip): Promise<void> {
+    const { client, route } = connection;
     const tried = new Set<EndpointKey>();
     while (!client.destroyed) {
       const choice = route.choose(source, tried, this.#options.clock.monotonic());
@@ -125,6 +185,10 @@ export class TcpRelay {
           this.#upstreams.delete(upstream);
           this.#checkIdle();
         });
+        connection.upstream = upstream;
+        connection.endpoint = key;
+        const header = headerFor(source, client, route);
+        if (header) upstream.write(header);
         join(client, upstream);
         return;
       }
@@ -181,6 +245,20 @@ export class TcpRelay {
       timer.cancel();
     });
   }
+}
+
+function count(connection: Connection): void {
+  const { client, tally } = connection;
+  tally.received += client.bytesRead - connection.received;
+  tally.sent += client.bytesWritten - connection.sent;
+  connection.received = client.bytesRead;
+  connection.sent = client.bytesWritten;
+}
+
+/** Undefined where the Service does not ask for one. */
+function headerFor(source: Ip, client: TcpSocket, { destination }: Route): Uint8Array | undefined {
+  if (!destination?.proxyProtocol) return undefined;
+  return proxyHeader({ ip: source, port: client.remotePort ?? 0 }, destination.at);
 }
 
 /** Pipes both ways until both directions have ended; a failure of one side is passed on to the other. */

@@ -6,6 +6,7 @@ import type { Clock, Timer } from '../../system/clock.ts';
 import type { Udp, UdpFlow, UdpListener } from '../../system/udp.ts';
 import { endpointKey, type EndpointKey } from './balance.ts';
 import type { Route } from './route.ts';
+import type { Tally } from './traffic.ts';
 
 export interface UdpRelayOptions {
   readonly udp: Udp;
@@ -16,6 +17,8 @@ export interface UdpRelayOptions {
   readonly maxFlows: number;
   /** Called when the number of flows has changed. */
   readonly onCount: (flows: number) => void;
+  /** Called for each flow that made room before its time. */
+  readonly onEviction: () => void;
   /** Called for each endpoint that refused or could not be reached. */
   readonly onFailure: (endpoint: EndpointKey, code: string) => void;
 }
@@ -36,6 +39,7 @@ interface Flow {
   /** Endpoints that refused this client before. */
   readonly tried: ReadonlySet<EndpointKey>;
   readonly socket: UdpFlow;
+  readonly tally: Tally;
   lastUsed: number;
   /** The newest datagram of a flow that had no answer yet: goes to another endpoint when this one refuses. */
   unanswered: Uint8Array | undefined;
@@ -70,6 +74,7 @@ export class UdpRelay {
     if (flow) {
       this.#touch(flow);
       if (flow.unanswered !== undefined) flow.unanswered = data;
+      flow.tally.received += data.length;
       flow.socket.send(data);
       return;
     }
@@ -94,17 +99,19 @@ export class UdpRelay {
   }
 
   #begin(from: Pick<Flow, 'clients' | 'peer' | 'address' | 'port' | 'source' | 'tried'>, data: Uint8Array): void {
-    const { udp, clock, maxFlows, onFailure } = this.#options;
+    const { udp, clock, maxFlows, onFailure, onEviction } = this.#options;
     const now = clock.monotonic();
     const choice = from.clients.route.choose(from.source, from.tried, now);
     if (choice.kind !== 'endpoint') return;
     for (const oldest of this.#flows) {
       if (this.#flows.size < maxFlows) break;
       this.#end(oldest);
+      onEviction();
     }
     const endpoint = endpointKey(choice.endpoint);
     const flow: Flow = {
       ...from,
+      tally: choice.tally,
       endpoint,
       lastUsed: now,
       unanswered: data,
@@ -119,12 +126,14 @@ export class UdpRelay {
       }),
     };
     this.#add(flow);
+    flow.tally.received += data.length;
     flow.socket.send(data);
   }
 
   #answer(flow: Flow, data: Uint8Array): void {
     flow.unanswered = undefined;
     this.#touch(flow);
+    flow.tally.sent += data.length;
     flow.clients.listener.send(data, flow.port, flow.address);
   }
 
@@ -145,6 +154,8 @@ export class UdpRelay {
     if (flows) flows.set(flow.peer, flow);
     else this.#byClient.set(flow.clients, new Map([[flow.peer, flow]]));
     this.#flows.add(flow);
+    flow.tally.begun++;
+    flow.tally.open++;
     this.#options.onCount(this.#flows.size);
     this.#sweep ??= this.#nextSweep();
   }
@@ -152,6 +163,7 @@ export class UdpRelay {
   #end(flow: Flow): void {
     flow.socket.close();
     this.#flows.delete(flow);
+    flow.tally.open--;
     const flows = this.#byClient.get(flow.clients);
     flows?.delete(flow.peer);
     if (flows?.size === 0) this.#byClient.delete(flow.clients);

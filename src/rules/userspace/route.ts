@@ -4,11 +4,12 @@
 import type { Ip } from '../../lib/ip.ts';
 import type { Endpoint } from '../../model/snapshot.ts';
 import type { Frontend } from '../intent.ts';
-import { judgeFrontend, type NodeView } from '../packet.ts';
+import { judgeFrontend, type NodeView, type Target } from '../packet.ts';
 import { endpointKey, type Balancer, type EndpointKey } from './balance.ts';
+import type { Tally } from './traffic.ts';
 
 export type Choice =
-  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint }
+  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint; readonly tally: Tally }
   | { readonly kind: 'reject' }
   | { readonly kind: 'drop' };
 
@@ -21,6 +22,13 @@ export interface Destination {
   readonly frontend: Frontend;
   readonly balancer: Balancer;
   readonly view: NodeView;
+  /** Where clients find it. */
+  readonly at: { readonly ip: Ip; readonly port: number };
+  /** The client's address is told to the endpoint by PROXY protocol. */
+  readonly proxyProtocol: boolean;
+  readonly tally: Tally;
+  /** Whether the endpoint is a listener of our own, from which a connection would come back to us. */
+  readonly isOwn: (endpoint: Endpoint) => boolean;
 }
 
 /** Lives as long as its listener; each Snapshot may give it another destination, and `undefined` closes it. */
@@ -29,6 +37,11 @@ export class Route {
 
   constructor(destination: Destination) {
     this.#destination = destination;
+  }
+
+  /** Undefined when it is closed. */
+  get destination(): Destination | undefined {
+    return this.#destination;
   }
 
   /** From here on no new connection goes anywhere else. */
@@ -43,9 +56,9 @@ export class Route {
     const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
     if (verdict.kind === 'drop') return DROP;
     if (verdict.kind !== 'forward') return REJECT;
-    const allowed = verdict.targets.map((target) => target.endpoint);
+    const allowed = usable(destination, verdict.targets);
     const endpoint = destination.balancer.pick(allowed, client, tried, now);
-    return endpoint ? { kind: 'endpoint', endpoint } : REJECT;
+    return endpoint ? { kind: 'endpoint', endpoint, tally: destination.tally } : REJECT;
   }
 
   /** The endpoints that a new connection of the client could be given. */
@@ -54,11 +67,15 @@ export class Route {
     if (!destination) return NONE;
     const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
     if (verdict.kind !== 'forward') return NONE;
-    return new Set(verdict.targets.map((target) => endpointKey(target.endpoint)));
+    return new Set(usable(destination, verdict.targets).map(endpointKey));
   }
 
   /** The endpoint failed the client. */
   failed(client: Ip, endpoint: EndpointKey): void {
     this.#destination?.balancer.forget(client, endpoint);
   }
+}
+
+function usable({ isOwn }: Destination, targets: readonly Target[]): readonly Endpoint[] {
+  return targets.map(({ endpoint }) => endpoint).filter((endpoint) => !isOwn(endpoint));
 }

@@ -5,6 +5,7 @@ import type { Logger } from '../../observe/log.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Files } from '../../system/files.ts';
 import { createHttpClient, type HttpClient, type HttpRequest, type HttpResponse } from '../../system/http-client.ts';
+import type { RequestMetrics } from './request-metrics.ts';
 import { SourceError } from '../source-error.ts';
 import { readCredentials, type ApiTarget, type Credentials, type ReadCredentials } from './credentials.ts';
 
@@ -15,6 +16,8 @@ export interface ApiConnectionOptions {
   /** For a token that stands in a file. */
   readonly files: Files;
   readonly userAgent?: string;
+  /** Counts requests as clients of Kubernetes do. */
+  readonly requests?: RequestMetrics;
   readonly readCredentials?: ReadCredentials;
 }
 
@@ -90,7 +93,25 @@ export class ApiConnection {
       headers['Authorization'] = `Basic ${pair}`;
     }
     if (credentials.impersonateUser !== undefined) headers['Impersonate-User'] = credentials.impersonateUser;
-    return client.request({ ...request, headers });
+    return this.#counted(credentials.server, request, () => client.request({ ...request, headers }));
+  }
+
+  async #counted(server: string, request: HttpRequest, send: () => Promise<HttpResponse>): Promise<HttpResponse> {
+    const { clock, requests } = this.#options;
+    if (!requests) return send();
+    const { method = 'GET', body } = request;
+    const { host } = new URL(server);
+    const start = clock.monotonic();
+    let code = '<error>';
+    try {
+      const response = await send();
+      code = String(response.status);
+      return response;
+    } finally {
+      requests.total.add(1, { code, host, method });
+      requests.durations.observe((clock.monotonic() - start) / 1000, { host, verb: method });
+      if (body !== undefined) requests.sizes.observe(Buffer.byteLength(body), { host, verb: method });
+    }
   }
 
   async #readTokenFile(credentials: Credentials): Promise<void> {

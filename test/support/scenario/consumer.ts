@@ -13,6 +13,8 @@ export interface Consumer {
   /** Why it cannot run here; undefined when it can. */
   readonly missing: () => string | undefined;
   readonly run: (scenario: Scenario) => Promise<ScenarioResult>;
+  /** Gives up what its runs share. */
+  readonly close?: () => Promise<void>;
 }
 
 export interface ScenarioResult {

@@ -1,11 +1,12 @@
 // The cells of a packet row, read once for every consumer.
 
+import { cidrContains } from '../../../src/lib/cidr.ts';
 import { hostPort, type Ip } from '../../../src/lib/ip.ts';
 import { parseIp } from '../../../src/lib/ip.ts';
 import { parsePort } from '../../../src/lib/port.ts';
 import type { Packet } from '../../../src/rules/packet.ts';
 import { ScenarioError, type Row } from './parse.ts';
-import { sourceOf } from './world.ts';
+import { NODE_VIEW, POD_CIDRS, sourceOf } from './world.ts';
 
 export type ExpectedVerdict =
   /** `endpoints` are `ip:port`. With `sticky`, one client meets only one of them. */
@@ -34,10 +35,16 @@ export function expectedPacket(file: string, row: Row): ExpectedPacket {
   if (!destination || !port) return fail(`"${to}" is not IP:PORT/PROTO`);
   const protocol = protocolOf(match?.[4]);
   return {
-    packet: { source, destination, protocol, port },
+    packet: { source, destination, protocol, port, inputInterface: inputInterfaceOf(source) },
     verdict: verdictOf(row.cells['verdict'] ?? '', fail),
     masquerade: masqueradeOf(row.cells['masquerade'], fail),
   };
+}
+
+/** As the namespaces of the kernel run are joined: Pods are on `pod0`, `pod1`…, the outside is on `eth0`. */
+function inputInterfaceOf(source: Ip): string | undefined {
+  if (NODE_VIEW.isLocal(source)) return undefined;
+  return POD_CIDRS.some((range) => cidrContains(range, source)) ? 'pod0' : 'eth0';
 }
 
 /** The endpoints of a cell: `ip:port, ip:port`, sorted. */

@@ -3,17 +3,24 @@ import { FrontendIndex, judge, type Verdict } from '../../../src/rules/packet.ts
 import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { endpointText, expectedPacket, type ExpectedPacket } from './expect.ts';
 import { walk } from './run.ts';
+import { viewUnder } from './settings.ts';
 import { IPTABLES_VIEW, NODE_VIEW } from './world.ts';
 
-const start: Start = async ({ file, only }) => {
+const start: Start = async ({ file, only, settings }) => {
   // What the modes do differently is judged as the one that has it.
   const view = only?.includes('nftables') === false && only.includes('iptables') ? IPTABLES_VIEW : NODE_VIEW;
+  let now = view;
   let index: FrontendIndex | undefined;
   return {
-    update: async ({ snapshot }) => void (index = new FrontendIndex(snapshot)),
+    update: async ({ snapshot }) => {
+      index = new FrontendIndex(snapshot);
+      // Only nftables mode knows the ranges that Services have their addresses of.
+      const unallocated = view.mode === undefined ? snapshot.serviceCIDRs : [];
+      now = viewUnder({ ...view, unallocated }, settings);
+    },
     check: async (_kind, row) => {
       const expected = expectedPacket(file, row);
-      return index && compareVerdict(expected, judge(expected.packet, index, view));
+      return index && compareVerdict(expected, judge(expected.packet, index, now));
     },
     nothingRemains: async (empty: Snapshot) =>
       [...empty.services.values()].some(({ ports }) => ports.length > 0) ? 'frontends remain' : undefined,

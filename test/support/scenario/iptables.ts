@@ -10,7 +10,7 @@ import { compareTrace } from './compare-trace.ts';
 import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { DETECT_LOCAL, NODE_IPS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
 const CONFIG: RulesConfig = {
   ...defaultRulesConfig,
@@ -18,16 +18,17 @@ const CONFIG: RulesConfig = {
   nodePortAddresses: { kind: 'all' },
 };
 export const IPTABLES_OPTIONS = { config: CONFIG, log: silentLogger, clock: systemClock };
-const WORLD = { localAddresses: NODE_IPS };
+const WORLD = { localAddresses: [...NODE_IPS, OTHER_NODE_IP] };
 
-const start: Start = async ({ file }) => {
+const start: Start = async ({ file, settings }) => {
+  const options = { ...IPTABLES_OPTIONS, config: { ...CONFIG, ...settings } };
   const metrics = createMetrics();
   const kernel = new FakeIptables();
-  const backend = new IptablesBackend({ ...IPTABLES_OPTIONS, exec: kernel, metrics });
+  const backend = new IptablesBackend({ ...options, exec: kernel, metrics });
   let whole = new FakeIptables();
   const update = async ({ snapshot }: { snapshot: Snapshot }): Promise<void> => {
     whole = new FakeIptables();
-    for (const each of [backend, new IptablesBackend({ ...IPTABLES_OPTIONS, exec: whole, metrics })]) {
+    for (const each of [backend, new IptablesBackend({ ...options, exec: whole, metrics })]) {
       const outcome = await each.sync(snapshot);
       if (outcome.kind !== 'applied') throw new Error(outcome.reason);
     }

@@ -9,19 +9,19 @@ import { compareTrace } from './compare-trace.ts';
 import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket } from './expect.ts';
 import { walk } from './run.ts';
-import { DETECT_LOCAL, NODE_IPS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
-const CONFIG: RulesConfig = { ...defaultRulesConfig, detectLocal: DETECT_LOCAL };
-const WORLD = { localAddresses: NODE_IPS };
+const WORLD = { localAddresses: [...NODE_IPS, OTHER_NODE_IP] };
 
-const start: Start = async ({ file }) => {
+const start: Start = async ({ file, settings }) => {
+  const config: RulesConfig = { ...defaultRulesConfig, detectLocal: DETECT_LOCAL, ...settings };
   const kernel = new FakeNft();
-  const backend = new NftablesBackend({ config: CONFIG, exec: kernel, log: silentLogger });
+  const backend = new NftablesBackend({ config, exec: kernel, log: silentLogger });
   let rendered: FakeRuleset = new Map();
   const update = async ({ snapshot }: { snapshot: Snapshot }): Promise<void> => {
     const outcome = await backend.sync(snapshot);
     if (outcome.kind !== 'applied') throw new Error(outcome.reason);
-    rendered = loadRuleset(renderNftables(snapshot, CONFIG));
+    rendered = loadRuleset(renderNftables(snapshot, config));
   };
   return {
     update,

@@ -1,6 +1,7 @@
 // A scenario file: markdown with a fixed set of headings, so that it reads as documentation and runs as a test.
 
 import { isMap, parseAllDocuments } from 'yaml';
+import { parseSetting, type ScenarioSettings } from './settings.ts';
 import type { RulesMode } from '../../../src/rules/backend.ts';
 
 export const TABLES = {
@@ -47,6 +48,8 @@ export interface Scenario {
   readonly title: string;
   /** The modes of the rules that have this behaviour; undefined when all have. */
   readonly only: readonly RulesMode[] | undefined;
+  /** What is configured otherwise than the world has it. */
+  readonly settings: ScenarioSettings;
   readonly steps: readonly Step[];
   readonly nothingRemains: boolean;
 }
@@ -71,6 +74,7 @@ export function parseScenario(file: string, text: string): Scenario {
   const [title, ...rest] = sections;
   if (!title?.heading.startsWith('# ')) throw new ScenarioError(file, 1, 'a scenario begins with "# title"');
   const only = onlyOf(file, title);
+  const settings = settingsOf(file, title);
   const steps: { apply: YamlBlock | undefined; remove: ObjectName[]; tables: Table[] }[] = [];
   let nothingRemains = false;
   for (const section of rest) {
@@ -100,7 +104,7 @@ export function parseScenario(file: string, text: string): Scenario {
   if (!nothingRemains && steps.every(({ tables }) => tables.length === 0)) {
     throw new ScenarioError(file, 1, 'a scenario says what must be true: a "## Then" table');
   }
-  return { file, title: title.heading.slice(2).trim(), only, steps, nothingRemains };
+  return { file, title: title.heading.slice(2).trim(), only, settings, steps, nothingRemains };
 }
 
 const MODES: readonly RulesMode[] = ['nftables', 'iptables', 'userspace'];
@@ -118,6 +122,18 @@ function onlyOf(file: string, title: Section): readonly RulesMode[] | undefined 
         throw new ScenarioError(file, found.line, `"${word.trim()}" is no mode; there are: ${MODES.join(', ')}`);
       return mode;
     });
+}
+
+/** A line `Config: detectLocal none, masqueradeAll` under the title. */
+function settingsOf(file: string, title: Section): ScenarioSettings {
+  const found = title.body.find(({ text }) => /^config:/i.test(text));
+  let settings: ScenarioSettings = {};
+  for (const part of found?.text.slice('config:'.length).split(',') ?? []) {
+    const setting = parseSetting(part);
+    if (!found || !setting) throw new ScenarioError(file, found?.line ?? 1, `"${part.trim()}" is no setting`);
+    settings = { ...settings, ...setting };
+  }
+  return settings;
 }
 
 function split(file: string, text: string): readonly Section[] {

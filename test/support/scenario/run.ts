@@ -1,7 +1,8 @@
 // Runs one scenario in this process.
 
-import type { Consumer, ScenarioResult, Start } from './consumer.ts';
-import type { Scenario } from './parse.ts';
+import type { Consumer, Running, ScenarioResult, Start } from './consumer.ts';
+import { isNothing } from './expect.ts';
+import type { Row, Scenario, TableKind } from './parse.ts';
 import { statesOf } from './state.ts';
 
 /** Whether the scenario says anything that the consumer reads. */
@@ -25,11 +26,8 @@ export async function walk(
       await running.update(state);
       for (const { kind, rows } of state.tables) {
         if (!consumer.reads.includes(kind)) continue;
-        for (const row of rows) {
-          const failure = await running.check(kind, row);
-          checked++;
-          if (failure !== undefined) failures.push(`${scenario.file}:${row.line}: ${consumer.name}: ${failure}`);
-        }
+        failures.push(...(await checkRows(scenario, consumer.name, running, kind, rows)));
+        checked += rows.length;
       }
     }
     if (scenario.nothingRemains) {
@@ -42,4 +40,27 @@ export async function walk(
     await running.stop();
   }
   return { checked, failures };
+}
+
+/** Rows that wait for silence do so while the others are tried, one after another: those may be served in turns. */
+async function checkRows(
+  scenario: Scenario,
+  consumer: string,
+  running: Running,
+  kind: TableKind,
+  rows: readonly Row[],
+): Promise<readonly string[]> {
+  const check = async (row: Row): Promise<readonly string[]> => {
+    const failure = await running.check(kind, row);
+    return failure === undefined ? [] : [`${scenario.file}:${row.line}: ${consumer}: ${failure}`];
+  };
+  const isSilent = (row: Row): boolean => row.cells['verdict'] === 'DROP' || isNothing(row.cells['verdict']);
+  const silent = Promise.all(rows.filter(isSilent).map(check));
+  const failures: string[] = [];
+  try {
+    for (const row of rows) if (!isSilent(row)) failures.push(...(await check(row)));
+  } finally {
+    failures.push(...(await silent).flat());
+  }
+  return failures;
 }

@@ -17,16 +17,16 @@ import { expectedPacket } from './expect.ts';
 import { parseScenario } from './parse.ts';
 import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
-import { DETECT_LOCAL, NODE_IPS } from './world.ts';
+import { DETECT_LOCAL, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
-const start: Start = async (_scenario, states) => {
+const start: Start = async ({ settings }, states) => {
   const stopServers = await serveEndpoints(states.map(({ snapshot }) => snapshot));
   const backend = createUserspaceBackend({
-    config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL },
+    config: { ...defaultRulesConfig, detectLocal: DETECT_LOCAL, ...settings },
     log: silentLogger,
     metrics: createMetrics(),
     clock: systemClock,
-    addresses: () => NODE_IPS,
+    addresses: () => [...NODE_IPS, OTHER_NODE_IP],
     stopGraceMs: 0,
   });
   const sync = async (snapshot: Snapshot): Promise<void> => {

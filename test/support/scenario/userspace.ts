@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createNamespace, netnsMissing, removeNamespace } from '../netns.ts';
 import type { Consumer, ScenarioResult } from './consumer.ts';
-import { CLIENT_IPS, NODE_IPS } from './world.ts';
+import { CLIENT_IPS, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
 const INSIDE = fileURLToPath(new URL('./userspace-inside.ts', import.meta.url));
 
@@ -26,7 +26,7 @@ export const userspaceConsumer: Consumer = {
       for (const range of ['fd00:10::/64', 'fd00:10:96::/112']) {
         await host.run('ip', '-6', 'route', 'add', 'local', range, 'dev', 'lo');
       }
-      for (const address of [...NODE_IPS, ...CLIENT_IPS]) {
+      for (const address of [...NODE_IPS, OTHER_NODE_IP, ...CLIENT_IPS]) {
         await host.run('ip', 'addr', 'add', `${address}/${address.includes(':') ? 128 : 32}`, 'dev', 'lo');
       }
       const { stdout } = await promisify(execFile)(

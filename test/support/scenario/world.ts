@@ -7,6 +7,8 @@ import type { NodeView } from '../../../src/rules/packet.ts';
 
 export const NODE_NAME = 'node-a';
 export const NODE_IPS: readonly Ip[] = [ip('192.168.0.2'), ip('2001:db8:1::2')];
+/** An address of the node that its Node object does not name. */
+export const OTHER_NODE_IP: Ip = ip('192.168.0.3');
 export const CLIENT_IPS: readonly Ip[] = [ip('203.0.113.2'), ip('2001:db8:2::2')];
 export const POD_CIDRS: readonly Cidr[] = [cidr('10.0.0.0/8'), cidr('fd00:10::/64')];
 export const DETECT_LOCAL: DetectLocal = { kind: 'cidrs', cidrs: POD_CIDRS };
@@ -23,7 +25,7 @@ status:
 ${NODE_IPS.map((address) => `  - {type: InternalIP, address: '${address}'}`).join('\n')}
 `;
 
-const LOCAL: ReadonlySet<string> = new Set([...NODE_IPS, '127.0.0.1', '::1']);
+const LOCAL: ReadonlySet<string> = new Set([...NODE_IPS, OTHER_NODE_IP, '127.0.0.1', '::1']);
 
 export const NODE_VIEW: NodeView = {
   isLocal: (address) => LOCAL.has(address),

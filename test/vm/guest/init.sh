@@ -1,6 +1,6 @@
 #!/bin/sh
 # The machine's only task: run the command of the run, pass on what it prints, and report how it ended.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb NO_COLOR=1 CI=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb NO_COLOR=1 CI=1 NODE_COMPILE_CACHE=/tmp/node-compile-cache
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts

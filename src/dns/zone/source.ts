@@ -1,0 +1,143 @@
+// What DNS reads of the cluster: a Snapshot is one, and a worker thread has one that holds nothing else, kept as new by changes.
+
+import { PersistentMap } from '../../lib/persistent-map.ts';
+import type {
+  ImportedSliceRecord,
+  ServiceImportRecord,
+  NamespaceRecord,
+  ObjectKey,
+  PodRecord,
+  ServiceRecord,
+  SliceEndpoint,
+  SlicePort,
+} from '../../model/records.ts';
+
+export type DnsServiceRecord = Pick<
+  ServiceRecord,
+  | 'namespace'
+  | 'name'
+  | 'type'
+  | 'clusterIPs'
+  | 'headless'
+  | 'externalName'
+  | 'externalIPs'
+  | 'loadBalancerIPs'
+  | 'loadBalancerHostnames'
+  | 'ports'
+>;
+
+export type DnsEndpoint = Pick<SliceEndpoint, 'ip' | 'ready' | 'hostname' | 'podName' | 'zone'>;
+
+export interface DnsMember {
+  readonly endpoint: DnsEndpoint;
+  readonly ports: readonly SlicePort[];
+  /** For an endpoint of another cluster: that cluster's id. */
+  readonly cluster?: string;
+}
+
+export interface DnsService {
+  readonly key: ObjectKey;
+  readonly record: DnsServiceRecord;
+  readonly members: readonly DnsMember[];
+}
+
+export interface DnsSource {
+  readonly revision: number;
+  readonly services: PersistentMap<DnsService>;
+  readonly namespaces: PersistentMap<NamespaceRecord>;
+  readonly pods: PersistentMap<PodRecord>;
+  readonly serviceImports?: PersistentMap<ServiceImportRecord>;
+  readonly importedSlices?: PersistentMap<ImportedSliceRecord>;
+}
+
+type Changes<V> = readonly (readonly [key: string, after: V | undefined])[];
+
+/** From one source to the next, as plain data. */
+export interface SourceChanges {
+  readonly revision: number;
+  readonly services: Changes<DnsService>;
+  readonly namespaces: Changes<NamespaceRecord>;
+  readonly pods: Changes<PodRecord>;
+  readonly serviceImports: Changes<ServiceImportRecord>;
+  readonly importedSlices: Changes<ImportedSliceRecord>;
+  /** False where more of the same revision follow. */
+  readonly last: boolean;
+}
+
+/** Services of one message: what a worker takes in between two packets. */
+const SERVICES_AT_ONCE = 100;
+
+/** What makes `after` of `before` (of nothing where that is undefined), in portions; at least one. */
+export function* changesBetween(
+  before: DnsSource | undefined,
+  after: DnsSource,
+  pods: boolean,
+): Generator<SourceChanges> {
+  const { revision } = after;
+  let services: (readonly [string, DnsService | undefined])[] = [];
+  for (const change of after.services.differences(before?.services ?? PersistentMap.empty())) {
+    if (services.length === SERVICES_AT_ONCE) {
+      yield { ...NOTHING, revision, services };
+      services = [];
+    }
+    services.push([change.key, change.after && slim(change.after)]);
+  }
+  yield {
+    revision,
+    services,
+    namespaces: changesOf(before?.namespaces, after.namespaces),
+    pods: pods ? changesOf(before?.pods, after.pods) : [],
+    serviceImports: changesOf(before?.serviceImports, after.serviceImports),
+    importedSlices: changesOf(before?.importedSlices, after.importedSlices),
+    last: true,
+  };
+}
+
+const NOTHING = { namespaces: [], pods: [], serviceImports: [], importedSlices: [], last: false } as const;
+
+function changesOf<V>(before: PersistentMap<V> | undefined, after: PersistentMap<V> | undefined): Changes<V> {
+  if (!after) return [];
+  return [...after.differences(before ?? PersistentMap.empty())].map((change) => [change.key, change.after] as const);
+}
+
+export function emptySource(): Required<DnsSource> {
+  const empty = PersistentMap.empty<never>();
+  const others = { serviceImports: empty, importedSlices: empty };
+  return { revision: 0, services: empty, namespaces: empty, pods: empty, ...others };
+}
+
+export function withChanges(source: Required<DnsSource>, changes: SourceChanges): Required<DnsSource> {
+  return {
+    revision: changes.revision,
+    services: source.services.with(changes.services),
+    namespaces: source.namespaces.with(changes.namespaces),
+    pods: source.pods.with(changes.pods),
+    serviceImports: source.serviceImports.with(changes.serviceImports),
+    importedSlices: source.importedSlices.with(changes.importedSlices),
+  };
+}
+
+/** Only what is read, and only endpoints that are answered. */
+function slim({ key, record, members }: DnsService): DnsService {
+  const { namespace, name, type, clusterIPs, headless, externalName, externalIPs, loadBalancerIPs, ports } = record;
+  const { loadBalancerHostnames } = record;
+  return {
+    key,
+    record: {
+      namespace,
+      name,
+      type,
+      clusterIPs,
+      headless,
+      externalName,
+      externalIPs,
+      loadBalancerIPs,
+      ...(loadBalancerHostnames ? { loadBalancerHostnames } : {}),
+      ports,
+    },
+    members: members.flatMap((member) => {
+      const { ip, ready, hostname, podName, zone } = member.endpoint;
+      return ready ? [{ endpoint: { ip, ready, hostname, podName, zone }, ports: member.ports }] : [];
+    }),
+  };
+}

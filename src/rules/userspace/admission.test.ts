@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest';
+import { Admission, shareOfFiles, type AdmissionNews } from './admission.ts';
+
+function admission(maxConnections: number, maxBufferedBytes: number) {
+  const told: AdmissionNews[] = [];
+  return { told, admission: new Admission({ maxConnections, maxBufferedBytes }, (news) => void told.push(news)) };
+}
+
+const none = (): number => 0;
+
+test('refuses beyond the limit, tells it once, and tells how many it was when a tenth is free again', () => {
+  const { told, admission: door } = admission(10, 1000);
+  expect(door.admit(9, none, 0)).toBe(undefined);
+  expect([door.admit(10, none, 1), door.admit(10, none, 2)]).toEqual(['connections', 'connections']);
+  expect(told).toEqual([{ kind: 'begins', excess: 'connections' }]);
+  expect(door.admit(9, none, 3)).toBe(undefined);
+  expect(told).toEqual([
+    { kind: 'begins', excess: 'connections' },
+    { kind: 'over', excess: 'connections', refused: 2 },
+  ]);
+});
+
+test('measures what waits in buffers ten times a second at most', () => {
+  const { told, admission: door } = admission(10, 1000);
+  let measured = 0;
+  const measure = (bytes: number) => (): number => {
+    measured++;
+    return bytes;
+  };
+  expect(door.admit(1, measure(2000), 0)).toBe('memory');
+  expect(door.admit(1, measure(0), 50)).toBe('memory');
+  expect(door.admit(1, measure(0), 100)).toBe(undefined);
+  expect(measured).toBe(2);
+  expect(told.map(({ kind }) => kind)).toEqual(['begins', 'over']);
+});
+
+test.each([64, 256, 1024, 20_000, 1_048_576])(
+  'of %i open files connections and flows leave some for the rest',
+  (files) => {
+    const { connections, flows } = shareOfFiles(files);
+    expect(connections).toBeGreaterThan(0);
+    expect(flows).toBeGreaterThan(0);
+    expect(connections * 2 + flows).toBeLessThan(files);
+  },
+);

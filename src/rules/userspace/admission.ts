@@ -1,0 +1,71 @@
+// How much the relays take on: connections at a time, and bytes that wait for slow readers. Beyond it new connections are refused
+// early, so that those that stand are carried on. Pure.
+
+export type Excess = 'connections' | 'memory';
+
+export interface AdmissionOptions {
+  readonly maxConnections: number;
+  readonly maxBufferedBytes: number;
+}
+
+/** What has to be told: refusing begins, or is over. */
+export type AdmissionNews =
+  | { readonly kind: 'begins'; readonly excess: Excess }
+  | { readonly kind: 'over'; readonly excess: Excess; readonly refused: number };
+
+/** It is over when this much of the limit is free again, so that a process at its limit does not tell it with each connection. */
+const FREE_AGAIN = 0.9;
+/** Adding up the buffers costs a look at each connection: not more often than this. */
+const MEASURE_MS = 100;
+
+export class Admission {
+  #options: AdmissionOptions;
+  readonly #tell: (news: AdmissionNews) => void;
+  readonly #refused = new Map<Excess, number>();
+  #buffered = 0;
+  #measuredAt = -Infinity;
+
+  constructor(options: AdmissionOptions, tell: (news: AdmissionNews) => void) {
+    this.#options = options;
+    this.#tell = tell;
+  }
+
+  configure(options: AdmissionOptions): void {
+    this.#options = options;
+  }
+
+  /** Whether one more is taken, beside `connections`; what there is too much of otherwise. `now` in milliseconds. */
+  admit(connections: number, measure: () => number, now: number): Excess | undefined {
+    const { maxConnections, maxBufferedBytes } = this.#options;
+    if (now - this.#measuredAt >= MEASURE_MS) {
+      this.#buffered = measure();
+      this.#measuredAt = now;
+    }
+    this.#settle('connections', connections, maxConnections);
+    this.#settle('memory', this.#buffered, maxBufferedBytes);
+    if (connections >= maxConnections) return this.#refuse('connections');
+    if (this.#buffered >= maxBufferedBytes) return this.#refuse('memory');
+    return undefined;
+  }
+
+  #refuse(excess: Excess): Excess {
+    const refused = this.#refused.get(excess) ?? 0;
+    this.#refused.set(excess, refused + 1);
+    if (refused === 0) this.#tell({ kind: 'begins', excess });
+    return excess;
+  }
+
+  #settle(excess: Excess, used: number, limit: number): void {
+    const refused = this.#refused.get(excess);
+    if (refused === undefined || used > limit * FREE_AGAIN) return;
+    this.#refused.delete(excess);
+    this.#tell({ kind: 'over', excess, refused });
+  }
+}
+
+/** What the relays may hold, of the files that the process may have open; a TCP connection is two of them, a UDP flow one. */
+export function shareOfFiles(files: number): { readonly connections: number; readonly flows: number } {
+  const own = Math.min(512, Math.floor(files / 4));
+  const flows = Math.max(1, Math.min(4096, Math.floor((files - own) / 3)));
+  return { flows, connections: Math.max(1, Math.floor((files - own - flows) / 2)) };
+}
