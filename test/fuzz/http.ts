@@ -214,7 +214,7 @@ class MemoryBench {
     this.#engine = createEngine(
       {
         origin: () => undefined,
-      decide: () => this.#forward,
+        decide: () => this.#forward,
         record: (record) => {
           this.#records.push(record);
           this.#statuses[record.status] = (this.#statuses[record.status] ?? 0) + 1;
