@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { CONSUMERS } from './support/scenario/consumers.ts';
+import { ipvsMissing } from './support/netns.ts';
 import { parseScenario } from './support/scenario/parse.ts';
 import { concerns } from './support/scenario/run.ts';
 
@@ -12,7 +13,10 @@ const scenarios = readdirSync(DIR)
   .filter((name) => name.endsWith('.md'))
   .map((name) => parseScenario(join(DIR, name), readFileSync(join(DIR, name), 'utf8')));
 
-for (const consumer of CONSUMERS) {
+// Where the kernel has no IPVS, the scenarios run on it in a virtual machine (npm run test:vm).
+const here = CONSUMERS.filter(({ name }) => name !== 'kernel-ipvs' || ipvsMissing() === undefined);
+
+for (const consumer of here) {
   const missing = consumer.missing();
   describe(`on ${consumer.name}${missing === undefined ? '' : ` (left out: ${missing})`}`, () => {
     afterAll(() => consumer.close?.());

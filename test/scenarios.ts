@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CONSUMERS, CONSUMERS_TO_COME } from './support/scenario/consumers.ts';
+import { CONSUMERS } from './support/scenario/consumers.ts';
 import type { Consumer } from './support/scenario/consumer.ts';
 import { parseScenario, ScenarioError } from './support/scenario/parse.ts';
 import { concerns } from './support/scenario/run.ts';
@@ -67,7 +67,6 @@ function chosenConsumers(words: readonly string[]): readonly Consumer[] | string
   if (value === undefined || value === '') return '--on needs a list';
   const names = value.split(',').map((name) => name.trim());
   for (const name of names) {
-    if (CONSUMERS_TO_COME.includes(name)) return `--on ${name}: that backend is not built yet`;
     if (!CONSUMERS.some((consumer) => consumer.name === name)) return `--on ${name}: there is no such consumer`;
   }
   return CONSUMERS.filter(({ name }) => names.includes(name));

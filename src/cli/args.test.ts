@@ -65,7 +65,6 @@ describe('a mistake is one sentence with the mend', () => {
       /IP:PORT/,
     ],
     ['a mode that is none', () => rulesMode(up('--mode=ebpf'), 'auto'), /not "ebpf"/],
-    ['a mode that is not built', () => rulesMode(up('--mode=ipvs'), 'auto'), /not built yet; use --mode nftables/],
     [
       'a range that is none',
       () => rulesConfig(up('--cluster-cidr=10.0.0.0/33')),

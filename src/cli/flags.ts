@@ -83,7 +83,7 @@ export const FLAGS: readonly Flag[] = [
     aliases: ['proxy-mode'],
     kind: 'text',
     value: 'MODE',
-    help: 'auto (nftables, else iptables), nftables, iptables or userspace (ipvs is not built yet)',
+    help: 'auto (nftables, else iptables), nftables, iptables, ipvs or userspace',
     commands: RULES,
     fallback: 'up: userspace; proxy: auto; render, trace: nftables',
   },

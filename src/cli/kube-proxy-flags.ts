@@ -64,14 +64,35 @@ export const KUBE_PROXY_FLAGS: readonly ProxyFlag[] = [
     value: 'DURATION',
     fallback: '10ms',
   }),
-  proxy('text', 'ipvs-sync-period', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'ipvs-min-sync-period', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'ipvs-scheduler', NOTHING, { value: 'NAME' }),
-  proxy('list', 'ipvs-exclude-cidrs', NOTHING, { value: 'CIDR' }),
-  proxy('switch', 'ipvs-strict-arp', NOTHING),
-  proxy('text', 'ipvs-tcp-timeout', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'ipvs-tcpfin-timeout', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'ipvs-udp-timeout', NOTHING, { value: 'DURATION' }),
+  proxy('text', 'ipvs-sync-period', 'a change that waits for twice this time counts as unhealthy, in ipvs mode', {
+    value: 'DURATION',
+    fallback: '30s',
+  }),
+  proxy('text', 'ipvs-min-sync-period', 'the shortest time between two syncs, in ipvs mode', {
+    value: 'DURATION',
+    fallback: '0s',
+  }),
+  proxy(
+    'text',
+    'ipvs-scheduler',
+    'how IPVS chooses an endpoint: rr, wrr, lc, wlc, lblc, lblcr, sh, dh, mh, sed, nq, …',
+    {
+      value: 'NAME',
+      fallback: 'rr',
+    },
+  ),
+  proxy('list', 'ipvs-exclude-cidrs', 'virtual servers in these ranges are those of others and never removed', {
+    value: 'CIDR',
+  }),
+  proxy('switch', 'ipvs-strict-arp', 'do not answer ARP for the addresses of Services (arp_ignore, arp_announce)', {
+    fallback: 'false',
+  }),
+  proxy('text', 'ipvs-tcp-timeout', 'how long IPVS keeps an idle TCP connection; 0 leaves it as it is', {
+    value: 'DURATION',
+    fallback: '0s',
+  }),
+  proxy('text', 'ipvs-tcpfin-timeout', 'the same after a FIN', { value: 'DURATION', fallback: '0s' }),
+  proxy('text', 'ipvs-udp-timeout', 'the same for flows of UDP', { value: 'DURATION', fallback: '0s' }),
   proxy(
     'text',
     'detect-local-mode',

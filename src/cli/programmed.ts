@@ -17,6 +17,7 @@ type Render = (snapshot: Snapshot, config: RulesConfig) => string;
 const RENDERERS: Readonly<Record<RulesMode, () => Promise<Render>>> = {
   nftables: async () => (await import('../rules/nftables/render.ts')).renderServiceElements,
   iptables: async () => (await import('../rules/iptables/render.ts')).renderServiceRules,
+  ipvs: async () => (await import('../rules/ipvs/render.ts')).renderServiceLines,
   userspace: async () => (await import('../rules/userspace/render.ts')).renderUserspace,
 };
 

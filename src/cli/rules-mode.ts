@@ -2,17 +2,9 @@
 
 import type { RulesModeSetting } from '../rules/mode.ts';
 
-/** Modes of kube-proxy that there is no backend for yet. */
-const TO_COME: readonly string[] = ['ipvs'];
+const MODES: readonly RulesModeSetting[] = ['auto', 'nftables', 'iptables', 'ipvs', 'userspace'];
 
-export type ParsedMode =
-  | { readonly kind: 'mode'; readonly mode: RulesModeSetting }
-  | { readonly kind: 'to-come' }
-  | { readonly kind: 'unknown' };
-
-export function parseRulesMode(word: string): ParsedMode {
-  if (word === 'auto' || word === 'nftables' || word === 'iptables' || word === 'userspace') {
-    return { kind: 'mode', mode: word };
-  }
-  return { kind: TO_COME.includes(word) ? 'to-come' : 'unknown' };
+/** Undefined for a word that is no mode. */
+export function parseRulesMode(word: string): RulesModeSetting | undefined {
+  return MODES.find((mode) => mode === word);
 }

@@ -54,10 +54,7 @@ export function nodePortRange(args: Arguments): { readonly from: Port; readonly 
 export function rulesMode(args: Arguments, fallback: RulesModeSetting): RulesModeSetting {
   const mode = args.text('mode') ?? fallback;
   const parsed = parseRulesMode(mode);
-  if (parsed.kind === 'mode') return parsed.mode;
-  if (parsed.kind === 'to-come') {
-    throw new UsageError(`--mode ${mode} is not built yet; use --mode nftables, iptables or userspace`);
-  }
+  if (parsed !== undefined) return parsed;
   throw new UsageError(`--mode is auto, nftables, iptables, ipvs or userspace, not "${mode}"`);
 }
 

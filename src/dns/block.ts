@@ -123,6 +123,8 @@ export interface BlockDoors {
   /** The path of a file that the Corefile names. */
   readonly pathOf: (name: string, place: Place) => string;
   readonly warn: (message: string) => void;
+  /** The addresses of a host name, asked of these servers; none when there are none to be had. */
+  readonly resolve: (name: DnsName, servers: readonly UpstreamServer[]) => Promise<readonly Ip[]>;
 }
 
 /** Filled in by the plugins of one block. */

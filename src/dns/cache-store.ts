@@ -34,6 +34,19 @@ export interface CacheEntry {
   /** Seconds that it was stored for, and since when, in monotonic milliseconds. */
   readonly ttl: number;
   readonly storedAt: number;
+  readonly rcode: number;
+  /** Popularity and renewals; what changes while it is kept. */
+  readonly use: CacheUse;
+}
+
+export interface CacheUse {
+  hits: number;
+  /** Monotonic milliseconds of the last hit. */
+  lastHit: number;
+  /** Somebody asks for it anew. */
+  renewing: boolean;
+  /** Until when it is not asked for anew, after a failure. */
+  waitUntil: number;
 }
 
 const NO_TTL_SECONDS = 5;
@@ -81,7 +94,15 @@ export function cacheEntry(
 ): CacheEntry {
   const bare = { ...query, edns: undefined };
   const packet = encodeReply(bare, replyOf(message), MAX_MESSAGE_SIZE, () => 0);
-  return { kind, packet, ttlAt: ttlOffsets(packet), ttl: cacheTtl(message, kind, rules), storedAt: now };
+  return {
+    kind,
+    packet,
+    ttlAt: ttlOffsets(packet),
+    ttl: cacheTtl(message, kind, rules),
+    storedAt: now,
+    rcode: message.rcode,
+    use: { hits: 0, lastHit: now, renewing: false, waitUntil: 0 },
+  };
 }
 
 function ttlOffsets(packet: Buffer): readonly number[] {
@@ -96,6 +117,11 @@ function ttlOffsets(packet: Buffer): readonly number[] {
     at = owner.end + 10 + packet.readUInt16BE(owner.end + 8);
   }
   return offsets;
+}
+
+/** Whether it is kept on although its time is over. */
+export function isStale(entry: CacheEntry, now: number): boolean {
+  return now - entry.storedAt >= entry.ttl * 1000;
 }
 
 /** Whole seconds that are left, never negative. */
@@ -138,9 +164,10 @@ export class CacheStore {
     return this.#entries.size;
   }
 
-  get(key: string, now: number): CacheEntry | undefined {
+  /** One that has not run out for longer than `graceMs`. */
+  get(key: string, now: number, graceMs = 0): CacheEntry | undefined {
     const entry = this.#entries.get(key);
-    if (!entry || now - entry.storedAt < entry.ttl * 1000) return entry;
+    if (!entry || now - entry.storedAt < entry.ttl * 1000 + graceMs) return entry;
     this.#entries.delete(key);
     return undefined;
   }

@@ -47,6 +47,7 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
     readText: async () => undefined,
     pathOf: (name: string) => name,
     warn: (message: string) => log.warn(message),
+    resolve: async () => [],
   };
   const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
   const origin = options.zone ?? parseName('cluster.local');
@@ -82,6 +83,7 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
         ...DEFAULT_FORWARD,
         ...services,
         servers,
+        hasNext: false,
         maxConcurrent: Math.ceil((options.maxConcurrent ?? DEFAULT_MAX_CONCURRENT) / services.workers),
         onReject: () => services.dnsMetrics.forwardRejected(),
       }),

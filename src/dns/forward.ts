@@ -5,16 +5,19 @@ import type { Clock } from '../system/clock.ts';
 import { coded } from './answers.ts';
 import { sizeLimit } from './encode.ts';
 import type { Asked, Handle, Handler, Outcome, Transport } from './handler.ts';
-import { exchange, upstreamText, type UpstreamServer } from './upstream.ts';
+import { forwardMetrics } from './forward-metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
+import { upstreamLink, type LinkOptions, type UpstreamLink } from './upstream-link.ts';
+import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { originAt, ROOT, type DnsName } from './wire/name.ts';
 import { encodeQuery, type Query } from './wire/query.ts';
 import { FLAG, RCODE, RR } from './wire/types.ts';
 
-const READ_TIMEOUT_MS = 2000;
 const QUERY_TIMEOUT_MS = 5000;
 /** Attempts of one query, per upstream: what a lost datagram costs is one of them. */
 const ATTEMPTS_PER_UPSTREAM = 2;
 const PROBE_TIMEOUT_MS = 1000;
+const AGAIN_MS = 50;
 
 export type ForwardPolicy = 'random' | 'round_robin' | 'sequential';
 
@@ -36,8 +39,17 @@ export interface ForwardRules {
   readonly probe: { readonly intervalMs: number; readonly recursion: boolean; readonly name: DnsName };
   /** Codes after which the next upstream is asked. */
   readonly failover: ReadonlySet<number>;
-  /** Codes after which the next plugin is asked. */
+  /** Codes after which the next forward is asked, where there is one. */
   readonly next: ReadonlySet<number>;
+  /** The same after an empty answer. */
+  readonly nextOnNodata: boolean;
+  /** Nobody is asked while every server is down. */
+  readonly failFast: boolean;
+  /** Attempts of one query that fail; undefined is two for each server, 0 any number in the time of a query. */
+  readonly maxAttempts: number | undefined;
+  /** Milliseconds for one answer. */
+  readonly readTimeoutMs: number;
+  readonly link: Omit<LinkOptions, 'server' | 'clock' | 'stopped' | 'onReuse'>;
 }
 
 export const DEFAULT_FORWARD: Omit<ForwardRules, 'servers'> = {
@@ -50,11 +62,19 @@ export const DEFAULT_FORWARD: Omit<ForwardRules, 'servers'> = {
   probe: { intervalMs: 500, recursion: true, name: ROOT },
   failover: new Set(),
   next: new Set(),
+  nextOnNodata: false,
+  failFast: false,
+  maxAttempts: undefined,
+  readTimeoutMs: 2000,
+  link: { source: undefined, tls: {}, expireMs: 10_000, maxAgeMs: 0, maxIdle: 0, dohMethod: 'POST' },
 };
 
 export interface ForwarderOptions extends ForwardRules {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly metrics: Meters;
+  /** Whether another forward stands behind this one in the chain. */
+  readonly hasNext: boolean;
   /** 0 to 1, for the order of upstreams. */
   readonly random: () => number;
   /** 0 to 65535, not to be guessed. */
@@ -72,15 +92,27 @@ type Asking = Pick<Query, 'name' | 'type' | 'flags' | 'klass'> & {
 type Told =
   | { readonly kind: 'told'; readonly packet: Buffer }
   | { readonly kind: 'too-many' }
-  | { readonly kind: 'silent' };
+  /** `code` of the last failure. */
+  | { readonly kind: 'silent'; readonly code: string };
 
 export function createForwarder(options: ForwarderOptions): Handler {
   const { clock, stopped } = options;
+  const metrics = forwardMetrics(options.metrics);
   /** Failures in a row. */
   const fails = new Map<UpstreamServer, number>();
   const probing = new Set<UpstreamServer>();
+  const links = new Map<UpstreamServer, UpstreamLink>();
   let waiting = 0;
   let turn = 0;
+
+  const linkTo = (server: UpstreamServer): UpstreamLink => {
+    const known = links.get(server);
+    if (known) return known;
+    const onReuse: LinkOptions['onReuse'] = (reused, proto) => metrics.connected(upstreamText(server), proto, reused);
+    const link = upstreamLink({ ...options.link, server, clock, stopped, onReuse });
+    links.set(server, link);
+    return link;
+  };
 
   const isDown = (server: UpstreamServer): boolean =>
     options.maxFails > 0 && (fails.get(server) ?? 0) > options.maxFails;
@@ -114,34 +146,50 @@ export function createForwarder(options: ForwarderOptions): Handler {
       const flags = recursion ? FLAG.RD : 0;
       const packet = encodeQuery({ id: options.randomId(), flags, name, type: RR.NS });
       const transport = options.transport === 'tcp' ? 'tcp' : 'udp';
-      const result = await exchange({ server, transport, packet, timeoutMs: PROBE_TIMEOUT_MS, clock, signal: stopped });
+      const result = await linkTo(server).ask(packet, transport, PROBE_TIMEOUT_MS);
       if (result.kind === 'reply') fails.delete(server);
+      else if (result.code !== 'ABORTED') metrics.probeFailed(upstreamText(server));
     }
   };
 
   const attempt = async (asking: Asking, transport: Transport): Promise<Told> => {
     const deadline = clock.monotonic() + QUERY_TIMEOUT_MS;
     const servers = order();
+    if (servers.every((server) => isDown(server))) {
+      metrics.allDown();
+      if (options.failFast) return { kind: 'silent', code: 'DOWN' };
+    }
+    const most = (options.maxAttempts ?? servers.length * ATTEMPTS_PER_UPSTREAM) || Infinity;
     let refused: Told | undefined;
-    for (let i = 0; i < servers.length * ATTEMPTS_PER_UPSTREAM; i++) {
+    let refusals = 0;
+    let failures = 0;
+    let code = 'TIMEOUT';
+    for (let i = 0; failures < most; i++) {
       const server = servers[i % servers.length];
-      const timeoutMs = Math.min(READ_TIMEOUT_MS, deadline - clock.monotonic());
+      const timeoutMs = Math.min(options.readTimeoutMs, deadline - clock.monotonic());
       if (!server || timeoutMs <= 0 || stopped.aborted) break;
       // The id is new for each attempt: a late reply to an earlier one is nothing to this.
       const packet = encodeQuery({ ...asking, id: options.randomId() });
-      const result = await exchange({ server, transport, packet, timeoutMs, clock, signal: stopped });
+      const start = clock.monotonic();
+      const result = await linkTo(server).ask(packet, transport, timeoutMs);
       if (result.kind === 'reply') {
         fails.delete(server);
+        const rcode = (result.packet[3] ?? 0) & 0xf;
+        metrics.answered(upstreamText(server), rcode, (clock.monotonic() - start) / 1000);
         const told: Told = { kind: 'told', packet: result.packet };
-        if (!options.failover.has((result.packet[3] ?? 0) & 0xf)) return told;
+        if (!options.failover.has(rcode)) return told;
         refused = told;
-        if (i >= servers.length - 1) break;
+        if (++refusals >= servers.length) break;
         continue;
       }
-      if (result.code === 'ABORTED') break;
-      failed(server, result.code);
+      ({ code } = result);
+      if (code === 'ABORTED') break;
+      failures++;
+      failed(server, code);
+      // Without a bound on attempts, one that fails at once must not become a circle.
+      if (most === Infinity) await clock.sleep(AGAIN_MS, stopped);
     }
-    return refused ?? { kind: 'silent' };
+    return refused ?? { kind: 'silent', code };
   };
 
   const ask = async (asking: Asking, transport: Transport): Promise<Told> => {
@@ -180,16 +228,19 @@ export function createForwarder(options: ForwarderOptions): Handler {
     switch (told.kind) {
       case 'told': {
         const rcode = (told.packet[3] ?? 0) & 0xf;
-        if (options.next.has(rcode)) return next(asked);
+        if (options.hasNext && goesOn(told.packet, rcode)) return next(asked);
         // A refusal without its question is passed on as its code.
         return told.packet.readUInt16BE(4) === 0 ? coded(rcode) : { kind: 'packet', packet: told.packet };
       }
       case 'too-many':
         return coded(RCODE.REFUSED);
       case 'silent':
-        return unreachable(options.servers);
+        return unreachable(asked, options.servers, told.code);
     }
   };
+
+  const goesOn = (packet: Buffer, rcode: number): boolean =>
+    options.next.has(rcode) || (options.nextOnNodata && rcode === RCODE.NOERROR && packet.readUInt16BE(6) === 0);
 
   const isOurs = (name: DnsName): boolean =>
     (options.from === ROOT || originAt(name, options.from) >= 0) &&
@@ -206,7 +257,16 @@ export function createForwarder(options: ForwarderOptions): Handler {
   };
 }
 
-/** The log of `errors` says why; the client gets SERVFAIL. */
-function unreachable(servers: readonly UpstreamServer[]): Outcome {
-  return coded(RCODE.SERVFAIL, `no upstream server answers (${servers.map(upstreamText).join(', ')})`);
+/** RFC 8914: nobody to ask, or the network between. */
+const EDE_NO_REACHABLE_AUTHORITY = 22;
+const EDE_NETWORK_ERROR = 23;
+
+/** The log of `errors` says why; the client gets SERVFAIL, and an Extended DNS Error where it has EDNS. */
+function unreachable({ query }: Asked, servers: readonly UpstreamServer[], failure: string): Outcome {
+  const why = `no upstream server answers (${servers.map(upstreamText).join(', ')}): ${failure}`;
+  if (!query.edns) return coded(RCODE.SERVFAIL, why);
+  const code = failure === 'TIMEOUT' || failure === 'DOWN' ? EDE_NO_REACHABLE_AUTHORITY : EDE_NETWORK_ERROR;
+  const ede = { code, text: 'no upstream server answers' };
+  const sections = { answer: [], authority: [], additional: [] };
+  return { kind: 'reply', reply: { kind: 'message', rcode: RCODE.SERVFAIL, flags: 0, ...sections, ede }, why };
 }

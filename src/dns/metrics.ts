@@ -26,12 +26,6 @@ export interface DnsMetrics {
   beforeText(settle: () => void): void;
   panicked(): void;
   forwardRejected(): void;
-  /** A question that a cache was asked: hit by kind, or missed. */
-  cacheAsked(hit: 'success' | 'denial' | undefined, times?: number): void;
-  /** The stores whose sizes are shown; those of the newest configuration. */
-  watchCache(
-    stores: Readonly<Record<'success' | 'denial', { readonly size: number; readonly evictions: number }>>,
-  ): void;
 }
 
 export interface ServerMetrics {
@@ -105,42 +99,6 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
     name: 'coredns_forward_max_concurrent_rejects_total',
     help: 'Queries refused because too many waited for upstream servers.',
   });
-  const cacheLabels = ['server', 'zones', 'view'];
-  const cacheRequests = metrics.counter({
-    name: 'coredns_cache_requests_total',
-    help: 'Questions that the cache was asked.',
-    labels: cacheLabels,
-  });
-  const cacheHits = metrics.counter({
-    name: 'coredns_cache_hits_total',
-    help: 'Questions that the cache answered.',
-    labels: [...cacheLabels, 'type'],
-  });
-  const cacheMisses = metrics.counter({
-    name: 'coredns_cache_misses_total',
-    help: 'Questions that the cache did not know the answer of.',
-    labels: cacheLabels,
-  });
-  let caches: Parameters<DnsMetrics['watchCache']>[0] | undefined;
-  const cacheSamples = (name: string, of: 'size' | 'evictions') =>
-    (caches ? (['success', 'denial'] as const) : []).map((type) => ({
-      name,
-      labels: { ...CACHE_LABELS, type },
-      value: caches?.[type][of] ?? 0,
-    }));
-  metrics.collected({
-    name: 'coredns_cache_entries',
-    help: 'Answers in the cache.',
-    type: 'gauge',
-    addsUp: true,
-    samples: () => cacheSamples('coredns_cache_entries', 'size'),
-  });
-  metrics.collected({
-    name: 'coredns_cache_evictions_total',
-    help: 'Answers that left the cache for want of room.',
-    type: 'counter',
-    samples: () => cacheSamples('coredns_cache_evictions_total', 'evictions'),
-  });
   // Scrapers expect counters without labels to be there from the start.
   panics.add(0);
   rejects.add(0);
@@ -169,19 +127,8 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
       }),
     panicked: () => panics.add(),
     forwardRejected: () => rejects.add(),
-    cacheAsked: (hit, times = 1) => {
-      cacheRequests.add(times, CACHE_LABELS);
-      if (hit === undefined) cacheMisses.add(times, CACHE_LABELS);
-      else cacheHits.add(times, { ...CACHE_LABELS, type: hit });
-    },
-    watchCache: (stores) => {
-      caches = stores;
-    },
   };
 }
-
-/** One program has one cache in practice; its labels do not tell servers apart. */
-const CACHE_LABELS: Labels = { server: 'dns://:53', zones: '.', view: '' };
 
 /** Queries that have all labels in common. */
 interface QueryKind {

@@ -1,8 +1,7 @@
-// One question to one upstream server: a socket of its own, so a random source port of its own, for each.
+// One question to one upstream server over a socket of its own, so from a random source port of its own.
 
-import { hostPort, type Ip } from '../lib/ip.ts';
+import { hostPort, parseIp, type Ip } from '../lib/ip.ts';
 import { parsePort, type Port } from '../lib/port.ts';
-import { parseIp } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import { systemTcp, type TcpSocket } from '../system/tcp.ts';
 import { systemUdp } from '../system/udp.ts';
@@ -14,6 +13,10 @@ import { FLAG, HEADER_SIZE, RCODE } from './wire/types.ts';
 export interface UpstreamServer {
   readonly address: Ip;
   readonly port: Port;
+  /** How it is asked; plain DNS when left out. */
+  readonly scheme?: 'tls' | 'https';
+  /** The name in its certificate; its address when left out. */
+  readonly serverName?: string;
 }
 
 export type Exchange =
@@ -29,29 +32,45 @@ export interface ExchangeOptions {
   readonly timeoutMs: number;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** To ask from. */
+  readonly source?: Ip | undefined;
 }
 
-const DNS_PORT = 53;
+const DEFAULT_PORTS = { dns: 53, tls: 853, https: 443 };
 
-/** `10.0.0.1`, `10.0.0.1:53`, `fd00::1`, `[fd00::1]:53`. Undefined for anything else. */
+/**
+ * `10.0.0.1`, `10.0.0.1:53`, `fd00::1`, `[fd00::1]:53`, with `tls://` or `https://` in front, and then with `%NAME` of the
+ * certificate behind the address. Undefined for anything else.
+ */
 export function parseUpstream(text: string): UpstreamServer | undefined {
-  const match = /^\[([^\]]+)\](?::([0-9]+))?$/.exec(text) ?? /^([^:]+)(?::([0-9]+))?$/.exec(text) ?? [text, text];
-  const address = parseIp(match[1] ?? '');
-  const port = parsePort(match[2] ?? String(DNS_PORT));
-  return address && port && { address, port };
+  const [, word = 'dns', rest = ''] = /^(?:([a-z0-9]+):\/\/)?(.*)$/s.exec(text) ?? [];
+  if (word !== 'dns' && word !== 'tls' && word !== 'https') return undefined;
+  const bare = word === 'https' ? rest.replace(/\/(?:dns-query)?$/, '') : rest;
+  const [, host = '', name, portText = String(DEFAULT_PORTS[word])] =
+    /^(\[[^\]]+\]|[^:%]+)(?:%([A-Za-z0-9.-]+))?(?::([0-9]+))?$/.exec(bare) ?? [];
+  const address = parseIp(host.replace(/^\[(.*)\]$/, '$1')) ?? parseIp(bare);
+  const port = parsePort(parseIp(bare) ? String(DEFAULT_PORTS[word]) : portText);
+  if (!address || !port || (name !== undefined && word === 'dns')) return undefined;
+  return {
+    address,
+    port,
+    ...(word === 'dns' ? {} : { scheme: word }),
+    ...(name === undefined ? {} : { serverName: name }),
+  };
 }
 
-export function upstreamText(server: UpstreamServer): string {
-  return hostPort(server.address, server.port);
+/** As in metrics and logs. */
+export function upstreamText({ address, port, scheme }: UpstreamServer): string {
+  return `${scheme === undefined ? '' : `${scheme}://`}${hostPort(address, port)}`;
 }
 
-/** Never rejects; nothing is left open when it resolves. */
+/** Never rejects; nothing is left open when it resolves. For servers of plain DNS. */
 export async function exchange(options: ExchangeOptions): Promise<Exchange> {
   if (options.signal.aborted) return { kind: 'failed', code: 'ABORTED' };
   return options.transport === 'udp' ? exchangeUdp(options) : exchangeTcp(options);
 }
 
-function exchangeUdp({ server, packet, timeoutMs, clock, signal }: ExchangeOptions): Promise<Exchange> {
+function exchangeUdp({ server, packet, timeoutMs, clock, signal, source }: ExchangeOptions): Promise<Exchange> {
   return new Promise((resolve) => {
     const finish = (result: Exchange): void => {
       timer.cancel();
@@ -63,6 +82,7 @@ function exchangeUdp({ server, packet, timeoutMs, clock, signal }: ExchangeOptio
     const abort = (): void => fail('ABORTED');
     const flow = systemUdp.open({
       ...server,
+      localAddress: source,
       // What does not match is not the answer, and must not keep the true one out (CVE-2023-28452).
       onMessage: (data) => {
         const reply = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
@@ -76,7 +96,7 @@ function exchangeUdp({ server, packet, timeoutMs, clock, signal }: ExchangeOptio
   });
 }
 
-async function exchangeTcp({ server, packet, timeoutMs, clock, signal }: ExchangeOptions): Promise<Exchange> {
+async function exchangeTcp({ server, packet, timeoutMs, clock, signal, source }: ExchangeOptions): Promise<Exchange> {
   const giveUp = new AbortController();
   let code = 'TIMEOUT';
   const timer = clock.after(timeoutMs, () => giveUp.abort());
@@ -86,9 +106,9 @@ async function exchangeTcp({ server, packet, timeoutMs, clock, signal }: Exchang
   };
   signal.addEventListener('abort', abort, { once: true });
   try {
-    const connected = await systemTcp.connect({ ...server, signal: giveUp.signal });
+    const connected = await systemTcp.connect({ ...server, localAddress: source, signal: giveUp.signal });
     if (connected.kind === 'failed') return { kind: 'failed', code: giveUp.signal.aborted ? code : connected.code };
-    const result = await readReply(connected.socket, packet, giveUp.signal);
+    const result = await askOn(connected.socket, packet, giveUp.signal);
     connected.socket.destroy();
     return result ?? { kind: 'failed', code };
   } finally {
@@ -97,20 +117,35 @@ async function exchangeTcp({ server, packet, timeoutMs, clock, signal }: Exchang
   }
 }
 
-/** Undefined when it was given up. */
-function readReply(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): Promise<Exchange | undefined> {
+/** One question on a connection that nobody else uses; undefined when it was given up. Leaves no listener behind. */
+export function askOn(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): Promise<Exchange | undefined> {
   return new Promise((resolve) => {
     const frames = new FrameReader();
-    const quit = (): void => resolve(undefined);
+    const done = (result: Exchange | undefined): void => {
+      giveUp.removeEventListener('abort', quit);
+      socket.off('error', failed);
+      socket.off('close', closed);
+      socket.off('end', closed);
+      socket.off('data', read);
+      resolve(result);
+    };
+    const quit = (): void => done(undefined);
+    const failed = (error: NodeJS.ErrnoException): void => done({ kind: 'failed', code: error.code ?? 'CLOSED' });
+    const closed = (): void => done({ kind: 'failed', code: 'CLOSED' });
+    const read = (data: Buffer): void => {
+      const [message] = frames.push(data);
+      if (!message) return;
+      done(answers(message, packet) ? { kind: 'reply', packet: message } : { kind: 'failed', code: 'BAD_REPLY' });
+    };
+    if (giveUp.aborted) {
+      quit();
+      return;
+    }
     giveUp.addEventListener('abort', quit, { once: true });
-    if (giveUp.aborted) quit();
-    socket.on('error', (error: NodeJS.ErrnoException) => resolve({ kind: 'failed', code: error.code ?? 'CLOSED' }));
-    socket.on('close', () => resolve({ kind: 'failed', code: 'CLOSED' }));
-    socket.on('end', () => resolve({ kind: 'failed', code: 'CLOSED' }));
-    socket.on('data', (data: Buffer) => {
-      for (const message of frames.push(data))
-        resolve(answers(message, packet) ? { kind: 'reply', packet: message } : { kind: 'failed', code: 'BAD_REPLY' });
-    });
+    socket.on('error', failed);
+    socket.on('close', closed);
+    socket.on('end', closed);
+    socket.on('data', read);
     socket.write(frame(packet));
   });
 }
@@ -119,7 +154,7 @@ function readReply(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): Prom
  * Whether a message answers the query: its id, its question (RFC 5452 section 9.1), and that it is a reply. A refusal
  * may come without the question.
  */
-function answers(reply: Buffer, query: Buffer): boolean {
+export function answers(reply: Buffer, query: Buffer): boolean {
   if (reply.length < HEADER_SIZE || reply.readUInt16BE(0) !== query.readUInt16BE(0)) return false;
   const flags = reply.readUInt16BE(2);
   if (!(flags & FLAG.QR) || (flags ^ query.readUInt16BE(2)) & 0x7800) return false;

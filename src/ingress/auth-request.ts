@@ -16,6 +16,7 @@ export function authQuestion(
   request: TemplateRequest,
   pool: EndpointPool,
   times: { readonly connectMs: number; readonly readMs: number },
+  ownLines = '',
 ): AuthQuestion {
   const scheme = request.secure ? 'https' : 'http';
   const uri = request.path + request.query;
@@ -32,9 +33,11 @@ export function authQuestion(
   return {
     pool,
     method,
-    ...times,
+    connectMs: times.connectMs,
+    readMs: times.readMs,
     wanted: settings.responseHeaders.map((name) => name.toLowerCase()),
-    text: (kept, requestId) => `${line}${kept.replace(OWN, '')}${original}X-Request-ID: ${requestId}\r\n\r\n`,
+    text: (kept, requestId) =>
+      `${line}${kept.replace(OWN, '')}${original}${ownLines}X-Request-ID: ${requestId}\r\n\r\n`,
     judge: (verdict) => judge(settings, verdict, signin),
   };
 }

@@ -1,9 +1,13 @@
 // The controller's ConfigMap: what holds for every Ingress that does not say otherwise.
 
 import type { Cidr } from '../lib/cidr.ts';
-import type { ConfigMapRecord } from '../model/records.ts';
+import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
+import { readCodes } from './annotations/error-pages.ts';
+import { readExternalAuth, type ExternalAuthSettings } from './annotations/external-auth.ts';
+import { objectRef, SettingReader, type Problem } from './annotations/reader.ts';
+import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
+import { readBlockList, type BlockList } from './block-list.ts';
 import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
-import { SettingReader, type Problem } from './annotations/reader.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
 export interface GlobalSettings {
@@ -25,6 +29,21 @@ export interface GlobalSettings {
   /** `--enable-ssl-passthrough`. */
   readonly sslPassthrough: boolean;
   readonly front: FrontSettings;
+  /** Value of Strict-Transport-Security on every answer over HTTPS; undefined for none. */
+  readonly hsts: string | undefined;
+  /** ConfigMaps with fields for every answer, and for every request to a backend. */
+  readonly addHeaders: ObjectKey | undefined;
+  readonly proxySetHeaders: ObjectKey | undefined;
+  /** Fields that no answer keeps, in lower case. */
+  readonly hideHeaders: readonly string[];
+  /** global-auth-url: for Ingresses that name no service of their own. */
+  readonly externalAuth: ExternalAuthSettings | undefined;
+  /** Starts of rule paths that are not guarded by a password or an auth service. */
+  readonly noAuth: readonly string[];
+  readonly blocks: BlockList | undefined;
+  /** custom-http-errors. */
+  readonly errorCodes: ReadonlySet<number>;
+  readonly policy: AnnotationPolicy;
   /** `strict-validate-path-type`, for admission. */
   readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
@@ -56,6 +75,15 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   allowedResponseHeaders: [],
   sslPassthrough: false,
   front: DEFAULT_FRONT,
+  hsts: 'max-age=31536000; includeSubDomains',
+  addHeaders: undefined,
+  proxySetHeaders: undefined,
+  hideHeaders: [],
+  externalAuth: undefined,
+  noAuth: ['/.well-known/acme-challenge'],
+  blocks: undefined,
+  errorCodes: new Set(),
+  policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
   strictPathType: true,
   denied: undefined,
   problems: [],
@@ -63,11 +91,11 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
 
 /** Keys that guard every location: not to carry them out would open doors. */
 const GUARDS =
-  /^(enable-modsecurity|enable-owasp-modsecurity-crs|modsecurity-snippet|global-auth-url|block-cidrs|block-user-agents|block-referers|main-snippet|http-snippet|server-snippet|location-snippet|global-auth-snippet)$/;
+  /^(enable-modsecurity|enable-owasp-modsecurity-crs|modsecurity-snippet|main-snippet|http-snippet|server-snippet|location-snippet|global-auth-snippet)$/;
 
 /** Settings of nginx' own machinery, which has no counterpart here. */
 const NO_EFFECT =
-  /^(max-worker-.*|worker-cpu-affinity|enable-serial-reloads|enable-multi-accept|enable-aio-write|.*-hash-.*size|variables-hash-.*|lua-shared-dicts|ssl-buffer-size|disable-ipv6-dns|proxy-busy-buffers-size|proxy-ssl-location-only|http2-max-(field|header)-size|http2-max-requests|use-geoip|reuse-port|proxy-(request-)?buffering|proxy-buffer-size|proxy-buffers-number|client-body-buffer-size|annotation-value-word-blocklist|annotations-risk-level|jaeger-.*)$/;
+  /^(max-worker-.*|worker-cpu-affinity|enable-serial-reloads|enable-multi-accept|enable-aio-write|.*-hash-.*size|variables-hash-.*|lua-shared-dicts|ssl-buffer-size|disable-ipv6-dns|proxy-busy-buffers-size|proxy-ssl-location-only|http2-max-(field|header)-size|http2-max-requests|use-geoip|reuse-port|proxy-(request-)?buffering|proxy-buffer-size|proxy-buffers-number|client-body-buffer-size|jaeger-.*)$/;
 
 export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettings): GlobalSettings {
   if (!map || map.data.size === 0) return base;
@@ -94,11 +122,39 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     sslPassthrough: base.sslPassthrough,
     front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
+    hsts: readHsts(reader, base.hsts),
+    addHeaders: mapRef(reader, 'add-headers'),
+    proxySetHeaders: mapRef(reader, 'proxy-set-headers'),
+    hideHeaders: (reader.list('hide-headers') ?? []).map((name) => name.toLowerCase()),
+    externalAuth: readExternalAuth(reader, { prefix: 'global-', namespace: '', allowCrossNamespace: true }),
+    noAuth: reader.list('no-auth-locations') ?? base.noAuth,
+    blocks: readBlockList(reader),
+    errorCodes: readCodes(reader) ?? base.errorCodes,
+    policy: {
+      maxRisk: reader.oneOf('annotations-risk-level', RISKS) ?? base.policy.maxRisk,
+      forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,
+      allowSnippets: reader.bool('allow-snippet-annotations') ?? base.policy.allowSnippets,
+    },
     strictPathType: reader.bool('strict-validate-path-type') ?? base.strictPathType,
   };
   for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());
   const denial = reader.problems.find(({ effect }) => effect === 'denied');
   return { ...settings, denied: denial && `${denial.name}: ${denial.reason}`, problems: reader.problems };
+}
+
+function readHsts(reader: SettingReader, fallback: string | undefined): string | undefined {
+  const on = reader.bool('hsts') ?? fallback !== undefined;
+  const age = reader.integer('hsts-max-age') ?? 31_536_000;
+  const subdomains = reader.bool('hsts-include-subdomains') ?? true;
+  const preload = reader.bool('hsts-preload') ?? false;
+  return on ? `max-age=${age}${subdomains ? '; includeSubDomains' : ''}${preload ? '; preload' : ''}` : undefined;
+}
+
+function mapRef(reader: SettingReader, name: string): ObjectKey | undefined {
+  const value = reader.text(name);
+  if (value === undefined) return undefined;
+  const ref = value.includes('/') ? objectRef(value, '') : undefined;
+  return ref ? ref.key : reader.ignored(name, `${JSON.stringify(value)} is not namespace/name of a ConfigMap`);
 }
 
 function tellOfUnknown(reader: SettingReader, name: string, value: string): void {

@@ -1,37 +1,31 @@
 // What the settings of a location make of a request: an answer, or how it goes on. Limits and passwords are looked at here; the
 // order is that of nginx' phases.
 
-import { createHash } from 'node:crypto';
 import { cidrContains } from '../lib/cidr.ts';
 import { parseIp } from '../lib/ip.ts';
-import type { SecretRecord } from '../model/records.ts';
-import { mayEnter } from './annotations/access.ts';
-import { cookieAttributes, cookieValue } from './annotations/affinity.ts';
-import type { BasicAuthSettings } from './annotations/basic-auth.ts';
+import { cookieAttributes } from './annotations/affinity.ts';
 import { goesToCanary } from './annotations/canary.ts';
 import { corsFields } from './annotations/cors.ts';
 import { headerLines, type HeaderLines } from './annotations/custom-headers.ts';
 import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import type { LimitSettings } from './annotations/limits.ts';
-import type { IngressSettings } from './annotations/settings.ts';
-import type { TemplateRequest } from './annotations/template.ts';
+import { headerTemplates, renderHeaders, type HeaderTemplates } from './annotations/header-templates.ts';
+import { cookieValue, type TemplateRequest } from './annotations/template.ts';
 import type { UpstreamSettings } from './annotations/upstream.ts';
-import { authQuestion } from './auth-request.ts';
 import type { BackendKey } from './backend.ts';
 import { Preferring, type RoundRobin, type Targets } from './balance.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
-import { passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
+import { Doors, SHUT, type Entry } from './doors.ts';
+import { snippetEffect, type SnippetEffect } from './snippet-effect.ts';
 import type { Answer } from './http/answer.ts';
-import type { Edit, Forward } from './http/forward.ts';
+import { errorFields, errorRequest } from './error-page.ts';
+import type { Edit, ErrorPages, Forward } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
 import { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
-import type { HostRoutes, Location } from './host-routes.ts';
+import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import { balancedTarget, newKey, readCookie, shortHash } from './sticky.ts';
-
-/** Passwords that were right once are remembered by their hash: the check takes a millisecond. */
-const MAX_REMEMBERED = 1000;
 
 export interface GuardOptions {
   readonly now: () => number;
@@ -50,6 +44,9 @@ interface Visit {
   /** Lines for every answer. */
   readonly fields: string;
   readonly dropped: readonly string[];
+  readonly effect: SnippetEffect | undefined;
+  readonly entry: Extract<Entry, { readonly kind: 'open' }>;
+  readonly headers: Extract<HeaderTemplates, { readonly kind: 'headers' }> | undefined;
 }
 
 const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has no endpoint that is ready' };
@@ -65,32 +62,35 @@ const CORS_NAMES = [
 export class Guard {
   readonly #options: GuardOptions;
   readonly #limits = new LimitState();
-  readonly #remembered = new WeakMap<SecretRecord, Set<string>>();
-  readonly #passwords = new WeakMap<SecretRecord, { readonly form: string; readonly passwords: Passwords }>();
+  readonly #doors: Doors;
+  readonly #templates = new WeakMap<object, HeaderTemplates>();
   readonly #headerLines = new WeakMap<object, HeaderLines>();
 
   constructor(options: GuardOptions) {
     this.#options = options;
+    this.#doors = new Doors(options);
   }
 
   /** For a host whose locations do not take the path: what its oldest Ingress asks for comes before the 404. */
   refuseUnmatched(table: RouteTable, routes: HostRoutes, request: TemplateRequest): Answer | undefined {
     const settings = routes.unmatched;
     if (!settings) return undefined;
-    if (settings.denied !== undefined) return deniedAnswer();
+    if (settings.denied !== undefined) return SHUT;
     const globals = table.selection.globals ?? DEFAULT_GLOBALS;
     const redirect = redirectOf(settings, routes, globals, request);
     if (redirect) return { ...redirect, reason: 'this host is served elsewhere' };
-    return this.#enter(table, settings, request);
+    const entry = this.#doors.enter(table, settings, undefined, request);
+    // A check that takes time is not made for a path that leads nowhere.
+    return entry.kind === 'refused' ? entry.answer : undefined;
   }
 
   decide(table: RouteTable, routes: HostRoutes, location: Location, request: TemplateRequest): Forward | Answer {
     const { settings } = location;
-    if (location.denied !== undefined || this.#isShut(location)) return deniedAnswer();
+    if (location.denied !== undefined || this.#isShut(location)) return SHUT;
     const globals = table.selection.globals ?? DEFAULT_GLOBALS;
     const custom =
       settings.customHeaders === undefined ? undefined : this.#customHeaders(table, globals, settings.customHeaders);
-    if (custom?.kind === 'bad') return deniedAnswer();
+    if (custom?.kind === 'bad') return SHUT;
     const preflight = settings.cors !== undefined && request.method === 'OPTIONS';
     const cors = settings.cors ? corsFields(settings.cors, request.header('origin'), preflight) : '';
     const fields = cors + (custom?.lines ?? '');
@@ -98,9 +98,16 @@ export class Guard {
     if (preflight) return { status: 204, reason: '', fields };
     const redirect = redirectOf(settings, routes, globals, request);
     if (redirect) return { ...redirect, reason: 'this page is elsewhere', fields };
-    const refusal = this.#limit(globals, location, request) ?? this.#enter(table, settings, request);
-    if (refusal) return { ...refusal, fields: (refusal.fields ?? '') + fields };
-    return this.#forward({ table, globals, location, request, fields, dropped });
+    const effect = settings.snippet && snippetEffect(settings.snippet, request, this.#options.now());
+    const allFields = fields + (effect?.always ?? '');
+    if (effect?.answer) return { ...effect.answer, fields: allFields };
+    const limited = this.#limit(globals, location, request);
+    if (limited) return { ...limited, fields: allFields };
+    const entry = this.#doors.enter(table, settings, location.path, request);
+    if (entry.kind === 'refused') return { ...entry.answer, fields: (entry.answer.fields ?? '') + allFields };
+    const headers =
+      settings.requestHeaders === undefined ? undefined : this.#requestHeaders(table, settings.requestHeaders);
+    return this.#forward({ table, globals, location, request, fields: allFields, dropped, effect, entry, headers });
   }
 
   /** A backend cannot be met as its annotations ask for. */
@@ -112,9 +119,15 @@ export class Guard {
   #forward(visit: Visit): Forward | Answer {
     const { location, request, fields } = visit;
     const { settings } = location;
-    const chosen = this.#targets(location, request);
-    if (!chosen || chosen.targets.targets.length === 0) return { ...UNAVAILABLE, fields };
-    const rewritten = rewriteOf(location, request.path, request.query);
+    const errorTurn = this.#errorTurn(visit);
+    const own = this.#targets(location, request);
+    const there = own !== undefined && own.targets.targets.length > 0;
+    // default-backend takes what there is no endpoint for.
+    const standIn = !there && location.errorBackend && errorTurn?.targets.length ? errorTurn : undefined;
+    const chosen = there ? own : standIn && { targets: standIn, cookie: '' };
+    if (!chosen) return this.#unavailable(visit, errorTurn);
+    const { effect, entry, headers } = visit;
+    const rewritten = rewriteOf(location, effect?.path ?? request.path, effect?.query ?? request.query);
     if (rewritten.kind === 'redirect') {
       return { status: 302, reason: 'this page is elsewhere', location: rewritten.url, fields };
     }
@@ -128,14 +141,66 @@ export class Guard {
       dropped: [
         ...(settings.basicAuth ? ['authorization'] : []),
         ...(auth?.responseHeaders.map((name) => name.toLowerCase()) ?? []),
+        ...(headers?.names ?? []),
+        ...(effect?.dropped ?? []),
       ],
-      fields: forwardedPrefix === undefined ? '' : `X-Forwarded-Prefix: ${forwardedPrefix}\r\n`,
-      answerDropped: visit.dropped,
+      fields:
+        (forwardedPrefix === undefined ? '' : `X-Forwarded-Prefix: ${forwardedPrefix}\r\n`) +
+        (headers ? renderHeaders(headers, request) : '') +
+        (standIn ? errorFields(503, location, request) : '') +
+        (effect?.fields ?? ''),
+      answerDropped: effect ? [...visit.dropped, ...effect.answerDropped] : visit.dropped,
       answerFields: fields + chosen.cookie,
-      question: auth && authQuestion(auth, request, this.#options.authPool(auth), settings.transfer),
+      successFields: effect?.onSuccess ?? '',
+      gate: entry.gate,
+      question: entry.question,
+      passed: entry.passed,
       release: settings.limits && this.#hold(settings.limits, location, request),
     };
-    return { location, targets: chosen.targets, transfer: settings.transfer, edit };
+    const errors = standIn ? undefined : this.#errorPages(visit, errorTurn);
+    return { location, targets: chosen.targets, transfer: settings.transfer, edit, ...(errors ? { errors } : {}) };
+  }
+
+  /** The Service of `default-backend`, or the controller's default backend. */
+  #errorTurn({ table, location }: Visit): RoundRobin<EndpointPool> | undefined {
+    if (!location.settings.errors) return undefined;
+    const backend = location.errorBackend ?? table.hosts.get(DEFAULT_BACKEND)?.fallback?.backend;
+    return backend && this.#options.turnOf(backend.key);
+  }
+
+  #errorPages({ location, request }: Visit, turn: RoundRobin<EndpointPool> | undefined): ErrorPages | undefined {
+    const codes = location.settings.errors?.codes;
+    if (!turn || !codes || codes.size === 0) return undefined;
+    // The head is read now: it is gone when the error comes.
+    const accept = request.header('accept');
+    const kept = { ...request, header: (name: string) => (name === 'accept' ? accept : undefined) };
+    return {
+      codes,
+      targets: turn,
+      text: (status, requestId) => errorRequest(errorFields(status, location, kept), kept, requestId),
+    };
+  }
+
+  /** 503, or its page where another Service gives it. */
+  #unavailable(visit: Visit, turn: RoundRobin<EndpointPool> | undefined): Forward | Answer {
+    const { location, request, fields } = visit;
+    const errors = this.#errorPages(visit, turn);
+    if (!turn || !errors?.codes.has(503) || turn.targets.length === 0) return { ...UNAVAILABLE, fields };
+    const edit: Edit = {
+      path: '/',
+      query: '',
+      host: request.host,
+      dropped: ['authorization', 'cookie'],
+      fields: errorFields(503, location, request),
+      answerDropped: visit.dropped,
+      answerFields: fields,
+      successFields: '',
+      gate: visit.entry.gate,
+      question: visit.entry.question,
+      passed: visit.entry.passed,
+      release: undefined,
+    };
+    return { location, targets: turn, transfer: location.settings.transfer, edit };
   }
 
   // Limits.
@@ -160,52 +225,6 @@ export class Guard {
     return this.#limits.enter(limitKey(location, request));
   }
 
-  // Who may enter.
-
-  #enter(table: RouteTable, settings: IngressSettings, request: TemplateRequest): Answer | undefined {
-    if (!mayEnter(settings.access, request.remoteAddress)) {
-      return { status: 403, reason: 'this address may not enter' };
-    }
-    const { basicAuth } = settings;
-    return basicAuth && this.#checkPassword(table.snapshot.secrets.get(basicAuth.secret), basicAuth, request);
-  }
-
-  #checkPassword(
-    secret: SecretRecord | undefined,
-    settings: BasicAuthSettings,
-    request: TemplateRequest,
-  ): Answer | undefined {
-    const passwords = secret && this.#passwordsOf(secret, settings.form);
-    if (!passwords || passwords.kind === 'bad') return deniedAnswer();
-    const refused: Answer = {
-      status: 401,
-      reason: 'a user name and a password are needed',
-      fields: `WWW-Authenticate: Basic realm="${settings.realm}"\r\n`,
-    };
-    const match = /^basic +([A-Za-z0-9+/=]+)$/i.exec(request.header('authorization') ?? '');
-    const pair = match?.[1] === undefined ? '' : Buffer.from(match[1], 'base64').toString('utf8');
-    const colon = pair.indexOf(':');
-    if (colon < 0) return refused;
-    const hash = passwords.users.get(pair.slice(0, colon));
-    if (hash === undefined) return refused;
-    let remembered = this.#remembered.get(secret);
-    if (!remembered) this.#remembered.set(secret, (remembered = new Set()));
-    const digest = createHash('sha256').update(pair).digest('base64');
-    if (remembered.has(digest)) return undefined;
-    if (!passwordFits(pair.slice(colon + 1), hash)) return refused;
-    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
-    remembered.add(digest);
-    return undefined;
-  }
-
-  #passwordsOf(secret: SecretRecord, form: BasicAuthSettings['form']): Passwords {
-    const known = this.#passwords.get(secret);
-    if (known?.form === form) return known.passwords;
-    const passwords = readPasswords(secret, form);
-    this.#passwords.set(secret, { form, passwords });
-    return passwords;
-  }
-
   #customHeaders(table: RouteTable, globals: GlobalSettings, key: string): HeaderLines {
     const map = table.snapshot.configMaps.get(key);
     if (!map) return { kind: 'bad', reason: 'the ConfigMap does not exist' };
@@ -214,6 +233,15 @@ export class Guard {
     const lines = headerLines(map, globals.allowedResponseHeaders);
     this.#headerLines.set(map, lines);
     return lines;
+  }
+
+  /** Undefined when the ConfigMap is not there or cannot be used, which the log says: its headers guard nothing. */
+  #requestHeaders(table: RouteTable, key: string): Extract<HeaderTemplates, { readonly kind: 'headers' }> | undefined {
+    const map = table.snapshot.configMaps.get(key);
+    if (!map) return undefined;
+    let templates = this.#templates.get(map);
+    if (!templates) this.#templates.set(map, (templates = headerTemplates(map)));
+    return templates.kind === 'headers' ? templates : undefined;
   }
 
   // Which endpoint.
@@ -268,8 +296,4 @@ function limitKey({ ingress }: Location, request: TemplateRequest): string {
 function isExempt(limits: LimitSettings, address: string): boolean {
   const ip = limits.exempt.length > 0 ? parseIp(address) : undefined;
   return ip !== undefined && limits.exempt.some((range) => cidrContains(range, ip));
-}
-
-function deniedAnswer(): Answer {
-  return { status: 503, reason: 'this path is shut because its configuration cannot be carried out' };
 }

@@ -44,6 +44,8 @@ export interface Location {
   /** In regex mode: the path as an expression for the start of a request path. */
   readonly regex: LinearRegex | undefined;
   readonly canary: Canary | undefined;
+  /** `default-backend`: the Service that answers in the place of this one. */
+  readonly errorBackend: BackendRef | undefined;
   /** Why this location answers 503 whatever its backend is. */
   readonly denied: string | undefined;
   /** Nothing but limits and time-outs applies: the request goes on as it is. */
@@ -216,9 +218,16 @@ function locationOf(spec: LocationSpec): Location | undefined {
     settings,
     regex: compiled && (compiled.kind === 'regex' ? compiled.regex : coarseRegex(path)),
     canary,
+    errorBackend: errorBackend(ingress.namespace, settings.errors?.service),
     denied: settings.denied ?? (refused === undefined ? undefined : `path ${path}: ${refused}`),
     plain: refused === undefined && !canary && isPlain(settings),
   };
+}
+
+function errorBackend(namespace: string, service: string | undefined): BackendRef | undefined {
+  if (service === undefined) return undefined;
+  const port = { kind: 'name' as const, name: 'first port' };
+  return { ...backendRef(namespace, { kind: 'service', service, port }), firstPort: true };
 }
 
 /** For an expression that cannot be run: what it begins with, so that its requests do not fall to a location less guarded. */
@@ -243,6 +252,9 @@ function isPlain(settings: IngressSettings): boolean {
     access.deny === undefined &&
     settings.limits === undefined &&
     settings.cors === undefined &&
+    settings.snippet === undefined &&
+    settings.errors === undefined &&
+    settings.requestHeaders === undefined &&
     settings.basicAuth === undefined &&
     settings.externalAuth === undefined &&
     settings.affinity === undefined &&
@@ -274,6 +286,7 @@ export function defaultRoutes({ defaultBackend, globals = DEFAULT_GLOBALS }: Rou
     settings,
     regex: undefined,
     canary: undefined,
+    errorBackend: undefined,
     denied: settings.denied,
     plain: isPlain(settings),
   };

@@ -40,7 +40,7 @@ function* linesOf(text: string): Generator<readonly [string, string]> {
 }
 
 type HashKind =
-  | { readonly kind: 'none' | 'sha' | 'ssha' | 'plain' }
+  | { readonly kind: 'none' | 'sha' | 'ssha' | 'plain' | 'bcrypt' }
   | { readonly kind: 'md5'; readonly magic: string }
   | { readonly kind: 'unsupported'; readonly name: string };
 
@@ -51,10 +51,24 @@ function hashKind(hash: string): HashKind {
   if (hash.startsWith('{SHA}')) return { kind: 'sha' };
   if (hash.startsWith('{SSHA}')) return { kind: 'ssha' };
   if (hash.startsWith('{PLAIN}')) return { kind: 'plain' };
-  if (/^\$2[abxy]\$/.test(hash)) return { kind: 'unsupported', name: 'bcrypt' };
+  if (BCRYPT.test(hash)) return { kind: 'bcrypt' };
+  if (hash.startsWith('$2')) return { kind: 'unsupported', name: 'a form of bcrypt that is not known' };
   if (hash.startsWith('$5$')) return { kind: 'unsupported', name: 'crypt SHA-256' };
   if (hash.startsWith('$6$')) return { kind: 'unsupported', name: 'crypt SHA-512' };
   return { kind: 'unsupported', name: 'DES crypt or an unknown method' };
+}
+
+const BCRYPT = /^\$2[aby]\$(0[4-9]|1[0-4])\$[./A-Za-z0-9]{53}$/;
+
+/** The check takes long: `checkSlowly` makes it. */
+export function isSlow(hash: string): boolean {
+  return BCRYPT.test(hash);
+}
+
+/** For bcrypt, in slices between which other work goes on. The library is loaded when the first such password comes. */
+export async function checkSlowly(password: string, hash: string): Promise<boolean> {
+  const { compare } = await import('bcryptjs');
+  return compare(password, hash);
 }
 
 /** Whether the password has this hash; the comparison takes the same time whatever differs. */
@@ -63,6 +77,7 @@ export function passwordFits(password: string, hash: string): boolean {
   const kind = hashKind(hash);
   switch (kind.kind) {
     case 'none':
+    case 'bcrypt':
     case 'unsupported':
       return false;
     case 'plain':

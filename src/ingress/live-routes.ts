@@ -11,6 +11,8 @@ import type { EndpointPool, UpstreamTimes } from './http/upstream.ts';
 import { EndpointPools } from './endpoint-pools.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 import { DEFAULT_GLOBALS } from './global-settings.ts';
+import { isBlocked } from './block-list.ts';
+import { everyAnswer, type EveryAnswer } from './every-answer.ts';
 import { Guard } from './guard.ts';
 import { findHost, findLocation, hostName, toHttps, wwwTarget } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
@@ -18,6 +20,7 @@ import type { RouteTable } from './route-table.ts';
 
 const NOT_READY: Answer = { status: 503, reason: 'the proxy has no configuration yet' };
 const NO_ROUTE: Answer = { status: 404, reason: 'no Ingress rule matches this host and path' };
+const BLOCKED: Answer = { status: 403, reason: 'this client is not served here' };
 const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has no endpoint that is ready' };
 
 const SHUT: Answer = { status: 503, reason: 'this path is shut because its configuration cannot be carried out' };
@@ -28,6 +31,9 @@ const PLAIN_EDIT = {
   fields: '',
   answerDropped: [],
   answerFields: '',
+  successFields: '',
+  gate: undefined,
+  passed: undefined,
   question: undefined,
   release: undefined,
 } as const;
@@ -47,6 +53,7 @@ export interface LiveRoutesOptions {
 export class LiveRoutes {
   readonly #options: LiveRoutesOptions;
   #table: RouteTable | undefined;
+  #everyAnswer: EveryAnswer | undefined;
   readonly #turns = new Map<BackendKey, RoundRobin<EndpointPool>>();
   readonly #pools: EndpointPools;
   #forwards = new WeakMap<Location, Forward>();
@@ -94,6 +101,7 @@ export class LiveRoutes {
       if (!change.after) this.#turns.delete(change.key);
     }
     this.#table = table;
+    this.#everyAnswer = everyAnswer(table);
     this.#pools.apply(table);
     for (const release of released) release();
   }
@@ -102,6 +110,19 @@ export class LiveRoutes {
   decide(client: ClientFacts, head: RequestHead): Forward | Answer {
     const table = this.#table;
     if (!table) return NOT_READY;
+    const decision = this.#blocked(table, client, head) ?? this.#decide(table, client, head);
+    const lines = client.secure ? this.#everyAnswer?.secure : this.#everyAnswer?.plain;
+    if (!lines) return decision;
+    if ('status' in decision) return { ...decision, fields: (decision.fields ?? '') + lines.fields };
+    return { ...decision, lines };
+  }
+
+  #blocked(table: RouteTable, client: ClientFacts, head: RequestHead): Answer | undefined {
+    const blocks = table.selection.globals?.blocks;
+    return blocks && isBlocked(blocks, client.remoteAddress, (name) => head.header(name)) ? BLOCKED : undefined;
+  }
+
+  #decide(table: RouteTable, client: ClientFacts, head: RequestHead): Forward | Answer {
     const host = hostName(head.host);
     const routes = findHost(table, host);
     if (!routes) return this.#noHost(table, host, client, head);

@@ -25,15 +25,24 @@ export function namedObjects(snapshot: Snapshot, options: ReferenceOptions): Nam
   const secretNames = ['auth-secret', 'auth-tls-secret', 'proxy-ssl-secret'].map(
     (name) => `${options.annotationsPrefix}/${name}`,
   );
-  const configMapName = `${options.annotationsPrefix}/custom-headers`;
+  const own = options.configMap === undefined ? undefined : snapshot.configMaps.get(options.configMap);
+  for (const name of ['add-headers', 'proxy-set-headers']) {
+    const named = objectRef(own?.data.get(name)?.trim() ?? '', '');
+    if (named?.key.startsWith('/') === false) configMaps.add(named.key);
+  }
+  const configMapNames = ['custom-headers', 'auth-proxy-set-headers'].map(
+    (name) => `${options.annotationsPrefix}/${name}`,
+  );
   for (const ingress of snapshot.ingresses.values()) {
     for (const { secretName: name } of ingress.tls) if (name !== undefined) secrets.add(`${ingress.namespace}/${name}`);
     for (const name of secretNames) {
       const secret = objectRef(ingress.annotations.get(name)?.trim() ?? '', ingress.namespace);
       if (secret) secrets.add(secret.key);
     }
-    const configMap = objectRef(ingress.annotations.get(configMapName)?.trim() ?? '', ingress.namespace);
-    if (configMap) configMaps.add(configMap.key);
+    for (const name of configMapNames) {
+      const configMap = objectRef(ingress.annotations.get(name)?.trim() ?? '', ingress.namespace);
+      if (configMap) configMaps.add(configMap.key);
+    }
   }
   return { secrets, configMaps };
 }

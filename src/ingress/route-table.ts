@@ -229,7 +229,11 @@ function backendUses(
 }
 
 function backendsOf(routes: HostRoutes | undefined): ReadonlyMap<BackendKey, BackendRef> {
-  const refs = locationsOf(routes).flatMap(({ backend, canary }) => (canary ? [backend, canary.backend] : [backend]));
+  const refs = locationsOf(routes).flatMap(({ backend, canary, errorBackend }) => [
+    backend,
+    ...(canary ? [canary.backend] : []),
+    ...(errorBackend ? [errorBackend] : []),
+  ]);
   if (routes?.passthrough) refs.push(routes.passthrough);
   return new Map(refs.map((ref) => [ref.key, ref]));
 }

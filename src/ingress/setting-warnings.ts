@@ -11,6 +11,8 @@ import type { IngressSettings } from './annotations/settings.ts';
 import { AuthoritiesMemo } from './client-certificate.ts';
 import { BackendTlsContexts } from './backend-tls.ts';
 import type { GlobalSettings } from './global-settings.ts';
+import { headerTemplates } from './annotations/header-templates.ts';
+import { everyAnswer } from './every-answer.ts';
 import { readPasswords } from './htpasswd.ts';
 import { locationsOf, type HostRoutes } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
@@ -99,6 +101,27 @@ export class SettingWarnings {
     }
   }
 
+  /** The ConfigMaps of add-headers and proxy-set-headers: without them the rest goes on. */
+  #tellOfHeaders(table: RouteTable): void {
+    const key = table.selection.globals?.proxySetHeaders;
+    const map = key === undefined ? undefined : table.snapshot.configMaps.get(key);
+    const templates = map && headerTemplates(map);
+    const requests =
+      key !== undefined && !map
+        ? `the ConfigMap ${key} does not exist`
+        : templates?.kind === 'bad'
+          ? templates.reason
+          : '';
+    for (const [name, reason] of [
+      ['add-headers', everyAnswer(table).problem ?? ''],
+      ['proxy-set-headers', requests],
+    ] as const) {
+      if ((this.#unusable.get(name) ?? '') === reason) continue;
+      this.#unusable.set(name, reason);
+      if (reason !== '') this.#log.warn('a key of the ConfigMap has no effect', { key: name, reason });
+    }
+  }
+
   #tellOfReferences(table: RouteTable, before: RouteTable | undefined): void {
     const { secrets, configMaps } = table.snapshot;
     if (
@@ -108,7 +131,9 @@ export class SettingWarnings {
     ) {
       return;
     }
-    for (const key of this.#unusable.keys()) if (!table.settings.has(key)) this.#unusable.delete(key);
+    this.#tellOfHeaders(table);
+    for (const key of this.#unusable.keys())
+      if (key.includes('/') && !table.settings.has(key)) this.#unusable.delete(key);
     for (const [key, settings] of table.settings.entries()) {
       const auth = settings.basicAuth;
       const headers = settings.customHeaders;

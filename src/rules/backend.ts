@@ -4,8 +4,8 @@ import type { IpFamily } from '../lib/ip.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { RulesConfig } from './config.ts';
 
-/** The backends that exist. `--mode` may name others; `mode.ts` says so in its error. */
-export type RulesMode = 'nftables' | 'iptables' | 'userspace';
+/** The backends that exist. */
+export type RulesMode = 'nftables' | 'iptables' | 'ipvs' | 'userspace';
 
 /** What is ours in the kernel, by address family. */
 export interface Owned {

@@ -25,6 +25,20 @@ export type DetectLocal =
   | { readonly kind: 'bridge'; readonly interface: string }
   | { readonly kind: 'interface-prefix'; readonly prefix: string };
 
+/** What only the IPVS mode asks for. */
+export interface IpvsConfig {
+  /** The scheduler of every virtual server; empty is rr. */
+  readonly scheduler: string;
+  /** Virtual servers and addresses of the dummy link inside these ranges are somebody else's: they are never removed. */
+  readonly excludeCIDRs: readonly Cidr[];
+  /** The node answers ARP for an address on the link that has it only, not for those of the dummy link. */
+  readonly strictARP: boolean;
+  /** How long IPVS keeps a connection; 0 leaves the kernel's value. */
+  readonly tcpTimeoutMs: number;
+  readonly tcpFinTimeoutMs: number;
+  readonly udpTimeoutMs: number;
+}
+
 /** What holds of userspace mode alone. */
 export interface UserspaceConfig {
   /** Services (`namespace/name`) whose endpoints are told the client's address and port by PROXY protocol version 2. TCP only. */
@@ -49,6 +63,7 @@ export interface RulesConfig {
   readonly resetTcpToDeletedEndpoints: boolean;
   /** The shortest time from the start of one sync to the next, in milliseconds, so that a burst of changes shares a few. */
   readonly minSyncPeriodMs: number;
+  readonly ipvs: IpvsConfig;
   readonly userspace: UserspaceConfig;
 }
 
@@ -60,6 +75,7 @@ export const defaultRulesConfig: RulesConfig = {
   localhostNodePorts: true,
   resetTcpToDeletedEndpoints: false,
   minSyncPeriodMs: 10,
+  ipvs: { scheduler: '', excludeCIDRs: [], strictARP: false, tcpTimeoutMs: 0, tcpFinTimeoutMs: 0, udpTimeoutMs: 0 },
   userspace: {
     proxyProtocolTo: [],
     maxConnections: 'by-descriptors',
@@ -74,12 +90,12 @@ export function podRange(detectLocal: DetectLocal, family: IpFamily): Cidr | und
 
 /** A configuration that leaves to the mode what the user did not say. */
 export type RulesSettings = Omit<RulesConfig, 'nodePortAddresses'> & {
-  /** `by-mode`: every local address in iptables mode, the node's own in the others, as kube-proxy has it. */
+  /** `by-mode`: every local address in iptables and ipvs mode, the node's own in the others, as kube-proxy has it. */
   readonly nodePortAddresses: NodePortAddresses | 'by-mode';
 };
 
 export function configFor(mode: RulesMode, settings: RulesSettings): RulesConfig {
   const { nodePortAddresses } = settings;
   if (nodePortAddresses !== 'by-mode') return { ...settings, nodePortAddresses };
-  return { ...settings, nodePortAddresses: { kind: mode === 'iptables' ? 'all' : 'primary' } };
+  return { ...settings, nodePortAddresses: { kind: mode === 'iptables' || mode === 'ipvs' ? 'all' : 'primary' } };
 }

@@ -61,7 +61,7 @@ test('the steps end in the verdict that the rules are held to', () => {
     sketches: Parameters<typeof clusterOf>[0],
     packet: Packet,
     partial: Partial<typeof CONFIG>,
-    mode: 'nftables' | 'userspace',
+    mode: 'nftables' | 'ipvs' | 'userspace',
   ) => {
     const snapshot = { ...clusterOf(sketches).snapshot, serviceCIDRs: [cidr('172.30.0.0/16')] };
     const view = nodeViewOf(snapshot, { ...defaultRulesConfig, ...partial }, [], mode);
@@ -73,9 +73,18 @@ test('the steps end in the verdict that the rules are held to', () => {
     expect(names.includes('masquerade')).toBe(verdict.kind === 'forward');
     expect(steps.at(-1)?.says).toMatch(lastSays(verdict));
   };
-  fc.assert(fc.property(clusters, packets, configs, fc.constantFrom('nftables' as const, 'userspace' as const), run), {
-    numRuns: 500,
-  });
+  fc.assert(
+    fc.property(
+      clusters,
+      packets,
+      configs,
+      fc.constantFrom('nftables' as const, 'ipvs' as const, 'userspace' as const),
+      run,
+    ),
+    {
+      numRuns: 500,
+    },
+  );
 });
 
 const web = {

@@ -4,8 +4,9 @@
 import { hostPort } from '../lib/ip.ts';
 import type { ResolvedPort } from '../model/snapshot.ts';
 import { explainAction } from './explain.ts';
-import { externalAction, internalAction, shortCircuitAction, type Action, type Frontend } from './intent.ts';
+import { externalAction, internalAction, type Action, type Frontend } from './intent.ts';
 import {
+  insideAction,
   isKnownNonPod,
   isPod,
   isUnallocated,
@@ -46,10 +47,10 @@ export function explainPacket(packet: Packet, index: FrontendIndex, view: NodeVi
   const where = `${hostPort(destination, port)}/${protocol}`;
   const frontend = index.find(packet, view);
   if (!frontend) {
-    const clusterIP = index.isClusterIP(destination);
+    const refused = index.refusesOtherPorts(packet, view);
     const unallocated = isUnallocated(destination, view);
-    steps.push({ step: 'destination', says: `${where} ${nobodySentence(packet, { clusterIP, unallocated }, view)}` });
-    return { steps, verdict: clusterIP ? { kind: 'reject' } : { kind: unallocated ? 'drop' : 'untouched' } };
+    steps.push({ step: 'destination', says: `${where} ${nobodySentence(packet, { refused, unallocated }, view)}` });
+    return { steps, verdict: refused ? { kind: 'reject' } : { kind: unallocated ? 'drop' : 'untouched' } };
   }
   steps.push({ step: 'destination', says: `${where} is ${frontendSentence(frontend)}` });
   const { verdict, more } = explainFrontend(frontend, packet, view);
@@ -97,7 +98,6 @@ function explainFrontend(
 function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route {
   const { servicePort } = frontend;
   if (frontend.kind === 'clusterIP') return clusterIPRoute(servicePort, from, view);
-  const cluster = { action: shortCircuitAction(servicePort), set: servicePort.cluster };
   if (servicePort.externalTrafficPolicy === 'Cluster') {
     return {
       action: externalAction(servicePort),
@@ -107,19 +107,19 @@ function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route 
       ground: 'externalTrafficPolicy Cluster hides the client, so that the answer comes back by this node',
     };
   }
-  const short = 'externalTrafficPolicy Local, but';
+  const own = insideRoute(servicePort, view);
   if (isPod(from, view)) {
     return {
-      ...cluster,
-      policy: `${short} a Pod is inside the cluster: every endpoint, as by the ClusterIP`,
+      ...own,
+      policy: `externalTrafficPolicy Local, but a Pod is inside the cluster: ${own.policy}`,
       masquerade: false,
       ground: 'Pods reach each other as they are',
     };
   }
   if (view.isLocal(from.source)) {
     return {
-      ...cluster,
-      policy: `${short} the node itself is inside the cluster: every endpoint, as by the ClusterIP`,
+      ...own,
+      policy: `externalTrafficPolicy Local, but the node itself is inside the cluster: ${own.policy}`,
       masquerade: true,
       ground: 'it comes from the node itself',
     };
@@ -131,6 +131,16 @@ function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route 
     masquerade: false,
     ground: 'externalTrafficPolicy Local keeps the client address',
   };
+}
+
+/** What Pods and the node itself get of an external address under policy Local, and how that reads. */
+function insideRoute(servicePort: ResolvedPort, view: NodeView): Pick<Route, 'action' | 'set' | 'policy'> {
+  const action = insideAction(servicePort, view);
+  if (view.mode !== 'ipvs' || externalAction(servicePort).kind !== 'forward') {
+    return { action, set: servicePort.cluster, policy: 'every endpoint, as by the ClusterIP' };
+  }
+  const policy = 'but IPVS has one set of endpoints for all: those on this node';
+  return { action, set: servicePort.local, policy };
 }
 
 function clusterIPRoute(servicePort: ResolvedPort, from: PacketSource, view: NodeView): Route {
@@ -202,10 +212,10 @@ function frontendSentence({ kind, servicePort }: Frontend): string {
 
 function nobodySentence(
   { destination }: Packet,
-  is: { readonly clusterIP: boolean; readonly unallocated: boolean },
+  is: { readonly refused: boolean; readonly unallocated: boolean },
   view: NodeView,
 ): string {
-  if (is.clusterIP) return 'is no port of the Service that has this ClusterIP: REJECT';
+  if (is.refused) return 'is no port of the Service that has this address: REJECT';
   if (is.unallocated) return 'is in a range of Service addresses, and no Service has it: it is dropped';
   if (view.isLocal(destination) && !view.isNodePortAddress(destination)) {
     return 'is an address of this node on which NodePorts do not answer: no rule speaks of it';

@@ -19,11 +19,17 @@ const OLDEST: readonly [number, number, number] = [1, 0, 1];
 const CHECK_TIMEOUT_MS = 10_000;
 
 /**
- * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables. Throws RulesError when the setting (or
+ * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables, and never ipvs. Throws RulesError when the setting (or
  * `auto`) cannot be had on this machine.
  */
 export async function chooseMode(setting: RulesModeChoice, config: RulesSettings, exec: Exec): Promise<RulesMode> {
   if (setting === 'userspace') return 'userspace';
+  if (setting === 'ipvs') {
+    const { ipvsProblem } = await import('./ipvs/tool.ts');
+    const problem = await ipvsProblem(config, exec);
+    if (problem) throw problem;
+    return 'ipvs';
+  }
   if (setting === 'kube-proxy-default') return chooseAsKubeProxy(config, exec);
   const nftables = setting === 'iptables' ? undefined : await nftablesProblem(config, exec);
   if (setting !== 'iptables') {

@@ -6,7 +6,7 @@ import { ipFamily, isLoopback, type Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
 import type { Protocol } from '../model/records.ts';
 import type { RulesMode } from './backend.ts';
-import type { Endpoint, Snapshot } from '../model/snapshot.ts';
+import type { Endpoint, ResolvedPort, Snapshot } from '../model/snapshot.ts';
 import { podRange, type DetectLocal } from './config.ts';
 import {
   carriedPorts,
@@ -43,7 +43,8 @@ export interface NodeView {
   readonly masqueradeAll: boolean;
   /**
    * `iptables`: as that mode has it, which refuses no other port of a ClusterIP, asks for source ranges only where there are
-   * endpoints, and refuses NodePorts on every local address. Otherwise as the others have it.
+   * endpoints, and refuses NodePorts on every local address. `ipvs`: as that mode has it, which refuses every other port of an address of
+   * a Service, and has one set of endpoints for an address, whoever asks. Otherwise as the others have it.
    */
   readonly mode?: RulesMode;
   /** Where an address that no Service has is dropped (the cluster's ServiceCIDRs, by rules that know them). */
@@ -70,6 +71,8 @@ export type Verdict =
 export class FrontendIndex {
   readonly #frontends = new Map<string, Frontend>();
   readonly #clusterIPs = new Set<Ip>();
+  readonly #addresses = new Set<Ip>();
+  readonly #healthCheckPorts = new Set<string>();
 
   constructor(snapshot: Snapshot) {
     const services = [...snapshot.services.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
@@ -77,10 +80,14 @@ export class FrontendIndex {
       const own = new Map<string, Frontend>();
       for (const port of carriedPorts(service)) {
         for (const frontend of frontendsOf(port)) own.set(placeOf(frontend), frontend);
+        if (port.healthCheckNodePort !== undefined) {
+          this.#healthCheckPorts.add(`${port.family} ${port.healthCheckNodePort}`);
+        }
       }
       for (const [place, frontend] of own) {
         if (this.#frontends.has(place)) continue;
         this.#frontends.set(place, frontend);
+        if (frontend.address !== undefined) this.#addresses.add(frontend.address);
         if (frontend.kind === 'clusterIP' && frontend.address !== undefined) this.#clusterIPs.add(frontend.address);
       }
     }
@@ -103,8 +110,13 @@ export class FrontendIndex {
     return this.#frontends.get(placeOf(frontend));
   }
 
-  isClusterIP(ip: Ip): boolean {
-    return this.#clusterIPs.has(ip);
+  /** Whether this address of a Service takes packets of ports that it does not have, and refuses them. */
+  refusesOtherPorts({ destination, port }: Packet, view: NodeView): boolean {
+    if (view.mode === 'iptables') return false;
+    if (view.mode !== 'ipvs') return this.#clusterIPs.has(destination);
+    // Health checks of load balancers go to the address of the Service, and to the node's own listener.
+    const isCheck = this.#healthCheckPorts.has(`${ipFamily(destination)} ${port}`);
+    return this.#addresses.has(destination) && !view.isLocal(destination) && !isCheck;
   }
 }
 
@@ -123,7 +135,7 @@ export function judge(packet: Packet, index: FrontendIndex, view: NodeView): Ver
   }
   if (view.mode === 'iptables') return { kind: 'untouched' };
   // Another port of a ClusterIP that is in use: nobody else can answer there.
-  if (index.isClusterIP(packet.destination)) return { kind: 'reject' };
+  if (index.refusesOtherPorts(packet, view)) return { kind: 'reject' };
   return isUnallocated(packet.destination, view) ? { kind: 'drop' } : { kind: 'untouched' };
 }
 
@@ -145,9 +157,18 @@ export function judgeFrontend(frontend: Frontend, from: PacketSource, view: Node
   if (servicePort.externalTrafficPolicy === 'Cluster') {
     return toVerdict(frontend, externalAction(servicePort), source, true);
   }
-  if (isPod(from, view)) return toVerdict(frontend, shortCircuitAction(servicePort), source, false);
-  if (view.isLocal(source)) return toVerdict(frontend, shortCircuitAction(servicePort), source, true);
+  if (isPod(from, view)) return toVerdict(frontend, insideAction(servicePort, view), source, false);
+  if (view.isLocal(source)) return toVerdict(frontend, insideAction(servicePort, view), source, true);
   return toVerdict(frontend, externalAction(servicePort), source, false);
+}
+
+/**
+ * What Pods and the node itself get of an external address under policy Local: every endpoint. A virtual server of IPVS has one set for all
+ * who ask: the local ones, as long as there are some.
+ */
+export function insideAction(port: ResolvedPort, view: NodeView): Action {
+  const outside = externalAction(port);
+  return view.mode === 'ipvs' && outside.kind === 'forward' ? outside : shortCircuitAction(port);
 }
 
 export function toVerdict(frontend: Frontend, action: Action, source: Ip, masquerade: boolean): Verdict {

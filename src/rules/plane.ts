@@ -150,18 +150,28 @@ async function createBackend(
   mode: RulesMode,
   options: RulesPlaneOptions & { readonly config: RulesConfig },
 ): Promise<RulesBackend> {
-  const { exec, log } = options;
+  const { exec, clock, log } = options;
   switch (mode) {
     case 'nftables': {
       const { NftablesBackend } = await import('./nftables/apply.ts');
       const { removeOthersThanNftables, withTakeover } = await import('./takeover.ts');
-      return withTakeover(new NftablesBackend(options), () => removeOthersThanNftables(exec), log);
+      const { IpvsLeftover } = await import('./ipvs/leftover.ts');
+      const ipvs = new IpvsLeftover({ exec, clock, log, chains: { which: 'all' } });
+      return withTakeover(new NftablesBackend(options), () => removeOthersThanNftables(exec, ipvs), log, ipvs);
     }
     case 'iptables': {
       const { IptablesBackend } = await import('./iptables/apply.ts');
       const { removeOthersThanIptables, withTakeover } = await import('./takeover.ts');
       const backend = new IptablesBackend(options);
-      return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse), log);
+      const { IpvsLeftover } = await import('./ipvs/leftover.ts');
+      const ipvs = new IpvsLeftover({ exec, clock, log, chains: { which: 'ipvs' } });
+      return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse, ipvs), log, ipvs);
+    }
+    case 'ipvs': {
+      const { IpvsBackend } = await import('./ipvs/apply.ts');
+      const { removeOthersThanIpvs, withTakeover } = await import('./takeover.ts');
+      const backend = new IpvsBackend(options);
+      return withTakeover(backend, () => removeOthersThanIpvs(exec, backend.variantInUse), log);
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');

@@ -5,6 +5,9 @@ export type RulesErrorCode =
   | 'iptables-missing'
   | 'iptables-too-old'
   | 'iptables-unsupported'
+  | 'ipvs-missing'
+  | 'ipvs-unsupported'
+  | 'ipvs-scheduler'
   | 'no-privilege';
 
 /** No rules can be programmed here. The message says what, where and the mend. */

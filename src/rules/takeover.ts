@@ -7,12 +7,11 @@ import type { Exec, ExecResult } from '../system/exec.ts';
 import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
 import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
+import type { IpvsLeftover } from './ipvs/leftover.ts';
 import { removeTables } from './nftables/apply.ts';
 
 /** kube-proxy's table in nftables mode. */
 const KUBE_PROXY_TABLE = 'kube-proxy';
-/** The link that holds the Service addresses in kube-proxy's IPVS mode. */
-const IPVS_LINK = 'kube-ipvs0';
 const TIMEOUT_MS = 60_000;
 const MOST_TRIES = 3;
 
@@ -21,6 +20,7 @@ export function withTakeover(
   backend: RulesBackend,
   removeOthers: () => Promise<CleanupOutcome>,
   log: Logger,
+  ipvs?: IpvsLeftover,
 ): RulesBackend {
   let left = MOST_TRIES;
   return {
@@ -35,7 +35,10 @@ export function withTakeover(
       return outcome;
     },
     cleanup: () => backend.cleanup(),
-    stop: () => backend.stop(),
+    stop: async () => {
+      await ipvs?.stop();
+      await backend.stop();
+    },
     state: () => backend.state(),
     configure: (config) => backend.configure(config),
     ...(backend.watch ? { watch: backend.watch.bind(backend) } : {}),
@@ -43,19 +46,31 @@ export function withTakeover(
   };
 }
 
-/** For nftables mode: the chains of either iptables, IPVS, and kube-proxy's tables. */
-export async function removeOthersThanNftables(exec: Exec): Promise<CleanupOutcome> {
-  return all([await removeChains(exec, { which: 'all' }), await removeKubeProxyTables(exec), await removeIpvs(exec)]);
+/** For nftables mode: kube-proxy's tables; the chains of either iptables and IPVS, when nothing goes through it any more. */
+export async function removeOthersThanNftables(exec: Exec, ipvs: IpvsLeftover): Promise<CleanupOutcome> {
+  return all([await removeKubeProxyTables(exec), await ipvs.remove()]);
 }
 
-/** For iptables mode: our tables and kube-proxy's, IPVS, and the chains of the iptables that is not in use. */
-export async function removeOthersThanIptables(exec: Exec, inUse: Variant): Promise<CleanupOutcome> {
+/** For iptables mode: our tables and kube-proxy's, the chains of the iptables that is not in use; IPVS as above. */
+export async function removeOthersThanIptables(
+  exec: Exec,
+  inUse: Variant,
+  ipvs: IpvsLeftover,
+): Promise<CleanupOutcome> {
   return all([
     await removeTables(exec),
     await removeKubeProxyTables(exec),
     await removeChains(exec, { which: 'all', except: inUse }),
-    await removeChains(exec, { which: 'ipvs' }),
-    await removeIpvs(exec),
+    await ipvs.remove(),
+  ]);
+}
+
+/** For IPVS mode: our tables and kube-proxy's, and the chains of the iptables that is not in use. Those of the one in use it writes itself. */
+export async function removeOthersThanIpvs(exec: Exec, inUse: Variant): Promise<CleanupOutcome> {
+  return all([
+    await removeTables(exec),
+    await removeKubeProxyTables(exec),
+    await removeChains(exec, { which: 'all', except: inUse }),
   ]);
 }
 
@@ -74,30 +89,6 @@ async function removeKubeProxyTables(exec: Exec): Promise<CleanupOutcome> {
     const name = `nftables table ${ip} ${KUBE_PROXY_TABLE}`;
     if (result.exitCode === 0) removed.push(name);
     else if (!isAbsent(result)) problems.push(`${name}: ${result.stderr.trim()}`);
-  }
-  return { removed, problems };
-}
-
-/**
- * What kube-proxy's IPVS mode leaves: only where its link is, as other virtual servers are not ours to touch. Its sets go
- * after the chains that ask them.
- */
-async function removeIpvs(exec: Exec): Promise<CleanupOutcome> {
-  const removed: string[] = [];
-  const problems: string[] = [];
-  const link = await run(exec, 'ip', ['link', 'show', IPVS_LINK]);
-  if (link.exitCode === 0) {
-    const servers = await run(exec, 'ipvsadm', ['--clear']);
-    if (servers.exitCode === 0) removed.push('IPVS virtual servers');
-    const gone = await run(exec, 'ip', ['link', 'delete', IPVS_LINK]);
-    if (gone.exitCode === 0) removed.push(`link ${IPVS_LINK}`);
-    else problems.push(`link ${IPVS_LINK}: ${gone.stderr.trim()}`);
-  }
-  const sets = await run(exec, 'ipset', ['list', '-name']);
-  for (const name of sets.stdout.split('\n').filter((each) => each.startsWith('KUBE-'))) {
-    const result = await run(exec, 'ipset', ['destroy', name]);
-    if (result.exitCode === 0) removed.push(`ipset ${name}`);
-    else problems.push(`ipset ${name}: ${result.stderr.trim()}`);
   }
   return { removed, problems };
 }

@@ -46,6 +46,8 @@ interface TcpListenOptions {
 interface TcpConnectOptions {
   readonly address: Ip;
   readonly port: Port;
+  /** To connect from; the system chooses when left out. */
+  readonly localAddress?: Ip | undefined;
   /** Gives the attempt up; no effect once connected. */
   readonly signal: AbortSignal;
 }
@@ -90,13 +92,14 @@ export const systemTcp: Tcp = {
       });
     }),
 
-  connect: ({ address, port, signal }) =>
+  connect: ({ address, port, localAddress, signal }) =>
     new Promise((resolve) => {
       if (signal.aborted) {
         resolve({ kind: 'failed', code: 'ABORTED' });
         return;
       }
-      const socket = connect({ ...SOCKET_OPTIONS, host: address, port });
+      const local = localAddress === undefined ? {} : { localAddress };
+      const socket = connect({ ...SOCKET_OPTIONS, ...local, host: address, port });
       const abort = (): void => {
         done();
         socket.on('error', () => {});

@@ -34,6 +34,8 @@ interface UdpListenOptions {
 interface UdpFlowOptions {
   readonly address: Ip;
   readonly port: Port;
+  /** To send from; the system chooses when left out. */
+  readonly localAddress?: Ip | undefined;
   readonly onMessage: (data: Uint8Array) => void;
   /** `code` as of the system: ECONNREFUSED, EHOSTUNREACH, EMFILE… The flow may be used on; usually it is closed. */
   readonly onError: (code: string) => void;
@@ -84,7 +86,7 @@ export const systemUdp: Udp = {
       });
     }),
 
-  open: ({ address, port, onMessage, onError }) => {
+  open: ({ address, port, localAddress, onMessage, onError }) => {
     const socket = open(address);
     const early: Uint8Array[] = [];
     let state: 'opening' | 'open' | 'closed' = 'opening';
@@ -102,6 +104,8 @@ export const systemUdp: Udp = {
     socket.on('message', (data) => {
       if (state !== 'closed') onMessage(data);
     });
+    // The port is the system's choice, and a random one.
+    if (localAddress !== undefined) socket.bind({ address: localAddress, port: 0, exclusive: true });
     // Node hands a failed connect (EMFILE, ENETUNREACH) to this callback, though its type does not say so.
     socket.connect(port, address, (error?: Error) => {
       if (state === 'closed') return;

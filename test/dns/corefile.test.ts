@@ -204,7 +204,11 @@ describe('mistakes say where they are', () => {
       '.:53 {\n  errors\n  dnssec\n}',
       '3: the plugin "dnssec" is known and not built yet',
     ],
-    ['an option that is not built', '. {\n  cache {\n    prefetch 5\n  }\n}', '3: cache: "prefetch" is not built yet'],
+    [
+      'an option that is not built',
+      '. {\n  transfer {\n    source ::1\n  }\n}',
+      '3: transfer: "source" is not built yet',
+    ],
     [
       'an option that there is not',
       '. {\n  forward . 192.0.2.1 {\n    nosuch\n  }\n}',

@@ -193,7 +193,11 @@ describe('a bad configuration ends with code 2, file and line', () => {
       { clusterCdir: '10.0.0.0/8' },
       /config\.conf:\d+: clusterCdir: unknown field; did you mean clusterCIDR\?/,
     ],
-    ['ipvs', { mode: 'ipvs' }, /config\.conf:13: mode: ipvs is not built yet/],
+    [
+      'a range of IPVS',
+      { mode: 'ipvs', ipvs: '{excludeCIDRs: [10.0.0.0/33]}' },
+      /config\.conf:13: ipvs\.excludeCIDRs: "10\.0\.0\.0\/33" is no address range/,
+    ],
     ['an address', { metricsBindAddress: 'here' }, /config\.conf:10: metricsBindAddress: "here" is not IP:PORT/],
     ['a duration', { configSyncPeriod: '5' }, /config\.conf:6: configSyncPeriod: must be a duration/],
   ])('%s', async (_what, fields, message) => {

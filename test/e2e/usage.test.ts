@@ -47,9 +47,9 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
     ['an unknown flag', ['up', '--manifest', CAFE], /did you mean --manifests\?/],
     ['a Corefile', ['dns', '-conf', '/etc/coredns/Corefile'], /cannot read the Corefile/],
     [
-      'a mode that is not built yet',
-      ['proxy', '--mode', 'ipvs', '--manifests', CAFE],
-      /flag --mode: ipvs is not built yet/,
+      'a scheduler that can be none',
+      ['proxy', '--mode', 'ipvs', '--ipvs-scheduler', 'round robin', '--manifests', CAFE],
+      /flag --ipvs-scheduler: "round robin" is no scheduler of IPVS/,
     ],
     [
       'a folder that is missing',

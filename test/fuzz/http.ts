@@ -203,6 +203,7 @@ class MemoryBench {
         settings: readSettings(ingress({ name: 'all' }), DEFAULT_GLOBALS, DEFAULT_PREFIX),
         regex: undefined,
         canary: undefined,
+        errorBackend: undefined,
         denied: undefined,
         plain: true,
       },

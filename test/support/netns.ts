@@ -2,8 +2,8 @@
 // by veth pairs. Nothing here leaves the machine. Names carry the process id, so that what a killed run left is removed
 // by the next one.
 
-import { execFile } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { execFile, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { TalkOptions } from './talk.ts';
@@ -24,6 +24,13 @@ export function netnsMissing(...tools: readonly string[]): string | undefined {
   if (!has('nft')) return 'no nft: apt-get install nftables';
   const missing = tools.find((tool) => !has(tool));
   return missing === undefined ? undefined : `no ${missing}: apt-get install ${missing}`;
+}
+
+/** Why there can be no IPVS here; undefined when there can. */
+export function ipvsMissing(): string | undefined {
+  if (existsSync('/proc/net/ip_vs')) return undefined;
+  spawnSync('sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin modprobe ip_vs'], { stdio: 'ignore' });
+  return existsSync('/proc/net/ip_vs') ? undefined : 'this kernel has no IPVS (npm run test:vm brings one that has)';
 }
 
 /** The gateway that every pod has: an address of the node on the pod's own link. */

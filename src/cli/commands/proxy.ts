@@ -16,7 +16,7 @@ import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
-import { openLoopback, setConntrackLimits, setOomScore } from '../kube-proxy/privileged.ts';
+import { openLoopback, setConntrackLimits, setIpvsParameters, setOomScore } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
 import { pagesForPeople } from '../kube-proxy/pages.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
@@ -64,6 +64,7 @@ async function initOnly(args: Arguments, { configuration, origin, notices }: Loa
   const problems = [
     ...(await setConntrackLimits(configuration, context)),
     ...(await openLoopback(configuration, origin, context)),
+    ...(modeOf(configuration, origin) === 'ipvs' ? await setIpvsParameters(configuration, context) : []),
   ];
   if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
   context.log.info('what needs privileges is done');

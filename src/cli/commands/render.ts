@@ -34,6 +34,10 @@ async function renderRules(mode: RulesMode, snapshot: Snapshot, config: RulesCon
       const { renderIptables } = await import('../../rules/iptables/render.ts');
       return renderIptables(snapshot, config);
     }
+    case 'ipvs': {
+      const { renderIpvs } = await import('../../rules/ipvs/render.ts');
+      return renderIpvs(snapshot, config);
+    }
     case 'nftables': {
       const { renderNftables } = await import('../../rules/nftables/render.ts');
       return renderNftables(snapshot, config);

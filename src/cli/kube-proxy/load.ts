@@ -67,7 +67,7 @@ export async function parseFile(path: string, text: string): Promise<ParsedConfi
   return parseConfiguration(path, text);
 }
 
-/** Fields that say something and mean nothing here: Windows, IPVS, gates, the manner of reading the API. */
+/** Fields that say something and mean nothing here: Windows, gates, the manner of reading the API. */
 function meaninglessFields(
   path: string,
   { configuration, set }: Extract<ParsedConfiguration, { kind: 'configuration' }>,

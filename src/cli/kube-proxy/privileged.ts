@@ -44,6 +44,18 @@ export async function openLoopback(
   }
 }
 
+/** Sets what the IPVS mode needs, and returns what could not be set. The rules set it themselves where they may. */
+export async function setIpvsParameters(
+  { ipvs }: KubeProxyConfiguration,
+  { exec, log }: Context,
+): Promise<readonly string[]> {
+  await exec.run('modprobe', ['ip_vs']);
+  const { setParameters } = await import('../../rules/ipvs/sysctls.ts');
+  const { changed, problems } = await setParameters(exec, ipvs);
+  if (changed.length > 0) log.info('kernel parameters set', { changed: changed.join(', ') });
+  return problems.map(({ text }) => text);
+}
+
 /** As kube-proxy, without a word when it may not: it is a help in need, no condition. */
 export async function setOomScore({ oomScoreAdj }: KubeProxyConfiguration, { log }: Context): Promise<void> {
   const code = await systemKernelParameters.write('/proc/self/oom_score_adj', oomScoreAdj);

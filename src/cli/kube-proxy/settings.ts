@@ -3,7 +3,7 @@
 import { parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { ipFamily, isUnspecified, parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
-import { defaultRulesConfig, type DetectLocal, type RulesSettings } from '../../rules/config.ts';
+import { defaultRulesConfig, type DetectLocal, type IpvsConfig, type RulesSettings } from '../../rules/config.ts';
 import type { RulesModeChoice } from '../../rules/mode.ts';
 import { UsageError } from '../errors.ts';
 import { parseListen, type ListenAddress } from '../listen-address.ts';
@@ -16,16 +16,17 @@ export type Origin = 'file' | 'flags';
 export function modeOf({ mode }: KubeProxyConfiguration, origin: Origin): RulesModeChoice {
   if (mode === '' && origin === 'file') return 'kube-proxy-default';
   const parsed = parseRulesMode(mode === '' ? 'auto' : mode);
-  if (parsed.kind !== 'mode')
-    throw new UsageError(`mode ${mode} is not built yet; there are nftables, iptables and userspace`);
-  return parsed.mode;
+  if (parsed !== undefined) return parsed;
+  throw new UsageError(`mode is nftables, iptables, ipvs or userspace, not "${mode}"`);
 }
 
 /** The section whose `masqueradeAll`, `masqueradeBit` and sync periods count. */
 export function activeSection(
   configuration: KubeProxyConfiguration,
 ): Omit<KubeProxyConfiguration['iptables'], 'localhostNodePorts'> {
-  const { mode, iptables, nftables } = configuration;
+  const { mode, iptables, ipvs, nftables } = configuration;
+  // What is masqueraded, and by which mark, stands in the section of iptables for both, as kube-proxy has it.
+  if (mode === 'ipvs') return { ...iptables, syncPeriod: ipvs.syncPeriod, minSyncPeriod: ipvs.minSyncPeriod };
   return mode === '' || mode === 'iptables' ? iptables : nftables;
 }
 
@@ -43,6 +44,18 @@ export function rulesConfigOf(
     nodePortAddresses: nodePortAddressesOf(configuration, origin),
     localhostNodePorts: configuration.iptables.localhostNodePorts,
     minSyncPeriodMs: section.minSyncPeriod,
+    ipvs: ipvsConfigOf(configuration),
+  };
+}
+
+function ipvsConfigOf({ ipvs }: KubeProxyConfiguration): IpvsConfig {
+  return {
+    scheduler: ipvs.scheduler.trim(),
+    excludeCIDRs: (ipvs.excludeCIDRs ?? []).flatMap((range) => parseCidr(range) ?? []),
+    strictARP: ipvs.strictARP,
+    tcpTimeoutMs: ipvs.tcpTimeout,
+    tcpFinTimeoutMs: ipvs.tcpFinTimeout,
+    udpTimeoutMs: ipvs.udpTimeout,
   };
 }
 

@@ -39,9 +39,7 @@ function* addresses(configuration: KubeProxyConfiguration): Generator<Problem> {
 function* modes(configuration: KubeProxyConfiguration): Generator<Problem> {
   const { mode, detectLocalMode, detectLocal, logging } = configuration;
   if (mode === 'kernelspace') yield { path: 'mode', message: 'kernelspace is for Windows; write nftables' };
-  else if (mode !== '' && parseRulesMode(mode).kind === 'to-come') {
-    yield { path: 'mode', message: `${mode} is not built yet; write nftables` };
-  } else if (mode !== '' && parseRulesMode(mode).kind === 'unknown') {
+  else if (mode !== '' && parseRulesMode(mode) === undefined) {
     yield {
       path: 'mode',
       message: `"${mode}" is no mode; there is nftables, iptables, ipvs, userspace, auto, and "" for iptables as with kube-proxy`,
@@ -67,7 +65,7 @@ function* modes(configuration: KubeProxyConfiguration): Generator<Problem> {
 }
 
 function* syncPeriods(configuration: KubeProxyConfiguration): Generator<Problem> {
-  for (const mode of ['iptables', 'nftables'] as const) {
+  for (const mode of ['iptables', 'ipvs', 'nftables'] as const) {
     const { syncPeriod, minSyncPeriod } = configuration[mode];
     if (syncPeriod < 0) yield { path: `${mode}.syncPeriod`, message: 'must be greater than 0' };
     if (minSyncPeriod < 0) yield { path: `${mode}.minSyncPeriod`, message: 'must not be negative' };
@@ -105,7 +103,18 @@ function* numbers(configuration: KubeProxyConfiguration): Generator<Problem> {
 }
 
 function* ranges(configuration: KubeProxyConfiguration): Generator<Problem> {
-  const { clusterCIDR, nodePortAddresses } = configuration;
+  const { clusterCIDR, nodePortAddresses, ipvs } = configuration;
+  if (!/^[a-z0-9]{0,15}$/.test(ipvs.scheduler.trim())) {
+    yield {
+      path: 'ipvs.scheduler',
+      message: `"${ipvs.scheduler}" is no scheduler of IPVS; write rr, wrr, lc, sh, mh, …`,
+    };
+  }
+  for (const word of ipvs.excludeCIDRs ?? []) {
+    if (!parseCidr(word)) {
+      yield { path: 'ipvs.excludeCIDRs', message: `"${word}" is no address range; write it as 192.168.0.0/16` };
+    }
+  }
   if (clusterCIDR !== '') {
     const parsed = clusterCIDR.split(',').map((part) => parseCidr(part.trim()));
     const families = parsed.map((cidr) => cidr && cidrFamily(cidr));

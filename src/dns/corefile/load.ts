@@ -6,6 +6,7 @@ import type { Files } from '../../system/files.ts';
 import { BlockDraft, type BlockDoors } from '../block.ts';
 import { builtPlugin, isKnownPlugin } from '../plugin-list.ts';
 import { nameText, type DnsName } from '../wire/name.ts';
+import { lookUpHost } from '../host-lookup.ts';
 import { CorefileError } from './error.ts';
 import { parseKey } from './key.ts';
 import { parseCorefile, type CorefileDoors, type Directive, type ServerBlock } from './parse.ts';
@@ -144,6 +145,7 @@ async function draftOf(
     pathOf: (name, place) =>
       draft.root !== undefined && !isAbsolute(name) ? join(draft.root, name) : doors.relativeTo(place.file, name),
     warn: doors.warn,
+    resolve: lookUpHost,
   };
   const draft: BlockDraft = new BlockDraft(zones, port, block.place, blockDoors);
   const seen = new Set<string>();

@@ -1,26 +1,12 @@
 // cache: answers of others are kept. The cluster's own names never are: what the API server says is answered at once.
 
+import { AnswerCache, type CacheOptions, type Prefetch, type ServeStale } from '../answer-cache.ts';
 import type { BlockServices, PluginDefinition } from '../block.ts';
-import {
-  cacheEntry,
-  cacheKey,
-  cacheKindOf,
-  CacheStore,
-  entryPacket,
-  nextTtlAt,
-  secondsLeft,
-  type CacheEntry,
-  type CacheKind,
-  type CacheLimits,
-  type CacheRules,
-} from '../cache-store.ts';
+import type { CacheKind, CacheLimits } from '../cache-store.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
 import type { Option } from '../corefile/parse.ts';
-import { count, duration, integer, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
-import { changed, messageOf, withEdns, type Asked, type Handler, type Outcome } from '../handler.ts';
+import { count, duration, integer, unknownOption, zoneOf, zones } from '../corefile/words.ts';
 import { ROOT, type DnsName } from '../wire/name.ts';
-import type { Query } from '../wire/query.ts';
-import { CLASS_IN, RR } from '../wire/types.ts';
 
 const CAPACITY = 9984;
 const SMALLEST = 1024;
@@ -29,75 +15,19 @@ const DENIAL_TTL = 1800;
 const MIN_TTL = 5;
 const SERVFAIL_TTL = 5;
 const MOST_SERVFAIL_TTL = 300;
-const OPTIONS = ['success', 'denial', 'servfail', 'disable', 'keepttl'];
-const NOT_BUILT: ReadonlySet<string> = new Set(['prefetch', 'serve_stale', 'serve_stale_policy']);
-
-interface CacheOptions extends CacheRules {
-  readonly zones: readonly DnsName[];
-  readonly disabled: Readonly<Record<CacheKind, readonly DnsName[]>>;
-}
-
-/** One store for the places of the chain at which it is asked. */
-function cacheOf(options: CacheOptions, turns: boolean, { clock, dnsMetrics, workers }: BlockServices) {
-  // Each thread keeps its share.
-  const storeOf = ({ capacity }: CacheLimits) => new CacheStore(Math.ceil(capacity / workers));
-  const stores = { success: storeOf(options.success), denial: storeOf(options.denial) };
-  dnsMetrics.watchCache(stores);
-  const keeps = (kind: CacheKind, name: DnsName): boolean => zoneOf(name, options.disabled[kind]) === undefined;
-
-  const told = (entry: CacheEntry, query: Query, hit: boolean): Outcome => {
-    const ttl = options.keepTtl ? undefined : secondsLeft(entry, clock.monotonic());
-    const packet = entryPacket(entry, query, ttl, hit);
-    const outcome =
-      turns && entry.ttlAt.length > 1 && entry.kind === 'success'
-        ? turning(query, packet)
-        : ({ kind: 'packet', packet: withEdns(packet, query) } as const);
-    if (!hit) return outcome;
-    const again = (times: number): void => dnsMetrics.cacheAsked(entry.kind, times);
-    return { ...outcome, keep: { until: nextTtlAt(entry, clock.monotonic()), again } };
-  };
-
-  const store = (asked: Asked, outcome: Outcome): Outcome => {
-    const { query } = asked;
-    // Refusals of ours and silence are nothing to keep.
-    if (outcome.kind === 'silence' || (outcome.kind === 'reply' && outcome.reply.kind === 'code')) return outcome;
-    const message = messageOf(asked, outcome);
-    const kind = message && cacheKindOf(query, message);
-    if (!kind || !keeps(kind, query.key)) return outcome;
-    const entry = cacheEntry(query, message, kind, options, clock.monotonic());
-    if (entry.ttl <= 0) return outcome;
-    const key = cacheKey(query);
-    stores[kind].set(key, entry);
-    if (kind === 'success') stores.denial.delete(key);
-    return told(entry, query, false);
-  };
-
-  return (name: string, takes: (name: DnsName) => boolean): Handler => ({
-    name,
-    // What it keeps for later it has by then, and what it counts it is told of.
-    byQuestion: true,
-    handle: (asked, next) => {
-      const { query } = asked;
-      if (query.klass !== CLASS_IN || zoneOf(query.key, options.zones) === undefined || !takes(query.key))
-        return next(asked);
-      const key = cacheKey(query);
-      const now = clock.monotonic();
-      // A failure in the cache does not hide an answer that still holds.
-      const entry = stores.success.get(key, now) ?? stores.denial.get(key, now);
-      dnsMetrics.cacheAsked(entry?.kind);
-      return entry ? told(entry, query, true) : changed(next(asked), (outcome) => store(asked, outcome));
-    },
-  });
-}
-
-/** With addresses to take turns it is written anew for each asker. */
-function turning(query: Query, packet: Buffer): Extract<Outcome, { kind: 'reply' | 'packet' }> {
-  const asked: Asked = { query, transport: 'tcp', client: undefined, by: '' };
-  const message = messageOf(asked, { kind: 'packet', packet });
-  const addresses = message?.answer.filter(({ type }) => type === RR.A || type === RR.AAAA) ?? [];
-  if (!message || addresses.length < 2) return { kind: 'packet', packet: withEdns(packet, query) };
-  return { kind: 'reply', reply: { ...message, kind: 'message' } };
-}
+const OPTIONS = [
+  'success',
+  'denial',
+  'prefetch',
+  'serve_stale',
+  'serve_stale_policy',
+  'servfail',
+  'disable',
+  'keepttl',
+];
+const NO_PREFETCH: Prefetch = { amount: 0, gapMs: 60_000, percent: 10 };
+const STALE_FOR_MS = 3_600_000;
+const MOST_RECHECK_MS = 300_000;
 
 /** Where the chain has the cache's second place: behind kubernetes, for names that it hands on. */
 export const CACHE_BEHIND = 'cache behind kubernetes';
@@ -116,21 +46,28 @@ export const cache: PluginDefinition = {
     }
     const own = zones(hasTtl ? names : args, place, draft.zones);
     for (const option of options) readOption(option, read, own);
-    const rules: CacheOptions = { ...read, zones: own };
+    const policy = options.find(({ name }) => name === 'serve_stale_policy');
+    if (policy && !read.stale) throw new CorefileError(policy.place, 'serve_stale_policy needs serve_stale');
+    const stale = policy && read.stale ? { ...read.stale, preferPositive: true } : read.stale;
+    const rules: CacheOptions = { ...read, stale, zones: own };
     // Names of the cluster's zones are asked of the cluster first; only what it hands on may be kept.
-    let at: ReturnType<typeof cacheOf> | undefined;
+    const made = new WeakMap<BlockServices, AnswerCache>();
     const liveZones = (): readonly DnsName[] => {
       const answered = draft.kubernetes?.zones ?? [];
       return answered.flatMap(({ origin, reverse = [] }) => [origin, ...reverse]);
     };
-    const shared = (services: BlockServices) => (at ??= cacheOf(rules, draft.loadBalanced, services));
+    const shared = (services: BlockServices): AnswerCache => {
+      const known = made.get(services) ?? new AnswerCache(rules, draft.loadBalanced, services);
+      made.set(services, known);
+      return known;
+    };
     draft.answer('cache', (services) => {
       const live = liveZones();
-      return shared(services)('cache', (name) => zoneOf(name, live) === undefined);
+      return shared(services).handler('cache', (name) => zoneOf(name, live) === undefined);
     });
     draft.answer(CACHE_BEHIND, (services) => {
       const live = liveZones();
-      return shared(services)('cache', (name) => zoneOf(name, live) !== undefined);
+      return shared(services).handler('cache', (name) => zoneOf(name, live) !== undefined);
     });
   },
 };
@@ -140,6 +77,8 @@ const DEFAULTS = {
   denial: { capacity: CAPACITY, maxTtl: DENIAL_TTL, minTtl: MIN_TTL } as CacheLimits,
   servfail: SERVFAIL_TTL,
   keepTtl: false,
+  prefetch: NO_PREFETCH,
+  stale: undefined as ServeStale | undefined,
 };
 
 type Draft = typeof DEFAULTS & { disabled: Record<CacheKind, readonly DnsName[]> };
@@ -164,12 +103,21 @@ function readOption({ name, args, place }: Option, read: Draft, own: readonly Dn
       read.disabled[kind] = [...read.disabled[kind], ...zones(names, place, own.length > 0 ? own : [ROOT])];
       return;
     }
+    case 'prefetch':
+      read.prefetch = prefetchOf(args, place);
+      return;
+    case 'serve_stale':
+      read.stale = staleOf(args, place);
+      return;
+    case 'serve_stale_policy':
+      if (args.length !== 1 || args[0]?.toLowerCase() !== 'prefer_positive')
+        throw new CorefileError(place, 'serve_stale_policy takes one word: prefer_positive');
+      return;
     case 'keepttl':
       count(args, place, name, 0);
       read.keepTtl = true;
       return;
     default:
-      if (NOT_BUILT.has(name)) throw notBuilt('cache', `"${name}"`, place);
       throw unknownOption('cache', name, place, OPTIONS);
   }
 }
@@ -182,5 +130,42 @@ function limits(name: string, args: readonly string[], place: Place, before: Cac
     capacity: Math.max(SMALLEST, integer(capacity, place, `the capacity of ${name}`, 0, 100_000_000)),
     maxTtl: maxTtl === undefined ? before.maxTtl : integer(maxTtl, place, 'the longest TTL', 1, 2_147_483_647),
     minTtl: minTtl === undefined ? before.minTtl : integer(minTtl, place, 'the shortest TTL', 0, 2_147_483_647),
+  };
+}
+
+/** AMOUNT [DURATION [PERCENT%]] */
+function prefetchOf(args: readonly string[], place: Place): Prefetch {
+  count(args, place, 'prefetch', 1, 3);
+  const [amount = '', gap, percent] = args;
+  if (percent !== undefined && !percent.endsWith('%'))
+    throw new CorefileError(place, `the third word of prefetch is a share such as 10%, not "${percent}"`);
+  return {
+    amount: integer(amount, place, 'prefetch', 0, 1_000_000_000),
+    gapMs: gap === undefined ? NO_PREFETCH.gapMs : duration(gap, place),
+    percent:
+      percent === undefined ? NO_PREFETCH.percent : integer(percent.slice(0, -1), place, "prefetch's share", 10, 90),
+  };
+}
+
+/** [DURATION [immediate [TTL [RECHECK]] | verify [TIMEOUT [TTL [RECHECK]]]]] */
+function staleOf(args: readonly string[], place: Place): ServeStale {
+  const [forText, mode = 'immediate', ...rest] = args;
+  const kind = mode.toLowerCase();
+  if (kind !== 'immediate' && kind !== 'verify')
+    throw new CorefileError(place, `serve_stale is immediate or verify, not "${mode}"`);
+  const timeout = kind === 'verify' ? rest[0] : undefined;
+  const times = kind === 'verify' ? rest.slice(1) : rest;
+  count(times, place, `serve_stale ${kind}, behind its mode,`, 0, 2);
+  const [ttl, recheck] = times.map((text) => duration(text, place));
+  if (ttl !== undefined && ttl % 1000 !== 0)
+    throw new CorefileError(place, 'the TTL of serve_stale is a whole number of seconds');
+  if (recheck !== undefined && recheck > MOST_RECHECK_MS)
+    throw new CorefileError(place, 'the recheck of serve_stale is five minutes at most');
+  return {
+    forMs: forText === undefined ? STALE_FOR_MS : duration(forText, place),
+    verify: kind === 'verify' ? { timeoutMs: timeout === undefined ? 0 : duration(timeout, place) } : undefined,
+    ttl: (ttl ?? 0) / 1000,
+    recheckMs: recheck ?? 0,
+    preferPositive: false,
   };
 }

@@ -54,12 +54,3 @@ export function cookieAttributes(
   const path = settings.path ?? locationPath.replaceAll(/[^\u0021-\u003a\u003c-\u007e]/g, '');
   return `${expires}${maxAge}; Path=${path}${domain}${secure || settings.secure ? '; Secure' : ''}; HttpOnly${sameSite}`;
 }
-
-/** The value of a cookie in a Cookie field. */
-export function cookieValue(field: string | undefined, name: string): string | undefined {
-  for (const pair of field?.split(';') ?? []) {
-    const equals = pair.indexOf('=');
-    if (equals > 0 && pair.slice(0, equals).trim() === name) return pair.slice(equals + 1).trim();
-  }
-  return undefined;
-}

@@ -1,7 +1,7 @@
 // canary and canary-*: a second Ingress for the same host and path takes a part of the requests.
 
 import { compileRegex, type LinearRegex } from '../../lib/linear-regex.ts';
-import { cookieValue } from './affinity.ts';
+import { cookieValue } from './template.ts';
 import type { SettingReader } from './reader.ts';
 
 export interface CanarySettings {

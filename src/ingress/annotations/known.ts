@@ -5,7 +5,7 @@ const GUARDS =
   /^(auth-.*|.*-source-range|.*modsecurity.*|enable-owasp-.*|satisfy|.*-snippet|proxy-ssl-.*|secure-verify-ca-secret|global-rate-limit.*|block-.*|.*denylist.*|.*allowlist.*|.*whitelist.*)$/;
 
 /** Harmless beside the annotations that they belong to. */
-const HARMLESS = /^auth-(keepalive.*|cache-duration|cache-key)$/;
+const HARMLESS = /^auth-keepalive.*$/;
 
 /** Takes no part, and nothing is missed: switches for nginx' own machinery. */
 const NO_EFFECT =
@@ -19,6 +19,5 @@ export function unknownKind(name: string, value: string): UnknownKind {
   if (HARMLESS.test(name)) return 'unsupported';
   if (!GUARDS.test(name)) return 'unsupported';
   const off = /^(false|off|f|0|)$/i.test(value.trim());
-  if (name === 'satisfy') return value.trim() === 'all' ? 'no-effect' : 'guard';
   return off ? 'no-effect' : 'guard';
 }

@@ -62,6 +62,13 @@ export class SettingReader {
     return this.ignored(name, 'the value holds a line break, a control character or a character beyond ASCII');
   }
 
+  /** A value of several lines, for those who read them by a grammar of their own. */
+  lines(name: string): string | undefined {
+    this.#seen.add(name);
+    const value = this.#text(name)?.trim();
+    return value === '' ? undefined : value;
+  }
+
   /** As `text`, for what guards a location: a value that cannot be read shuts the location. */
   guard(name: string): string | undefined {
     const before = this.problems.length;

@@ -9,10 +9,13 @@ import { readBasicAuth, type BasicAuthSettings } from './basic-auth.ts';
 import { readCanary, type CanarySettings } from './canary.ts';
 import { readCors, type CorsSettings } from './cors.ts';
 import { readCustomHeaders } from './custom-headers.ts';
+import { readErrorPages, type ErrorSettings } from './error-pages.ts';
 import { readExternalAuth, type ExternalAuthSettings } from './external-auth.ts';
 import { unknownKind } from './known.ts';
 import { readLimits, type LimitSettings } from './limits.ts';
 import { SettingReader, type Problem } from './reader.ts';
+import { checkPolicy } from './risk.ts';
+import { parseSnippet, type Directive } from './snippet.ts';
 import { readRedirects, type RedirectSettings } from './redirect.ts';
 import { readRewrite, type RewriteSettings } from './rewrite.ts';
 import { readTransfer, type TransferSettings } from './transfer.ts';
@@ -32,6 +35,14 @@ export interface IngressSettings {
   readonly cors: CorsSettings | undefined;
   readonly basicAuth: BasicAuthSettings | undefined;
   readonly externalAuth: ExternalAuthSettings | undefined;
+  /** Of address lists, password and auth service all have to let a request in, or one. */
+  readonly satisfy: 'all' | 'any';
+  /** The directives of server-snippet and configuration-snippet. */
+  readonly snippet: readonly Directive[] | undefined;
+  /** The ConfigMap of proxy-set-headers. */
+  readonly requestHeaders: ObjectKey | undefined;
+  readonly accessLog: boolean;
+  readonly errors: ErrorSettings | undefined;
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
@@ -60,7 +71,12 @@ export function readSettings(
     limits: readLimits(reader),
     cors: readCors(reader),
     basicAuth: readBasicAuth(reader, globals, ingress.namespace),
-    externalAuth: readExternalAuth(reader),
+    externalAuth: readAuth(reader, globals, ingress.namespace),
+    satisfy: readSatisfy(reader),
+    errors: readErrorPages(reader, globals.errorCodes),
+    snippet: readSnippets(reader, globals.policy.allowSnippets),
+    requestHeaders: globals.proxySetHeaders,
+    accessLog: reader.bool('enable-access-log') ?? true,
     affinity: readAffinity(reader),
     canary: readCanary(reader),
     upstream: readUpstream(reader, globals, ingress.namespace),
@@ -75,6 +91,10 @@ export function readSettings(
       'session-cookie-path should be set when use-regex is true; the path of the rule is used',
     );
   }
+  const own = [...ingress.annotations].flatMap(([full, value]) =>
+    full.startsWith(`${prefix}/`) ? [[full.slice(prefix.length + 1), value] as const] : [],
+  );
+  checkPolicy(reader, globals.policy, own);
   for (const [full, value] of ingress.annotations) {
     if (!full.startsWith(`${prefix}/`)) continue;
     const name = full.slice(prefix.length + 1);
@@ -97,6 +117,39 @@ function readPassthrough(reader: SettingReader, globals: GlobalSettings): boolea
   const wanted = reader.bool('ssl-passthrough') ?? false;
   if (wanted && !globals.sslPassthrough) reader.ignored('ssl-passthrough', 'it needs --enable-ssl-passthrough');
   return wanted && globals.sslPassthrough;
+}
+
+/** auth-url, or the service of the ConfigMap where the Ingress has none and does not opt out. */
+function readAuth(reader: SettingReader, globals: GlobalSettings, namespace: string): ExternalAuthSettings | undefined {
+  const own = readExternalAuth(reader, { prefix: '', namespace, allowCrossNamespace: globals.allowCrossNamespace });
+  const global = reader.bool('enable-global-auth') ?? true;
+  return own ?? (global ? globals.externalAuth : undefined);
+}
+
+function readSatisfy(reader: SettingReader): 'all' | 'any' {
+  const value = reader.guard('satisfy') ?? 'all';
+  if (value === 'all' || value === 'any') return value;
+  reader.denies('satisfy', `${JSON.stringify(value)} is neither all nor any`);
+  return 'all';
+}
+
+function readSnippets(reader: SettingReader, allowed: boolean): readonly Directive[] | undefined {
+  const directives = ['server-snippet', 'configuration-snippet'].flatMap((name) => {
+    const text = reader.lines(name);
+    if (text === undefined) return [];
+    if (!allowed) {
+      reader.denies(
+        name,
+        'snippets are off; allow-snippet-annotations in the ConfigMap allows the directives that are known',
+      );
+      return [];
+    }
+    const parsed = parseSnippet(text);
+    if (parsed.kind === 'directives') return parsed.directives;
+    reader.denies(name, parsed.reason);
+    return [];
+  });
+  return directives.length > 0 ? directives : undefined;
 }
 
 function readAliases(reader: SettingReader): readonly string[] {

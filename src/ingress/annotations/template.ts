@@ -49,6 +49,11 @@ const VARIABLES: Readonly<Record<string, (request: TemplateRequest) => string>> 
   request_method: ({ method }) => method,
   remote_addr: ({ remoteAddress }) => remoteAddress,
   server_port: ({ localPort }) => String(localPort),
+  remote_user: (request) => userOf(request.header('authorization')),
+  https: ({ secure }) => (secure ? 'on' : ''),
+  server_name: ({ host }) => bareHost(host),
+  content_type: (request) => request.header('content-type') ?? '',
+  content_length: (request) => request.header('content-length') ?? '',
 };
 
 export type ParsedTemplate =
@@ -76,6 +81,10 @@ function variable(name: string): ((request: TemplateRequest) => string) | undefi
     const field = name.slice(5).replaceAll('_', '-').toLowerCase();
     return (request) => request.header(field) ?? '';
   }
+  if (name.startsWith('cookie_')) {
+    const wanted = name.slice(7);
+    return (request) => cookieValue(request.header('cookie'), wanted) ?? '';
+  }
   if (name.startsWith('arg_')) {
     const wanted = name.slice(4).toLowerCase();
     return ({ query }) => {
@@ -85,6 +94,22 @@ function variable(name: string): ((request: TemplateRequest) => string) | undefi
         .find((part) => part.slice(0, Math.max(0, part.indexOf('='))).toLowerCase() === wanted);
       return pair?.slice(pair.indexOf('=') + 1) ?? '';
     };
+  }
+  return undefined;
+}
+
+/** The user of a Basic Authorization field. */
+function userOf(field: string | undefined): string {
+  const match = /^basic +([A-Za-z0-9+/=]+)$/i.exec(field ?? '');
+  const pair = match?.[1] === undefined ? '' : Buffer.from(match[1], 'base64').toString('utf8');
+  return pair.slice(0, Math.max(0, pair.indexOf(':')));
+}
+
+/** The value of a cookie in a Cookie field. */
+export function cookieValue(field: string | undefined, name: string): string | undefined {
+  for (const pair of field?.split(';') ?? []) {
+    const equals = pair.indexOf('=');
+    if (equals > 0 && pair.slice(0, equals).trim() === name) return pair.slice(equals + 1).trim();
   }
   return undefined;
 }

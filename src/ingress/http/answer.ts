@@ -37,6 +37,8 @@ export interface Answer {
   readonly location?: string;
   /** Further lines of the head, each with its end. */
   readonly fields?: string;
+  /** The body, as plain text, in the place of a page. */
+  readonly page?: string;
 }
 
 /** The whole answer as bytes on the wire. `minor` is the client's version; HEAD gets the head alone. */
@@ -51,6 +53,10 @@ export function pageOf(answer: Answer): { readonly fields: string; readonly page
   const location = answer.location === undefined ? '' : `Location: ${headerText(answer.location)}\r\n`;
   const fields = `${location}${answer.fields ?? ''}`;
   if (answer.status === 204 || answer.status === 304) return { fields, page: '' };
+  if (answer.page !== undefined) {
+    const length = Buffer.byteLength(answer.page, 'latin1');
+    return { fields: `${fields}Content-Type: text/plain\r\nContent-Length: ${length}\r\n`, page: answer.page };
+  }
   const title = titleOf(answer);
   const page = `<!doctype html>\n<title>${title}</title>\n<h1>${title}</h1>\n<p>${sentence(answer.reason)}</p>\n`;
   return { fields: `${fields}Content-Type: text/html; charset=utf-8\r\nContent-Length: ${page.length}\r\n`, page };

@@ -5,7 +5,7 @@ import { AuthAsking } from './auth-question.ts';
 import { LAST_CHUNK } from './chunked.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Engine } from './engine.ts';
-import type { AuthQuestion, Edit, Forward, Passed, Verdict } from './forward.ts';
+import type { AuthQuestion, Edit, Forward, Gate, Passed, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
 import type { RequestHead } from './request-head.ts';
 import { requestIdFrom } from './request-id.ts';
@@ -18,6 +18,9 @@ import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.
 /** Answer bodies up to this size leave in one write with their head, as text. */
 const SMALL = 2048;
 const MAX_INTERIM = 16;
+const NO_STATUS: ReadonlySet<number> = new Set();
+/** nginx' add_header without `always`. */
+const SUCCESSES: ReadonlySet<number> = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
 /** nginx' 499: the client went away. */
 const CLIENT_GONE = 499;
 
@@ -79,7 +82,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   }
 
   get wantsBody(): boolean {
-    return !this.#sending.body.done && this.#phase !== 'done';
+    return !this.#sending.body.done && !this.#sending.abandoned && this.#phase !== 'done';
   }
 
   /** `head` is good until this returns. */
@@ -108,8 +111,24 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
     this.#sending.head = requestText(head, this.#requestId, origin, edit);
-    if (edit.question && question !== undefined) this.#ask(edit.question, question);
-    else this.#connect(this.#attempts.first(), false);
+    if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
+    else this.#askFor(edit, question);
+  }
+
+  #wait(gate: Gate, next: () => void): void {
+    this.#client.waitForNothing();
+    gate((verdict) => {
+      if (this.#phase === 'done') return;
+      if (verdict.kind === 'refused') this.#answer(verdict.answer);
+      else if (verdict.kind === 'next') next();
+      else this.#connect(this.#attempts?.first(), false);
+    });
+  }
+
+  #askFor({ question, passed }: Edit, text: string | undefined): void {
+    if (question && text !== undefined) this.#ask(question, text);
+    else if (passed) this.#pass(passed);
+    else this.#connect(this.#attempts?.first(), false);
   }
 
   #ask(question: AuthQuestion, text: string): void {
@@ -124,9 +143,13 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#answer(judged);
       return;
     }
-    this.#passed = judged;
+    this.#pass(judged);
+  }
+
+  #pass(passed: Passed): void {
+    this.#passed = passed;
     // Before the empty line that ends the head.
-    this.#sending.head = `${this.#sending.head.slice(0, -2)}${judged.fields}\r\n`;
+    this.#sending.head = `${this.#sending.head.slice(0, -2)}${passed.fields}\r\n`;
     this.#connect(this.#attempts?.first(), false);
   }
 
@@ -291,7 +314,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     if (!upstream) return;
     this.#phase = 'waiting';
     const { body } = this.#sending;
-    const hadBody = !body.done;
+    const hadBody = !body.done && !this.#sending.abandoned;
     this.#sending.start(this.#client, upstream, this.#attempts?.mayReplay ?? false);
     this.#awaitUpstream();
     if (!hadBody) return;
@@ -304,8 +327,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   /** Passes on the body bytes that are here. */
   #pumpBody(): void {
     const upstream = this.#upstream;
-    const { body } = this.#sending;
-    if (!upstream || body.done) return;
+    const { body, abandoned } = this.#sending;
+    if (!upstream || body.done || abandoned) return;
     this.#sending.pump(this.#client, upstream, this.#engine.ranges);
     if (this.#client.bodyEnded) this.#sending.finish(upstream);
     const limit = this.#forward?.transfer.maxBody ?? 0;
@@ -337,8 +360,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
 
   /** The client is waited for while its body is due and may come, or while it has to take bytes of the answer. */
   #awaitClient(): void {
-    const due =
-      this.#client.needsDrain || (!this.#sending.body.done && this.#upstream?.stream.writableNeedDrain !== true);
+    const due = this.#client.needsDrain || (this.wantsBody && this.#upstream?.stream.writableNeedDrain !== true);
     if (due) this.#client.touch(this.#engine.times.clientMs);
     else this.#client.waitForNothing();
   }
@@ -347,7 +369,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #awaitUpstream(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
-    const { done } = this.#sending.body;
+    const done = this.#sending.body.done || this.#sending.abandoned;
     const due = this.#phase === 'body' ? !this.#upstreamPaused : done || upstream.stream.writableNeedDrain;
     const { readMs = 0, sendMs = 0 } = this.#forward?.transfer ?? {};
     const ms = done || this.#phase === 'body' ? readMs : sendMs;
@@ -396,6 +418,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       if (this.#forward?.transfer.retry.statuses.has(head.status) && this.#again()) return;
       this.#sending.forget();
     }
+    if (this.#showErrorPage(head.status)) return;
     const client = this.#client;
     this.#status = head.status;
     this.#headAt = this.#engine.monotonic();
@@ -409,9 +432,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     );
     this.#answerBody = body;
     this.#keepAlive = this.#wantsKeepAlive && client.mayKeepAlive && this.#sending.body.done && !body.untilClose;
-    const edit = this.#edit;
+    const { edit, lines } = this.#forward ?? {};
     if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
-    const fields = edit ? this.#answerFields(head.status) : '';
+    if (lines && lines.dropped.length > 0) head.dropNamed(bytes, lines.dropped);
+    const fields = edit || lines ? this.#answerFields(head.status) : '';
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
     if (text === undefined) {
       this.#badAnswer();
@@ -510,8 +534,25 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#client.reset();
   }
 
+  /** Asks another Service for the page of this error. False where none is to be asked, or none is there. */
+  #showErrorPage(status: number): boolean {
+    const forward = this.#forward;
+    if (!forward?.errors?.codes.has(status) || forward.errors.targets.targets.length === 0) return false;
+    const { errors, ...rest } = forward;
+    this.#dropUpstream();
+    this.#partial = undefined;
+    const retry = { ...rest.transfer.retry, statuses: NO_STATUS, onLost: false, onTimeout: false };
+    const asked: Forward = { ...rest, targets: errors.targets, transfer: { ...rest.transfer, retry } };
+    this.#forward = asked;
+    this.#attempts = new Attempts(asked, 'GET', this.#engine.monotonic());
+    this.#sending.replace(errors.text(status, this.#requestId));
+    this.#connect(this.#attempts.first(), false);
+    return true;
+  }
+
   #fail(answer: Answer): void {
     this.#dropUpstream();
+    if (this.#showErrorPage(answer.status)) return;
     this.#answer(answer);
   }
 
@@ -523,7 +564,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#sending.skip(this.#client, this.#engine.ranges);
     }
     const keepAlive = this.#wantsKeepAlive && body.done && this.#client.mayKeepAlive;
-    const full = this.#edit ? { ...answer, fields: this.#answerFields(answer.status) + (answer.fields ?? '') } : answer;
+    const full = this.#forward
+      ? { ...answer, fields: this.#answerFields(answer.status) + (answer.fields ?? '') }
+      : answer;
     this.#client.sendAnswer(full, this.#method, keepAlive);
     this.#finish(answer.status);
     this.#client.exchangeDone(keepAlive);
@@ -532,7 +575,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #answerFields(status: number): string {
     const passed = this.#passed;
     const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
-    return (this.#edit?.answerFields ?? '') + cookies;
+    const { edit, lines } = this.#forward ?? {};
+    const onSuccess = edit && edit.successFields !== '' && SUCCESSES.has(status) ? edit.successFields : '';
+    return (edit?.answerFields ?? '') + onSuccess + (lines?.fields ?? '') + cookies;
   }
 
   #dropUpstream(): void {

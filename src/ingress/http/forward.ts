@@ -44,7 +44,32 @@ export interface Forward {
   readonly transfer: TransferSettings;
   /** Undefined where the request and its answer go on as they are. */
   readonly edit?: Edit;
+  /** For every answer, beside what `edit` says. */
+  readonly lines?: AnswerLines;
+  readonly errors?: ErrorPages;
 }
+
+/** Pages that another Service gives in the place of answers of these statuses, whether a backend's or our own. */
+export interface ErrorPages {
+  readonly codes: ReadonlySet<number>;
+  readonly targets: Targets<EndpointPool>;
+  /** The whole request for the page. */
+  text(status: number, requestId: string): string;
+}
+
+/** Names of answer fields that are taken away, in lower case, and lines that come in their place. */
+export interface AnswerLines {
+  readonly dropped: readonly string[];
+  readonly fields: string;
+}
+
+/** A check that takes time, before a request goes on: refused, on to the question, or on to the backend. Told once. */
+export type Gate = (done: (verdict: GateVerdict) => void) => void;
+
+export type GateVerdict =
+  | { readonly kind: 'refused'; readonly answer: Answer }
+  | { readonly kind: 'next' }
+  | { readonly kind: 'open' };
 
 /** What of a request and its answer is changed on the way. */
 export interface Edit {
@@ -57,8 +82,13 @@ export interface Edit {
   /** The same for every answer, also for those of our own. */
   readonly answerDropped: readonly string[];
   readonly answerFields: string;
-  /** Asked before the request goes on. */
+  /** Lines for successes and redirects alone (add_header of a snippet). */
+  readonly successFields: string;
+  /** Waited for before the question. */
+  readonly gate: Gate | undefined;
+  /** Asked before the request goes on; `passed` is a verdict that was remembered. */
   readonly question: AuthQuestion | undefined;
+  readonly passed: Passed | undefined;
   /** Called once when the request is over, whatever became of it. */
   readonly release: (() => void) | undefined;
 }

@@ -13,6 +13,8 @@ const MAX_REPLAY = 64 * 1024;
 export class RequestSending {
   readonly body: RequestBodyFlow;
   head = '';
+  /** Nothing of the client's body is wanted any more. */
+  abandoned = false;
   #replay: string | undefined;
   #sent = false;
 
@@ -22,12 +24,20 @@ export class RequestSending {
 
   /** The whole of it was sent, is here, and can be sent again. */
   get repeatable(): boolean {
-    return this.body.done && this.#replay !== undefined;
+    return this.body.done && !this.abandoned && this.#replay !== undefined;
   }
 
   /** The answer has begun: it is not sent again. */
   forget(): void {
     this.#replay = undefined;
+  }
+
+  /** Another request, without a body, in the place of this one. */
+  replace(head: string): void {
+    this.head = head;
+    this.abandoned = !this.body.done;
+    this.#replay = undefined;
+    this.#sent = false;
   }
 
   /** Sends the head and what is here of a small body, in one write; or, the next time, all that was sent before. */
@@ -38,7 +48,7 @@ export class RequestSending {
     }
     this.#sent = true;
     let first = this.head;
-    if (!this.body.done) {
+    if (!this.body.done && !this.abandoned) {
       client.drainPending((bytes, start, end) => {
         const text = this.body.takeText(bytes, start, end, SMALL);
         first += text;

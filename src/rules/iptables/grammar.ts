@@ -20,6 +20,8 @@ export type Match =
   | { readonly kind: 'dport'; readonly port: number }
   | { readonly kind: 'seen'; readonly list: string; readonly seconds: number }
   | { readonly kind: 'remember'; readonly list: string }
+  /** An ipset; `by`: which part of the packet stands for which part of an entry (`dst,dst,src`). */
+  | { readonly kind: 'set'; readonly name: string; readonly by: readonly ('src' | 'dst')[] }
   | { readonly kind: 'count'; readonly counter: string }
   /** In units of 2^-31. */
   | { readonly kind: 'random'; readonly units: number };
@@ -158,6 +160,13 @@ class RuleReader {
       }
       case 'recent':
         return [this.#recent()];
+      case 'set': {
+        this.#expect('--match-set');
+        const name = this.#next();
+        const by = this.#next().split(',');
+        if (!by.every((side) => side === 'src' || side === 'dst')) throw new RuleTextError(`a set by ${by.join()}`);
+        return [{ kind: 'set', name, by }];
+      }
       case 'nfacct':
         this.#expect('--nfacct-name');
         return [{ kind: 'count', counter: this.#next() }];

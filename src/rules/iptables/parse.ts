@@ -14,8 +14,8 @@ export interface SavedState {
   readonly lines: ReadonlyMap<ChainId, readonly string[]>;
 }
 
-/** Reads what `iptables-save` writes for one family. Foreign tables and rules are passed over. */
-export function parseSave(text: string, family: IpFamily): SavedState {
+/** Reads what `iptables-save` writes for one family. Foreign tables and rules are passed over. `isOwn`: which chains are ours. */
+export function parseSave(text: string, family: IpFamily, isOwn: (name: ChainName) => boolean = isOurs): SavedState {
   const chains = new Map<ChainId, string>();
   const others = new Set<ChainId>();
   const lines = new Map<ChainId, string[]>();
@@ -38,11 +38,11 @@ export function parseSave(text: string, family: IpFamily): SavedState {
       continue;
     } else if (line.startsWith(':')) {
       const name = line.slice(1, line.indexOf(' '));
-      if (isOurs(name)) chains.set(chainId(family, table, name), '');
+      if (isOwn(name)) chains.set(chainId(family, table, name), '');
       else others.add(chainId(family, table, name));
     } else if (line.startsWith('-A ')) {
       const name = line.slice(3, line.indexOf(' ', 3));
-      if (!isOurs(name)) {
+      if (!isOwn(name)) {
         if (!line.includes('KUBE-')) continue;
         const id = chainId(family, table, name);
         const list = lines.get(id);

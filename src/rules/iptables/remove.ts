@@ -11,7 +11,7 @@ import { linesOf, parseSave, sameRule, type SavedState } from './parse.ts';
 import { programOf, type Variant } from './tool.ts';
 
 export interface RemoveOptions {
-  /** `own`: the chains of the iptables mode, unless kube-proxy has taken them over; `ipvs`: those that only kube-proxy's IPVS mode has; `all`: whatever is there. */
+  /** `own`: the chains of the iptables and IPVS modes, unless kube-proxy has taken them over; `ipvs`: those that only the IPVS mode has; `all`: whatever is there. */
   readonly which: 'own' | 'ipvs' | 'all';
   /** What these programs keep stays. */
   readonly except?: Variant;
@@ -49,6 +49,21 @@ export async function removeChains(exec: Exec, options: RemoveOptions): Promise<
   return { removed, problems };
 }
 
+/** Who wrote the chains last; undefined where there are none, or no iptables. */
+export async function ownerOfChains(exec: Exec): Promise<'fairlead' | 'kube-proxy' | undefined> {
+  let owner: 'fairlead' | 'kube-proxy' | undefined;
+  for (const variant of await variants(exec)) {
+    for (const family of FAMILIES) {
+      const saved = await exec.run(programOf(family, variant, '-save'), [], { timeoutMs: TIMEOUT_MS });
+      if (saved.exitCode !== 0) continue;
+      const marking = parseSave(saved.stdout, family).chains.get(chainId(family, 'nat', 'KUBE-MARK-MASQ')) ?? '';
+      if (marking.includes(OWNER)) return 'fairlead';
+      if (marking !== '') owner = 'kube-proxy';
+    }
+  }
+  return owner;
+}
+
 /** Both, where the machine has both; they keep their rules apart. A machine with neither name has one kind only. */
 async function variants(exec: Exec): Promise<readonly Variant[]> {
   const found: Variant[] = [];
@@ -69,7 +84,7 @@ function removalText(
   const firewall = which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
   const goes = (table: Table, name: string): boolean =>
     (which !== 'ipvs' && isOurs(name)) ||
-    (which !== 'own' && isOfIpvs(name)) ||
+    isOfIpvs(name) ||
     (table === 'filter' && firewall.chainGoes && name === KUBELET_FIREWALL);
   let text = '';
   let chains = 0;

@@ -15,6 +15,8 @@ export interface Restore {
   readonly jumps: readonly Jump[];
   /** The rule in KUBE-FIREWALL, when it is missing; `newChain` when the chain is missing, too. */
   readonly guard: { readonly line: string; readonly newChain: boolean } | undefined;
+  /** Lines of other chains that lead to chains which go. */
+  readonly leading?: readonly { readonly table: Table; readonly line: string }[];
 }
 
 /** A piece of the text, and the chain whose lines it is. */
@@ -53,7 +55,8 @@ function* tablePieces(restore: Restore, table: Table): Generator<Piece> {
     .filter((change) => change.table === table);
   const missing = restore.jumps.filter((jump) => jump.table === table);
   const guard = table === 'filter' ? restore.guard : undefined;
-  if (own.length === 0 && missing.length === 0 && guard === undefined) return;
+  const leading = (restore.leading ?? []).filter((each) => each.table === table);
+  if (own.length === 0 && missing.length === 0 && leading.length === 0 && guard === undefined) return;
   yield { text: `*${table}\n` };
   let declarations = '';
   for (const { name } of own) declarations += `:${name} - [0:0]\n`;
@@ -62,6 +65,7 @@ function* tablePieces(restore: Restore, table: Table): Generator<Piece> {
   for (const { id, after } of own) if (after !== undefined && after !== '') yield { text: after, chain: id };
   if (guard) yield { text: guard.line };
   for (const { from, text } of missing) yield { text: `-I ${from} ${text}\n` };
+  for (const { line } of leading) yield { text: `${line.replace(/^-A /, '-D ')}\n` };
   for (const { id, name, after } of own) if (after === undefined) yield { text: `-X ${name}\n`, chain: id };
   yield { text: 'COMMIT\n' };
 }

@@ -5,7 +5,8 @@ import { dnsConsumer } from './dns.ts';
 import { httpConsumer } from './http.ts';
 import { intentConsumer } from './intent.ts';
 import { iptablesConsumer } from './iptables.ts';
-import { kernelConsumer, kernelIptablesConsumer } from './kernel.ts';
+import { ipvsConsumer } from './ipvs.ts';
+import { kernelConsumer, kernelIptablesConsumer, kernelIpvsConsumer } from './kernel.ts';
 import { modelConsumer } from './model.ts';
 import { nftablesConsumer } from './nftables.ts';
 import { userspaceConsumer } from './userspace.ts';
@@ -15,12 +16,11 @@ export const CONSUMERS: readonly Consumer[] = [
   intentConsumer,
   nftablesConsumer,
   iptablesConsumer,
+  ipvsConsumer,
   userspaceConsumer,
   kernelConsumer,
   kernelIptablesConsumer,
+  kernelIpvsConsumer,
   dnsConsumer,
   httpConsumer,
 ];
-
-/** Backends that the design names and that are not built yet. */
-export const CONSUMERS_TO_COME: readonly string[] = ['ipvs'];

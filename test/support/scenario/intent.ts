@@ -1,14 +1,15 @@
 import type { Snapshot } from '../../../src/model/snapshot.ts';
-import { FrontendIndex, judge, type Verdict } from '../../../src/rules/packet.ts';
+import type { RulesMode } from '../../../src/rules/backend.ts';
+import { FrontendIndex, judge, type NodeView, type Verdict } from '../../../src/rules/packet.ts';
 import { setDifference, type Consumer, type Start } from './consumer.ts';
 import { endpointText, expectedPacket, type ExpectedPacket } from './expect.ts';
 import { walk } from './run.ts';
 import { viewUnder } from './settings.ts';
-import { IPTABLES_VIEW, NODE_VIEW } from './world.ts';
+import { IPTABLES_VIEW, IPVS_VIEW, NODE_VIEW } from './world.ts';
 
 const start: Start = async ({ file, only, settings }) => {
   // What the modes do differently is judged as the one that has it.
-  const view = only?.includes('nftables') === false && only.includes('iptables') ? IPTABLES_VIEW : NODE_VIEW;
+  const view = only === undefined || only.includes('nftables') ? NODE_VIEW : viewOf(only);
   let now = view;
   let index: FrontendIndex | undefined;
   return {
@@ -27,6 +28,11 @@ const start: Start = async ({ file, only, settings }) => {
     stop: async () => {},
   };
 };
+
+function viewOf(only: readonly RulesMode[]): NodeView {
+  if (only.includes('iptables')) return IPTABLES_VIEW;
+  return only.includes('ipvs') ? IPVS_VIEW : NODE_VIEW;
+}
 
 /** Holds `packets` tables against the pure judgement that all backends have to bring about. */
 export const intentConsumer: Consumer = {

@@ -11,6 +11,10 @@ import type { Scenario } from './parse.ts';
 import type { State } from './state.ts';
 import { CLIENT_IPS, NODE_IPS, OTHER_NODE_IP, POD_CIDRS } from './world.ts';
 
+/** What is not there is as good. Chains go before the sets that they ask. */
+const CLEAR = `conntrack -F; nft flush ruleset
+{ ipvsadm -C; ip link delete kube-ipvs0; ipset destroy; } 2>/dev/null; true`;
+
 /** What one scenario finds. */
 export interface Stage {
   readonly node: Host;
@@ -30,7 +34,7 @@ class KernelWorld {
     const servers: { stop(): Promise<void> }[] = [];
     const clear = async (): Promise<void> => {
       for (const server of servers) await server.stop();
-      await topology.node.run('sh', '-c', 'conntrack -F; nft flush ruleset');
+      await topology.node.run('sh', '-c', CLEAR);
     };
     try {
       for (const source of sourcesOf(scenario, states)) await this.#source(topology, source);

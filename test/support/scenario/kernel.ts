@@ -4,12 +4,14 @@ import { createMetrics } from '../../../src/observe/metrics.ts';
 import type { RulesBackend } from '../../../src/rules/backend.ts';
 import { defaultRulesConfig } from '../../../src/rules/config.ts';
 import { IptablesBackend } from '../../../src/rules/iptables/apply.ts';
+import { IpvsBackend } from '../../../src/rules/ipvs/apply.ts';
 import { NftablesBackend } from '../../../src/rules/nftables/apply.ts';
 import type { Exec } from '../../../src/system/exec.ts';
-import { netnsMissing, type Host } from '../netns.ts';
+import { ipvsMissing, netnsMissing, type Host } from '../netns.ts';
 import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import { IPTABLES_OPTIONS } from './iptables.ts';
+import { IPVS_OPTIONS } from './ipvs.ts';
 import { hasSctp, kernelWorld } from './kernel-world.ts';
 import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
@@ -95,6 +97,21 @@ const iptables: Kind = {
   ofUs: async (node) => (await savedRules(node)).match(/^.*KUBE-.*$/m)?.[0],
 };
 
+const ipvs: Kind = {
+  backend: (exec, settings) => {
+    const config = { ...IPVS_OPTIONS.config, ...settings };
+    return new IpvsBackend({ ...IPVS_OPTIONS, config, exec, metrics: createMetrics() });
+  },
+  ofServices: async (node) => {
+    const held = (await node.run('ipvsadm', '--save', '--numeric')) + (await node.run('ipset', 'save'));
+    return /^(-A|add KUBE-).*$/m.exec(held)?.[0];
+  },
+  ofUs: async (node) => {
+    const links = await node.run('ip', '-br', 'link', 'show', 'type', 'dummy');
+    return /^.*KUBE-.*|kube-ipvs0.*$/m.exec((await savedRules(node)) + (await node.run('ipset', 'save')) + links)?.[0];
+  },
+};
+
 async function savedRules(node: Host): Promise<string> {
   return (await node.run('iptables-save')) + (await node.run('ip6tables-save'));
 }
@@ -120,4 +137,14 @@ export const kernelIptablesConsumer: Consumer = {
   missing: () => netnsMissing('conntrack', 'perl', 'iptables'),
   close: () => kernelWorld.close(),
   run: (scenario) => walk(scenario, kernelIptablesConsumer, start(iptables)),
+};
+
+/** The same against IPVS, where the kernel has it. */
+export const kernelIpvsConsumer: Consumer = {
+  name: 'kernel-ipvs',
+  mode: 'ipvs',
+  reads: ['packets'],
+  missing: () => netnsMissing('conntrack', 'perl', 'iptables', 'ipset', 'ipvsadm') ?? ipvsMissing(),
+  close: () => kernelWorld.close(),
+  run: (scenario) => walk(scenario, kernelIpvsConsumer, start(ipvs)),
 };

@@ -107,7 +107,7 @@ export function parseScenario(file: string, text: string): Scenario {
   return { file, title: title.heading.slice(2).trim(), only, settings, steps, nothingRemains };
 }
 
-const MODES: readonly RulesMode[] = ['nftables', 'iptables', 'userspace'];
+const MODES: readonly RulesMode[] = ['nftables', 'iptables', 'ipvs', 'userspace'];
 
 /** A line `Only: nftables, userspace` under the title: for what the modes do differently. */
 function onlyOf(file: string, title: Section): readonly RulesMode[] | undefined {

@@ -42,6 +42,9 @@ export const IPTABLES_VIEW: NodeView = {
   isNodePortAddress: (address) => LOCAL.has(address) && address !== '::1',
 };
 
+/** The same in ipvs mode. */
+export const IPVS_VIEW: NodeView = { ...NODE_VIEW, mode: 'ipvs' };
+
 /** `from` of a packet row: an address, `node`, `client`, or those with `6` behind them. */
 export function sourceOf(text: string): Ip | undefined {
   switch (text) {

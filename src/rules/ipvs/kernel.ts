@@ -1,0 +1,132 @@
+// The tools of the IPVS mode, each started once for all that it has to do. What a tool says is an error, whatever code it ends with: `ipvsadm
+// --restore` goes on after a line that fails, and ends with what became of the last.
+
+import type { IpFamily } from '../../lib/ip.ts';
+import type { Exec, ExecResult } from '../../system/exec.ts';
+import type { SavedState } from '../iptables/parse.ts';
+import { renderRestore, type Restore } from '../iptables/render.ts';
+import { programOf, type IptablesTool } from '../iptables/tool.ts';
+import { parseChains } from './chains.ts';
+import { LINK, type ServerKey } from './names.ts';
+import {
+  parseAddresses,
+  parseServers,
+  parseSets,
+  type SavedAddresses,
+  type SavedServer,
+  type SavedSet,
+} from './parse.ts';
+
+const TIMEOUT_MS = 300_000;
+/** Of what a tool says, that much goes to the log. */
+const MESSAGE_LENGTH = 600;
+
+/** A tool did not do what it was told. */
+export class ToolError extends Error {
+  readonly code = 'tool-refused';
+  readonly families: readonly IpFamily[];
+  readonly tool: string;
+
+  constructor(tool: string, message: string, families: readonly IpFamily[] = [4, 6]) {
+    super(message);
+    this.tool = tool;
+    this.families = families;
+  }
+}
+
+/** Everything of this mode that the kernel holds, and what is beside it. */
+export interface Saved {
+  readonly addresses: SavedAddresses;
+  readonly sets: ReadonlyMap<string, SavedSet>;
+  readonly servers: ReadonlyMap<ServerKey, SavedServer>;
+  readonly chains: ReadonlyMap<IpFamily, SavedState>;
+}
+
+export class IpvsKernel {
+  readonly #exec: Exec;
+
+  constructor(exec: Exec) {
+    this.#exec = exec;
+  }
+
+  async read({ families, variant }: IptablesTool): Promise<Saved> {
+    const addresses = await this.addresses();
+    const sets = parseSets(await this.#say('ipset', ['save']));
+    const servers = parseServers(await this.#say('ipvsadm', ['--save', '--numeric']));
+    const chains = new Map<IpFamily, SavedState>();
+    for (const family of families) {
+      chains.set(family, parseChains(await this.#say(programOf(family, variant, '-save'), [], [family]), family));
+    }
+    return { addresses, sets, servers, chains };
+  }
+
+  async addresses(): Promise<SavedAddresses> {
+    return parseAddresses(await this.#say('ip', ['-details', '-json', 'address', 'show']));
+  }
+
+  /** Every virtual and real server with its connections, as the kernel shows them. */
+  connections(): Promise<string> {
+    return this.#say('cat', ['/proc/net/ip_vs']);
+  }
+
+  /** The sets with the numbers of their entries. */
+  setCounts(): Promise<string> {
+    return this.#say('ipset', ['list', '-terse']);
+  }
+
+  /** An entry that is there already, or gone already, is as good. */
+  async ipset(text: string): Promise<void> {
+    if (text !== '') await this.#say('ipset', ['-exist', 'restore'], [4, 6], text);
+  }
+
+  async ipvsadm(text: string): Promise<void> {
+    if (text !== '') await this.#say('ipvsadm', ['--restore'], [4, 6], text);
+  }
+
+  async timeouts(seconds: readonly number[]): Promise<void> {
+    await this.#say('ipvsadm', ['--set', ...seconds.map(String)]);
+  }
+
+  async addLink(): Promise<void> {
+    await this.#say('ip', ['link', 'add', LINK, 'type', 'dummy']);
+  }
+
+  async ip(text: string): Promise<void> {
+    if (text !== '') await this.#say('ip', ['-force', '-batch', '-'], [4, 6], text);
+  }
+
+  async iptables(family: IpFamily, { variant }: IptablesTool, restore: Restore): Promise<void> {
+    const text = renderRestore(restore);
+    if (text === '') return;
+    const args = ['-w', '5', '--noflush', '--counters'];
+    await this.#say(programOf(family, variant, '-restore'), args, [family], text);
+  }
+
+  async #say(
+    tool: string,
+    args: readonly string[],
+    families: readonly IpFamily[] = [4, 6],
+    input?: string,
+  ): Promise<string> {
+    const options = { timeoutMs: TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
+    const result = await this.#exec.run(tool, args, options);
+    if (input === undefined ? result.exitCode === 0 : isDone(result)) return result.stdout;
+    throw new ToolError(tool, `${[tool, ...args].join(' ')}: ${message(result)}`, families);
+  }
+}
+
+/** `ip -force` and `ipvsadm --restore` go on after an error, and say what it was. What is as it was to be is none. */
+function isDone({ exitCode, stderr }: ExecResult): boolean {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '');
+  return lines.every((line) => HARMLESS.test(line)) && (exitCode === 0 || lines.length > 0);
+}
+
+const HARMLESS =
+  /^(# )?Warning|File exists|already assigned|Address not found|Cannot assign requested address|^Command failed/;
+
+function message(result: ExecResult): string {
+  if (result.notFound) return 'it is not on this machine';
+  if (result.timedOut) return `it did not end within ${TIMEOUT_MS / 1000} s`;
+  const text = result.stderr.trim().replaceAll(/\s*\n\s*/g, ' | ');
+  return text === '' ? `it ended with code ${result.exitCode}` : text.slice(0, MESSAGE_LENGTH);
+}

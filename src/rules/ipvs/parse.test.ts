@@ -1,0 +1,105 @@
+import { expect, test } from 'vitest';
+import { countServers, parseAddresses, parseConnections, parseCounts, parseServers, parseSets } from './parse.ts';
+
+// As Debian's tools and the kernel 6.1 write it.
+const PROC = `IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+SCTP  01020304:0063 rr  
+  -> 0A000001:1F90      Masq    1      0          0         
+TCP  01020304:0050 mh  persistent 2700000 FFFFFFFF
+  -> 0A000001:1F90      Masq    0      2          1         
+TCP  [fd00:0000:0000:0000:0000:0000:0000:0001]:0050 rr persistent 15000 80000000
+  -> [fd00:0000:0000:0000:0000:0000:0000:0002]:1F90      Masq    0      0          0         
+FWM  00000001 rr 
+  -> 0A000009:0050      Masq    1      0          0         
+UDP  01020304:0035 rr  
+`;
+
+test('connections are read of the virtual servers that are asked for', () => {
+  expect(parseConnections(PROC, new Set(['TCP 1.2.3.4:80', 'TCP [fd00::1]:80']))).toEqual(
+    new Map([
+      ['TCP 1.2.3.4:80', new Map([['10.0.0.1:8080', { weight: 0, active: 2, inactive: 1 }]])],
+      ['TCP [fd00::1]:80', new Map([['[fd00::2]:8080', { weight: 0, active: 0, inactive: 0 }]])],
+    ]),
+  );
+  expect([...parseConnections(PROC).keys()]).toEqual([
+    'SCTP 1.2.3.4:99',
+    'TCP 1.2.3.4:80',
+    'TCP [fd00::1]:80',
+    'UDP 1.2.3.4:53',
+  ]);
+});
+
+test('virtual and real servers are counted without a look at them', () => {
+  expect(countServers(PROC)).toEqual({ servers: 5, reals: 4 });
+  expect(countServers(PROC.split('\n').slice(0, 3).join('\n').concat('\n'))).toEqual({ servers: 0, reals: 0 });
+});
+
+test('what ipvsadm saves is read, but for firewall marks', () => {
+  const text = `-A -t 1.2.3.4:80 -s mh -p 10800 -b mh-port
+-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -m -w 1
+-A -f 1 -s rr
+-a -f 1 -r 10.0.0.9:80 -m -w 1
+-A --sctp-service 1.2.3.4:99 -s rr
+-A -t [fd00::1]:80 -s rr -p 60
+-a -t [fd00::1]:80 -r [fd00::2]:8080 -m -w 0
+`;
+  expect(parseServers(text)).toEqual(
+    new Map([
+      ['TCP 1.2.3.4:80', { options: '-s mh -p 10800 -b mh-port', reals: new Map([['10.0.0.1:8080', '-m -w 1']]) }],
+      ['SCTP 1.2.3.4:99', { options: '-s rr', reals: new Map() }],
+      ['TCP [fd00::1]:80', { options: '-s rr -p 60', reals: new Map([['[fd00::2]:8080', '-m -w 0']]) }],
+    ]),
+  );
+});
+
+test('sets of others are passed over', () => {
+  const text = `create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536 bucketsize 12 initval 0x360e5235
+add KUBE-CLUSTER-IP 172.30.0.1,sctp:80
+create KUBE-NODE-PORT-TCP bitmap:port range 0-65535
+add KUBE-NODE-PORT-TCP 30001
+create mine hash:ip family inet hashsize 1024 maxelem 65536
+add mine 1.2.3.4
+`;
+  expect(parseSets(text)).toEqual(
+    new Map([
+      [
+        'KUBE-CLUSTER-IP',
+        {
+          type: 'hash:ip,port',
+          family: 'inet',
+          capacity: 65_536,
+          entries: new Set(['KUBE-CLUSTER-IP 172.30.0.1,sctp:80']),
+        },
+      ],
+      [
+        'KUBE-NODE-PORT-TCP',
+        { type: 'bitmap:port', family: undefined, capacity: undefined, entries: new Set(['KUBE-NODE-PORT-TCP 30001']) },
+      ],
+    ]),
+  );
+  expect(
+    parseCounts('Name: KUBE-IPVS-IPS\nType: hash:ip\nNumber of entries: 7\n\nName: mine\nNumber of entries: 1\n'),
+  ).toEqual(new Map([['KUBE-IPVS-IPS', 7]]));
+});
+
+test('addresses of the dummy link are ours; loopback, link-local ones and those of other dummy links are nobody’s', () => {
+  const link = (ifname: string, locals: readonly string[], kind?: string): unknown => ({
+    ifname,
+    linkinfo: kind === undefined ? undefined : { info_kind: kind },
+    addr_info: locals.map((local) => ({ local, scope: 'global' })),
+  });
+  const text = JSON.stringify([
+    link('lo', ['127.0.0.1', '::1']),
+    link('eth0', ['192.168.0.2', 'fe80::1', 'fd00::2', '169.254.1.1']),
+    link('nodelocaldns', ['10.96.0.10'], 'dummy'),
+    link('kube-ipvs0', ['172.30.0.1'], 'dummy'),
+  ]);
+  expect(parseAddresses(text)).toEqual({
+    hasLink: true,
+    ours: new Set(['172.30.0.1']),
+    local: ['192.168.0.2', 'fd00::2'],
+  });
+  expect(parseAddresses('')).toEqual({ hasLink: false, ours: new Set(), local: [] });
+});

@@ -1,0 +1,281 @@
+// Who gets in and what the ConfigMap adds: satisfy, verdicts that are remembered, bcrypt, block lists, snippets, error pages.
+
+import { createServer, type IncomingMessage } from 'node:http';
+import { expect, onTestFinished, test } from 'vitest';
+import { portOf } from './plane.ts';
+import { site } from './site.ts';
+import { ingress, service } from './world.ts';
+
+/** htpasswd -B -C 5: user:pass. */
+const BCRYPT = '$2b$05$p2CLprl5BLl04xdGG8jNAei0cDrS4Pf2U7V4rZszLKUrPeyB.SHfy';
+const right = { authorization: `Basic ${Buffer.from('user:pass').toString('base64')}` };
+const wrong = { authorization: `Basic ${Buffer.from('user:nope').toString('base64')}` };
+const secret = (text: string) => ({
+  secrets: [{ namespace: 'default', name: 'users', type: 'Opaque', data: new Map([['auth', text]]) }],
+});
+const BASIC = { 'auth-type': 'basic', 'auth-secret': 'users' };
+
+/** Answers with `status()`, and keeps what it was asked. */
+async function other(status: () => number, fields: Readonly<Record<string, string>> = {}) {
+  const requests: IncomingMessage[] = [];
+  const server = createServer((request, response) => {
+    requests.push(request);
+    response
+      .writeHead(status(), { 'content-type': 'text/plain', ...fields })
+      .end(`page for ${String(request.headers['x-code'])}`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { requests, address: `127.0.0.1:${portOf(server)}` };
+}
+
+test('bcrypt: the right password passes and is remembered, a wrong one does not; many at once wait their turn', async () => {
+  const { ask, backend } = await site(BASIC, {}, secret(`user:${BCRYPT}\n`));
+  expect((await ask({ headers: wrong })).status).toBe(401);
+  const all = await Promise.all(Array.from({ length: 10 }, () => ask({ headers: right })));
+  expect(all.map(({ status }) => status)).toEqual(Array.from({ length: 10 }, () => 200));
+  expect((await ask({ headers: right })).seen.headers['authorization']).toBeUndefined();
+  expect((await ask()).status).toBe(401);
+  expect(backend.requests).toHaveLength(11);
+});
+
+test('satisfy any: an address that is listed needs no password, another one does; without it both are needed', async () => {
+  const world = secret(`user:${BCRYPT}\n`);
+  const elsewhere = { ...BASIC, 'allowlist-source-range': '203.0.113.0/24' };
+  const { ask, update } = await site({ ...elsewhere, satisfy: 'any' }, {}, world);
+  expect([
+    (await ask()).status,
+    (await ask({ headers: wrong })).status,
+    (await ask({ headers: right })).status,
+  ]).toEqual([401, 401, 200]);
+  update({ ...BASIC, 'allowlist-source-range': '127.0.0.0/8', satisfy: 'any' }, world);
+  expect((await ask()).status).toBe(200);
+  update(elsewhere, world);
+  expect((await ask({ headers: right })).status).toBe(403);
+  update({ ...BASIC, 'denylist-source-range': '127.0.0.0/8', satisfy: 'any' }, world);
+  expect([(await ask()).status, (await ask({ headers: right })).status]).toEqual([401, 200]);
+  update({ ...elsewhere, satisfy: 'some' }, world);
+  expect((await ask({ headers: right })).status).toBe(503);
+});
+
+test('auth-cache-key: a verdict is asked for once for each key, as long as auth-cache-duration says for its status', async () => {
+  let status = 200;
+  const auth = await other(() => status, { 'x-user': 'anna' });
+  const annotations = {
+    'auth-url': `http://${auth.address}/check`,
+    'auth-response-headers': 'X-User',
+    'auth-cache-key': '$cookie_session',
+    'auth-cache-duration': '200 401 5m',
+  };
+  const { ask } = await site(annotations);
+  const as = (session: string) => ask({ headers: { cookie: `session=${session}` } });
+  expect((await as('a')).seen.headers['x-user']).toBe('anna');
+  expect((await as('a')).seen.headers['x-user']).toBe('anna');
+  expect(auth.requests).toHaveLength(1);
+  status = 401;
+  expect([(await as('b')).status, (await as('b')).status, (await as('a')).status]).toEqual([401, 401, 200]);
+  expect(auth.requests).toHaveLength(2);
+  // No time is given for this status: it is asked for each time.
+  status = 403;
+  expect([(await as('c')).status, (await as('c')).status]).toEqual([403, 403]);
+  expect(auth.requests).toHaveLength(4);
+});
+
+test('global-auth-url guards every Ingress that does not opt out, but for no-auth-locations', async () => {
+  const auth = await other(() => 401);
+  const paths = [
+    { path: '/', service: 'echo' },
+    { path: '/.well-known/acme-challenge', service: 'echo' },
+  ];
+  const settings = { 'global-auth-url': `http://${auth.address}/`, 'global-auth-method': 'HEAD' };
+  const guarded = await site({}, { paths }, { settings });
+  expect((await guarded.ask()).status).toBe(401);
+  expect(auth.requests[0]?.method).toBe('HEAD');
+  expect((await guarded.ask({ path: '/.well-known/acme-challenge/x' })).status).toBe(200);
+  const open = await site({ 'enable-global-auth': 'false' }, { paths }, { settings });
+  expect((await open.ask()).status).toBe(200);
+});
+
+test('auth-proxy-set-headers: fields of a ConfigMap for the auth service, held to the rules of annotations', async () => {
+  const auth = await other(() => 200);
+  const annotations = { 'auth-url': `http://${auth.address}/`, 'auth-proxy-set-headers': 'asked' };
+  const map = (data: Readonly<Record<string, string>>) => ({
+    configMaps: [{ namespace: 'default', name: 'asked', data: new Map(Object.entries(data)) }],
+  });
+  const { ask, update } = await site(annotations, {}, map({ 'X-Path': '$request_uri', 'X-Team': 'blue' }));
+  expect((await ask({ path: '/a?b' })).status).toBe(200);
+  expect(auth.requests[0]?.headers).toMatchObject({ 'x-path': '/a?b', 'x-team': 'blue' });
+  update(annotations, map({ 'X-Bad': 'a\r\nX-Forged: b' }));
+  expect((await ask()).status).toBe(503);
+  update(annotations);
+  expect((await ask()).status).toBe(503);
+});
+
+test('block lists of the ConfigMap hold for every host: addresses, user agents, referers', async () => {
+  const settings = { 'block-user-agents': 'curl/8, ~*badbot', 'block-referers': '~^https?://evil\\.' };
+  const { ask } = await site({}, {}, { settings });
+  expect((await ask()).status).toBe(200);
+  expect((await ask({ headers: { 'user-agent': 'curl/8' } })).status).toBe(403);
+  expect((await ask({ headers: { 'user-agent': 'the BadBot 1' } })).status).toBe(403);
+  expect((await ask({ headers: { referer: 'http://evil.example/' } })).status).toBe(403);
+  expect((await ask({ host: 'unknown.example', headers: { 'user-agent': 'curl/8' } })).status).toBe(403);
+  const closed = await site({}, {}, { settings: { 'block-cidrs': '127.0.0.0/8' } });
+  expect((await closed.ask()).status).toBe(403);
+});
+
+test('add-headers, hide-headers and proxy-set-headers of the ConfigMap hold for answers and requests', async () => {
+  const map = (name: string, data: Readonly<Record<string, string>>) => ({
+    namespace: 'system',
+    name,
+    data: new Map(Object.entries(data)),
+  });
+  const settings = {
+    'add-headers': 'system/added',
+    'proxy-set-headers': 'system/asked',
+    'hide-headers': 'content-type',
+  };
+  const configMaps = [map('added', { 'X-Frame-Options': 'DENY' }), map('asked', { 'X-Where': '$host$uri' })];
+  const { ask } = await site({}, {}, { settings, configMaps });
+  const got = await ask({ path: '/x', headers: { 'x-where': 'forged' } });
+  expect(got.headers['x-frame-options']).toBe('DENY');
+  expect(got.headers['content-type']).toBeUndefined();
+  expect(got.seen.headers['x-where']).toBe('a.example/x');
+  expect((await ask({ host: 'unknown.example' })).headers['x-frame-options']).toBe('DENY');
+});
+
+test('custom-http-errors: the default-backend Service gives the page and the status, and is told what failed', async () => {
+  const pages = await other(() => 418);
+  const failing = await other(() => 503);
+  const annotations = { 'custom-http-errors': '404,503', 'default-backend': 'pages' };
+  const services = [
+    service({ name: 'pages', endpoints: [pages.address] }),
+    service({ name: 'failing', endpoints: [failing.address] }),
+    service({ name: 'empty' }),
+  ];
+  const paths = [
+    { path: '/', service: 'echo' },
+    { path: '/failing', service: 'failing' },
+    { path: '/empty', service: 'empty' },
+  ];
+  const { ask } = await site(annotations, { paths }, { services });
+  const got = await ask({ path: '/failing?x=1', method: 'POST', body: 'hello', headers: { accept: 'text/html' } });
+  expect([got.status, got.text]).toEqual([418, 'page for 503']);
+  expect(pages.requests[0]).toMatchObject({ method: 'GET', url: '/' });
+  expect(pages.requests[0]?.headers).toMatchObject({
+    'x-code': '503',
+    'x-format': 'text/html',
+    'x-original-uri': '/failing?x=1',
+    'x-namespace': 'default',
+    'x-ingress-name': 'a',
+    'x-service-name': 'failing',
+    'x-service-port': '80',
+  });
+  expect(failing.requests).toHaveLength(1);
+  expect((await ask()).status).toBe(200);
+  // There is no endpoint: the request itself goes to the default backend.
+  expect((await ask({ path: '/empty' })).text).toBe('page for 503');
+  expect(pages.requests.at(-1)).toMatchObject({ url: '/empty' });
+});
+
+test('the verdict of an auth service is final: custom errors change neither 401 nor 403', async () => {
+  const pages = await other(() => 200);
+  const auth = await other(() => 403);
+  const annotations = {
+    'custom-http-errors': '401,403',
+    'default-backend': 'pages',
+    'auth-url': `http://${auth.address}/`,
+  };
+  const { ask, backend } = await site(
+    annotations,
+    {},
+    { services: [service({ name: 'pages', endpoints: [pages.address] })] },
+  );
+  expect((await ask()).status).toBe(403);
+  expect([backend.requests.length, pages.requests.length]).toEqual([0, 0]);
+});
+
+const ALLOWED = { settings: { 'allow-snippet-annotations': 'true', 'annotations-risk-level': 'Critical' } };
+
+test('configuration-snippet: the known directives are carried out', async () => {
+  const snippet = `
+    # comment
+    more_set_headers "X-One: 1" "Content-Type: text/x";
+    add_header X-Two "two words";
+    add_header X-Always yes always;
+    proxy_set_header X-Path $uri;
+    proxy_set_header User-Agent "";
+    if ($http_x_old = "yes") { return 410; }
+    if ($request_uri ~* ^/Old/(.*)) { rewrite ^/old/(.*)$ /new/$1 permanent; }
+    rewrite ^/in/(.*)$ /out/$1 break;
+    expires 1h;
+  `;
+  const { ask } = await site({ 'configuration-snippet': snippet }, {}, ALLOWED);
+  const got = await ask({ path: '/in/x?y', headers: { 'user-agent': 'u' } });
+  expect(got.headers).toMatchObject({
+    'x-one': '1',
+    'content-type': 'text/x',
+    'x-two': 'two words',
+    'x-always': 'yes',
+    'cache-control': 'max-age=3600',
+  });
+  expect(got.seen).toMatchObject({ url: '/out/x?y' });
+  expect(got.seen.headers).toMatchObject({ 'x-path': '/in/x' });
+  expect(got.seen.headers['user-agent']).toBeUndefined();
+  expect((await ask({ headers: { 'x-old': 'yes' } })).status).toBe(410);
+  const moved = await ask({ path: '/old/page' });
+  expect([moved.status, moved.headers.location]).toEqual([301, 'http://a.example/new/page']);
+});
+
+test('snippets: deny and allow in order, return with text, and add_header without always leaves errors alone', async () => {
+  const { ask, update } = await site(
+    { 'server-snippet': 'allow 10.0.0.0/8; deny all; add_header X-A b;' },
+    {},
+    ALLOWED,
+  );
+  const denied = await ask();
+  expect([denied.status, denied.headers['x-a']]).toEqual([403, undefined]);
+  update({ 'configuration-snippet': 'allow 127.0.0.1; deny all; if ($arg_x) { return 200 "x is $arg_x"; }' });
+  expect((await ask()).status).toBe(200);
+  expect((await ask({ path: '/?x=1' })).text).toBe('x is 1');
+});
+
+test.each([
+  ['a directive that is not known', 'proxy_pass http://evil;'],
+  ['a block', 'location /x { return 200; }'],
+  ['Lua', 'content_by_lua_block { os.execute("x") }'],
+  ['an unclosed quote', 'return 200 "x;'],
+  ['a variable that is not known', 'add_header X $secret;'],
+  ['a framing header', 'more_set_headers "Content-Length: 3";'],
+  ['an expression that would backtrack', 'rewrite ^/(a+)\\1$ /x;'],
+])('a snippet with %s shuts the location', async (_what, snippet) => {
+  const { ask } = await site({ 'configuration-snippet': snippet }, {}, ALLOWED);
+  expect((await ask()).status).toBe(503);
+});
+
+test('snippets are refused where the ConfigMap does not allow them, or the risk is above its level, or a word is forbidden', async () => {
+  const annotations = { 'configuration-snippet': 'add_header X y;' };
+  expect((await (await site(annotations)).ask()).status).toBe(503);
+  const risky = await site(annotations, {}, { settings: { 'allow-snippet-annotations': 'true' } });
+  expect((await risky.ask()).status).toBe(503);
+  const word = await site(
+    { 'upstream-vhost': 'load_module.example' },
+    {},
+    { settings: { 'annotation-value-word-blocklist': 'load_module,lua_package' } },
+  );
+  expect((await word.ask()).status).toBe(503);
+  const medium = await site({ 'server-alias': 'b.example' }, {}, { settings: { 'annotations-risk-level': 'Medium' } });
+  expect((await medium.ask()).status).toBe(503);
+});
+
+test('an Ingress that is shut leaves the others of the host alone', async () => {
+  const more = {
+    ingresses: [
+      ingress({ name: 'b', createdAt: 5, rules: [{ host: 'a.example', paths: [{ path: '/b', service: 'echo' }] }] }),
+    ],
+  };
+  const { ask } = await site({ 'configuration-snippet': 'x;' }, {}, { ...ALLOWED, ...more });
+  expect([(await ask()).status, (await ask({ path: '/b' })).status]).toEqual([503, 200]);
+});
