@@ -14,6 +14,9 @@ const BASELINE = fileURLToPath(new URL('./http-proxy-child.js', import.meta.url)
 const PROXY_CPU = '0';
 export const LOAD_CPU = '1';
 
+/** Of util-linux. */
+const PIN = 'taskset';
+
 export interface Ports {
   readonly http: number;
   readonly https: number;
@@ -236,7 +239,7 @@ export async function startProxy(
 
 /** Starts a command on one CPU; `pid` is that of the command itself. */
 export function launch(command: readonly string[], cpu: string): ChildProcess {
-  return spawn('taskset', ['-c', cpu, ...command], { stdio: ['ignore', 'ignore', 'inherit'] });
+  return spawn(PIN, ['-c', cpu, ...command], { stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
 export async function end(child: ChildProcess): Promise<void> {
