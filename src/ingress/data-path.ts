@@ -33,6 +33,8 @@ export interface DataPathOptions {
   readonly defaultCertificate: ObjectKey | undefined;
   readonly tell: Tell | undefined;
   readonly onRequest: (record: RequestRecord) => void;
+  /** Whether an access log is written. */
+  readonly logs: boolean;
 }
 
 export interface ConnectionCounts {
@@ -53,7 +55,7 @@ export class DataPath {
   #front: FrontSettings = DEFAULT_FRONT;
   #accepted = 0;
 
-  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest }: DataPathOptions) {
+  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest, logs }: DataPathOptions) {
     this.#clock = clock;
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
@@ -67,6 +69,9 @@ export class DataPath {
         origin: (client, head) => this.#routes.origin(client, head),
         decide: (client, head) => this.#routes.decide(client, head),
         record: onRequest,
+        ...(logs
+          ? { capture: (client, head) => this.table?.selection.globals?.log.format?.capture(client, head) }
+          : {}),
       },
       times,
       this.#deadlines,
@@ -91,6 +96,10 @@ export class DataPath {
 
   get upstreamConnections(): number {
     return this.#routes.upstreamConnections;
+  }
+
+  get ejectedEndpoints(): number {
+    return this.#routes.ejectedEndpoints;
   }
 
   certificateStates(): readonly CertificateState[] {

@@ -5,7 +5,7 @@ import { AuthAsking } from './auth-question.ts';
 import { LAST_CHUNK } from './chunked.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Engine } from './engine.ts';
-import type { AuthQuestion, Edit, Forward, Gate, Passed, Verdict } from './forward.ts';
+import type { AuthQuestion, Edit, Forward, Gate, Origin, Passed, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
 import type { RequestHead } from './request-head.ts';
 import { requestIdFrom } from './request-id.ts';
@@ -44,7 +44,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #startedAt: number;
   readonly #sending: RequestSending;
   #requestId = '';
-  #remoteAddress: string;
+  readonly #origin: Origin;
   #forward: Forward | undefined;
   #attempts: Attempts | undefined;
   #edit: Edit | undefined;
@@ -62,6 +62,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
   #headAt: number | undefined;
+  #upstreamAt: number | undefined;
+  #connectMs: number | undefined;
+  readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
   #tunnel: Tunnel | undefined;
 
@@ -78,7 +81,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
     this.#startedAt = engine.monotonic();
-    this.#remoteAddress = client.remoteAddress;
+    const origin = engine.host.origin(client, head) ?? client;
+    this.#origin = origin;
+    this.#captured = engine.host.capture?.(origin, head);
   }
 
   get wantsBody(): boolean {
@@ -91,8 +96,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#answer({ status: 204, reason: '' });
       return;
     }
-    const origin = this.#engine.host.origin(this.#client, head) ?? this.#client;
-    this.#remoteAddress = origin.remoteAddress;
+    const origin = this.#origin;
     const decision = this.#engine.host.decide(origin, head);
     if ('status' in decision) {
       this.#answer(decision);
@@ -196,6 +200,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   // What the backend does.
 
   onUpstreamReady(): void {
+    this.#connectMs = this.#engine.monotonic() - (this.#upstreamAt ?? 0);
     if (!this.#attempts?.stillThere) {
       // Taken out of the Service while it was being dialled.
       this.#dropUpstream();
@@ -277,9 +282,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     attempts.endpoint = endpoint;
+    this.#upstreamAt ??= this.#engine.monotonic();
     const idle = fresh ? undefined : endpoint.takeIdle(this);
     attempts.reused = idle !== undefined;
     if (idle) {
+      this.#connectMs = 0;
       this.#upstream = idle;
       this.#send();
     } else {
@@ -598,12 +605,17 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       status,
       location: this.#forward?.location,
       endpoint: this.#attempts?.endpoint,
-      remoteAddress: this.#remoteAddress,
+      remoteAddress: this.#origin.remoteAddress,
       requestId: this.#requestId,
       received: this.#sending.body.received + (this.#tunnel?.received ?? 0),
       sent: (this.#answerBody?.sent ?? 0) + (this.#tunnel?.sent ?? 0),
       duration: this.#engine.monotonic() - this.#startedAt,
       headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
+      connectDuration: this.#connectMs,
+      upstreamDuration: this.#upstreamAt === undefined ? undefined : this.#engine.monotonic() - this.#upstreamAt,
+      retries: this.#attempts?.retries ?? 0,
+      canary: this.#forward?.canary,
+      captured: this.#captured,
     });
   }
 }
