@@ -17,6 +17,8 @@ const TOOLS: Tools = new Map([
   ['conntrack', 'conntrack'],
   ['ip', 'iproute2'],
   ['dig', 'bind9-dnsutils'],
+  ['kdig', 'knot-dnsutils'],
+  ['dnsperf', 'dnsperf'],
   ['curl', 'curl'],
   ['openssl', 'openssl'],
   ['nc', 'netcat-openbsd'],

@@ -116,6 +116,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'false',
   },
   {
+    name: 'userspace-catch-addresses',
+    kind: 'switch',
+    help: 'userspace mode, as root: lead Service addresses that are not of this machine to the relays, by rules in the kernel',
+    commands: ['up', 'proxy'],
+    fallback: 'up: false; proxy: true',
+  },
+  {
     name: 'userspace-proxy-protocol-to',
     kind: 'list',
     value: 'NS/NAME',

@@ -110,6 +110,7 @@ export class Answerer {
       workers,
       leads,
       shared: facts,
+      changed: () => this.#changed(),
       source: this.#source,
       dnsMetrics: this.#metrics,
     });
@@ -124,6 +125,8 @@ export class Answerer {
       if (found) {
         site.routes = found.routes;
         site.version++;
+        const tls = found.tls();
+        if (tls) listener.secure(tls);
         continue;
       }
       this.#listeners.delete(key);
@@ -134,16 +137,33 @@ export class Answerer {
     await before?.stop();
   }
 
+  /** A plugin has new data, or a certificate is renewed. */
+  #changed(): void {
+    for (const [key, { site, listener }] of this.#listeners) {
+      site.version++;
+      const tls = this.#configuration?.sites.get(key)?.tls();
+      if (tls) listener.secure(tls);
+    }
+  }
+
   /** Opens what is not open yet. */
   async #listen({ sites }: Configuration, ports: ReadonlyMap<string, number>): Promise<void> {
     const { idleMs, maxConnections, clock, workers } = this.#options;
     const opened: string[] = [];
     try {
-      for (const [key, { at, routes }] of sites) {
+      for (const [key, { at, routes, tls }] of sites) {
         if (this.#listeners.has(key)) continue;
         const site: Site = { routes, version: 0 };
         const shared = workers > 1;
-        const common = { server: this.#server, metrics: this.#metrics, clock, idleMs, maxConnections, shared };
+        const common = {
+          server: this.#server,
+          metrics: this.#metrics,
+          clock,
+          idleMs,
+          maxConnections,
+          shared,
+          tls: tls(),
+        };
         const port = ports.get(key) ?? at.port;
         // A shared port would be shared with another program, too, without a word: it must be free before it is.
         if (shared && !ports.has(key)) await (await startListener({ at, site, ...common, shared: false })).close();

@@ -7,9 +7,11 @@ import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Place } from './corefile/error.ts';
 import type { Directive } from './corefile/parse.ts';
+import type { Scheme } from './listener.ts';
 import { nobodyAnswered, type Asked, type Handle, type Handler } from './handler.ts';
 import type { DnsMetrics } from './metrics.ts';
 import type { SharedFacts } from './shared-facts.ts';
+import type { TlsSetting } from './tls-setting.ts';
 import type { UpstreamServer } from './upstream.ts';
 import type { DnsName } from './wire/name.ts';
 import type { OwnedRecord } from './wire/message.ts';
@@ -102,6 +104,8 @@ export interface BlockServices {
   /** Whether this thread does what is to be done once. */
   readonly leads: boolean;
   readonly shared: SharedFacts;
+  /** To be called by what answers by the question alone (`Handler.byQuestion`) when it answers otherwise from now on. */
+  readonly changed: () => void;
   /** Asks the whole server, as a client would. */
   readonly ask: Handle;
   /** The newest compiled zone for these options. */
@@ -127,10 +131,18 @@ export interface BlockDoors {
   readonly resolve: (name: DnsName, servers: readonly UpstreamServer[]) => Promise<readonly Ip[]>;
 }
 
+/** The keys of a block that have a port in common. */
+export interface Served {
+  readonly zones: readonly DnsName[];
+  readonly port: number;
+  readonly scheme: Scheme;
+}
+
 /** Filled in by the plugins of one block. */
 export class BlockDraft {
   readonly zones: readonly DnsName[];
   readonly port: number;
+  readonly scheme: Scheme;
   readonly place: Place;
   readonly doors: BlockDoors;
   /** By plugin; a plugin may answer at more than one place of the chain. */
@@ -152,6 +164,7 @@ export class BlockDraft {
   loadBalanced = false;
   logsErrors = false;
   otherClasses = false;
+  tls: TlsSetting | undefined;
   bufsize: number | undefined;
   nsid: string | undefined;
   header: HeaderRule | undefined;
@@ -163,9 +176,10 @@ export class BlockDraft {
   /** What the end of the chain does with what no plugin answered. */
   end: Handle = nobodyAnswered;
 
-  constructor(zones: readonly DnsName[], port: number, place: Place, doors: BlockDoors) {
+  constructor({ zones, port, scheme }: Served, place: Place, doors: BlockDoors) {
     this.zones = zones;
     this.port = port;
+    this.scheme = scheme;
     this.place = place;
     this.doors = doors;
   }

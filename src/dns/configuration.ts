@@ -14,6 +14,7 @@ import { serverLabel, type DnsMetrics } from './metrics.ts';
 import { isOurselves } from './resolv-conf.ts';
 import { Routes, runBlock, type RunningBlock } from './route.ts';
 import type { SharedFacts } from './shared-facts.ts';
+import type { TlsSetting } from './tls-setting.ts';
 import { ZoneKeeper } from './zone-keeper.ts';
 import type { DnsSource } from './zone/source.ts';
 
@@ -30,6 +31,8 @@ export interface ConfigurationOptions {
   readonly workers: number;
   readonly leads: boolean;
   readonly shared: SharedFacts;
+  /** Called when what a block answers, or shows of itself, has changed. */
+  readonly changed: () => void;
   readonly log: Logger;
   readonly metrics: Meters;
   readonly dnsMetrics: DnsMetrics;
@@ -42,7 +45,10 @@ export interface Configuration {
   readonly blocks: readonly BlockAt[];
   readonly zones: ZoneKeeper;
   /** What answers at each address. */
-  readonly sites: ReadonlyMap<string, { readonly at: ListenAddress; readonly routes: Routes }>;
+  readonly sites: ReadonlyMap<
+    string,
+    { readonly at: ListenAddress; readonly routes: Routes; readonly tls: () => TlsSetting | undefined }
+  >;
   /** Begins the background tasks. */
   start(): void;
   /** Ends them; what waits for upstream is answered SERVFAIL. */
@@ -50,7 +56,7 @@ export interface Configuration {
 }
 
 export function siteKey(at: ListenAddress): string {
-  return `${at.address} ${at.port}`;
+  return `${at.scheme ?? 'dns'} ${at.address} ${at.port}`;
 }
 
 export function configure(options: ConfigurationOptions): Configuration {
@@ -76,9 +82,10 @@ export function configure(options: ConfigurationOptions): Configuration {
     workers: options.workers,
     leads: options.leads,
     shared: options.shared,
+    changed: options.changed,
     isOurselves: (server) => isOurselves(server, listen, own),
     readText: (path) => files.readText(path).catch(() => undefined),
-    labels: { server: first ? serverLabel(first.address, first.port) : '', view: draft.view?.name ?? '' },
+    labels: { server: first ? serverLabel(first) : '', view: draft.view?.name ?? '' },
   });
   const running: { readonly block: RunningBlock; readonly at: BlockAt; readonly services: BlockServices }[] = [];
   for (const at of blocks) {
@@ -92,7 +99,8 @@ export function configure(options: ConfigurationOptions): Configuration {
     listen.map((address) => {
       const here = running.filter(({ at }) => at.listen.some((one) => siteKey(one) === siteKey(address)));
       const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block, view: at.draft.view }));
-      return [siteKey(address), { at: address, routes: new Routes(routed) }] as const;
+      const tls = (): TlsSetting | undefined => here.find(({ at }) => at.draft.tls !== undefined)?.at.draft.tls;
+      return [siteKey(address), { at: address, routes: new Routes(routed), tls }] as const;
     }),
   );
   let tasks: Promise<unknown> = Promise.resolve();

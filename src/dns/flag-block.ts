@@ -49,7 +49,7 @@ export async function flagBlock(options: FlagSettings, log: Logger, files: Files
     warn: (message: string) => log.warn(message),
     resolve: async () => [],
   };
-  const draft = new BlockDraft([ROOT], options.listen[0]?.port ?? 0, place, doors);
+  const draft = new BlockDraft({ zones: [ROOT], port: options.listen[0]?.port ?? 0, scheme: 'dns' }, place, doors);
   const origin = options.zone ?? parseName('cluster.local');
   if (!origin) throw new RangeError('no zone');
   const zoneOptions: KubernetesOptions = {

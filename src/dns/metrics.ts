@@ -1,8 +1,9 @@
 // What is counted, under the names and labels of the DNS server that dashboards already read.
 
-import { hostPort, isUnspecified, type Ip } from '../lib/ip.ts';
+import { hostPort, isUnspecified } from '../lib/ip.ts';
 import type { Labels, Meters } from '../observe/metrics.ts';
 import type { Transport } from './handler.ts';
+import type { ListenAddress } from './listener.ts';
 import { rcodeName, RR, typeName } from './wire/types.ts';
 
 const SIZE_BUCKETS = [0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16_000, 32_000, 48_000, 64_000];
@@ -15,8 +16,8 @@ const LABELLED_TYPES: ReadonlySet<number> = new Set(Object.values(RR).filter((ty
 const SERVER = ['server', 'zone', 'view'];
 
 /** The label of the server that listens there. */
-export function serverLabel(address: Ip, port: number): string {
-  return isUnspecified(address) ? `dns://:${port}` : `dns://${hostPort(address, port)}`;
+export function serverLabel({ address, port, scheme = 'dns' }: ListenAddress): string {
+  return isUnspecified(address) ? `${scheme}://:${port}` : `${scheme}://${hostPort(address, port)}`;
 }
 
 /** The counters of one program; `forServer` gives those of one listening address. */
@@ -25,6 +26,8 @@ export interface DnsMetrics {
   /** Calls `settle` before the metrics are given. */
   beforeText(settle: () => void): void;
   panicked(): void;
+  /** A request over HTTPS that got that status. */
+  httpsAnswered(server: string, status: number): void;
   forwardRejected(): void;
 }
 
@@ -83,6 +86,11 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
     help: 'DNS requests with the DO bit set.',
     labels: SERVER,
   });
+  const httpsResponses = metrics.counter({
+    name: 'coredns_dns_https_responses_total',
+    help: 'Responses over HTTPS by status.',
+    labels: ['server', 'status'],
+  });
   // Queries are counted here, and handed on when the metrics are asked for.
   let counted: QueryKind[] = [];
   const settleCounts = (): void => {
@@ -126,6 +134,7 @@ export function createDnsMetrics(metrics: Meters): DnsMetrics {
         settleCounts();
       }),
     panicked: () => panics.add(),
+    httpsAnswered: (server, status) => httpsResponses.add(1, { server, status: String(status) }),
     forwardRejected: () => rejects.add(),
   };
 }

@@ -117,7 +117,9 @@ function placed({ blocks, parsed, port }: Corefile): BlockSource {
   const everywhere = (sixes ? ['0.0.0.0', '::'] : ['0.0.0.0'])
     .map((text) => parseIp(text))
     .filter((ip) => ip !== undefined);
-  const listen = blocks.map((draft) => (draft.bind ?? everywhere).map((address) => ({ address, port: draft.port })));
+  const listen = blocks.map((draft) =>
+    (draft.bind ?? everywhere).map((address) => ({ address, port: draft.port, scheme: draft.scheme })),
+  );
   return { kind: 'corefile', parsed, port, listen };
 }
 

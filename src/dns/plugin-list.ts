@@ -6,6 +6,7 @@ import { acl } from './plugins/acl.ts';
 import { any } from './plugins/any.ts';
 import { dns64 } from './plugins/dns64.ts';
 import { autopath } from './plugins/autopath.ts';
+import { tls } from './plugins/tls.ts';
 import { transfer } from './plugins/transfer.ts';
 import { k8sExternal } from './plugins/k8s-external.ts';
 import { file } from './plugins/file.ts';
@@ -75,7 +76,7 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   cache,
   header,
   'dnssec',
-  'tls',
+  tls,
   minimal,
   template,
   transfer,

@@ -30,7 +30,16 @@ export class PeakMemory {
 
 /** The most that the process has held at once, in MiB; 0 when it is gone. */
 export function peakMbOf(pid: number): number {
-  return Number(/VmHWM:\s+([0-9]+) kB/.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) / 1024;
+  return statusMb(pid, 'VmHWM');
+}
+
+/** What the process holds now, in MiB; 0 when it is gone. */
+export function residentMbOf(pid: number): number {
+  return statusMb(pid, 'VmRSS');
+}
+
+function statusMb(pid: number, field: string): number {
+  return Number(new RegExp(`^${field}:\\s+([0-9]+) kB`, 'm').exec(read(`/proc/${pid}/status`))?.[1] ?? 0) / 1024;
 }
 
 function read(path: string): string {

@@ -214,7 +214,8 @@ describe('mistakes say where they are', () => {
       '. {\n  forward . 192.0.2.1 {\n    nosuch\n  }\n}',
       '3: forward has no option "nosuch"',
     ],
-    ['a transport that is not built', 'tls://. {\n  whoami\n}', '1: tls:// is not built yet'],
+    ['a transport that is not built', 'quic://. {\n  whoami\n}', '1: quic:// is not built yet'],
+    ['TLS without a certificate', 'tls://. {\n  whoami\n}', '1: tls:// needs a certificate'],
     ['a pattern that takes more than linear time', '. {\n  rewrite name regex (a)\\1 b\n}', '2: rewrite: '],
     [
       'a TTL out of range',

@@ -26,7 +26,11 @@ const SPOILS: Readonly<Record<'nftables' | 'iptables', (text: string) => string>
   iptables: (text) => text.replace('-j DNAT --to-destination 10.0.0.1:8081', '-j TPROXY --on-port 8081'),
 };
 
-describe.skipIf(missing).for(['nftables', 'iptables'] as const)('%s: a Service that the kernel refuses', (mode) => {
+describe.skipIf(missing).for([
+  { what: 'nftables', mode: 'nftables', variant: 'nft' },
+  { what: 'iptables-nft', mode: 'iptables', variant: 'nft' },
+  { what: 'iptables-legacy', mode: 'iptables', variant: 'legacy' },
+] as const)('$what: a Service that the kernel refuses', ({ mode, variant }) => {
   let topology: Topology;
   let plane: RulesPlane | undefined;
   let metrics: Metrics;
@@ -36,6 +40,8 @@ describe.skipIf(missing).for(['nftables', 'iptables'] as const)('%s: a Service t
 
   beforeAll(async () => {
     topology = await Topology.create();
+    // What kubelet leaves tells which iptables is in use.
+    await topology.node.run(`iptables-${variant}`, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT');
     const pod = await topology.addPod('a', ['10.0.0.1']);
     for (const port of [8080, 8081]) await pod.serve({ protocol: 'TCP', port, name: 'a' });
   });

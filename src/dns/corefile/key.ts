@@ -1,31 +1,34 @@
-// The keys of a server block: `[dns://]ZONE[:PORT]`, where ZONE may be an address range for its reverse zones.
+// The keys of a server block: `[dns://|tls://|https://]ZONE[:PORT]`, where ZONE may be an address range for its reverse zones.
 
 import { cidrFamily, parseCidr, prefixLength, type Cidr } from '../../lib/cidr.ts';
 import { ipBytes, ipFromBytes, type Ip } from '../../lib/ip.ts';
+import type { Scheme } from '../listener.ts';
 import { lowerName, parseName, type DnsName } from '../wire/name.ts';
 import { CorefileError, type Place } from './error.ts';
 
 export interface ServerKey {
   readonly zone: DnsName;
   readonly port: number;
+  readonly scheme: Scheme;
 }
 
-const DNS_PORT = 53;
+const PORTS: Readonly<Record<Scheme, number>> = { dns: 53, tls: 853, https: 443 };
 /** Transports that are known, and not built. */
-const OTHER_SCHEMES: ReadonlySet<string> = new Set(['tls', 'https', 'https3', 'quic', 'grpc']);
+const OTHER_SCHEMES: ReadonlySet<string> = new Set(['https3', 'quic', 'grpc']);
 
 /** Throws a CorefileError. `defaultPort` is that of `-dns.port`. */
-export function parseKey(text: string, place: Place, defaultPort = DNS_PORT): readonly ServerKey[] {
-  const scheme = /^([a-z0-9]+):\/\//.exec(text)?.[1];
-  if (scheme !== undefined && OTHER_SCHEMES.has(scheme))
-    throw new CorefileError(place, `${scheme}:// is not built yet; serve this zone over plain DNS`);
-  const rest = scheme === 'dns' ? text.slice('dns://'.length) : text;
+export function parseKey(text: string, place: Place, defaultPort = PORTS.dns): readonly ServerKey[] {
+  const named = /^([a-z0-9]+):\/\//.exec(text)?.[1];
+  if (named !== undefined && OTHER_SCHEMES.has(named))
+    throw new CorefileError(place, `${named}:// is not built yet; serve this zone over dns://, tls:// or https://`);
+  const scheme = named === 'tls' || named === 'https' ? named : 'dns';
+  const rest = named === scheme ? text.slice(`${scheme}://`.length) : text;
   const match = /^(.*?)(?::([0-9]{1,5}))?$/s.exec(rest);
-  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  const port = match?.[2] === undefined ? (scheme === 'dns' ? defaultPort : PORTS[scheme]) : Number(match[2]);
   if (port > 65_535) throw new CorefileError(place, `${text}: a port is at most 65535`);
   const zones = parseZone(match?.[1] ?? '');
   if (!zones) throw new CorefileError(place, `"${text}" is no zone: ZONE[:PORT] or an address range was expected`);
-  return zones.map((zone) => ({ zone, port }));
+  return zones.map((zone) => ({ zone, port, scheme }));
 }
 
 /** A zone's name in lower case, or the reverse zones of a range such as 10.0.0.0/27. Undefined when it is neither. */

@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import type { Files } from '../../system/files.ts';
-import { BlockDraft, type BlockDoors } from '../block.ts';
+import { BlockDraft, type BlockDoors, type Served } from '../block.ts';
 import { builtPlugin, isKnownPlugin } from '../plugin-list.ts';
+import type { Scheme } from '../listener.ts';
 import { nameText, type DnsName } from '../wire/name.ts';
 import { lookUpHost } from '../host-lookup.ts';
 import { CorefileError } from './error.ts';
@@ -119,27 +120,31 @@ async function draftsOf(
   const drafts: BlockDraft[] = [];
   /** Zones that a block without a view answers whole. */
   const served = new Set<string>();
+  const schemes = new Map<number, Scheme>();
   for (const block of blocks) {
     const filtered = block.directives.some(({ name }) => name === 'view');
-    const byPort = new Map<number, DnsName[]>();
+    const byPort = new Map<number, { scheme: Scheme; zones: DnsName[] }>();
     for (const key of block.keys.flatMap((text) => parseKey(text, block.place, port))) {
       const id = `${key.zone} ${key.port}`;
       if (served.has(id) && !filtered)
         throw new CorefileError(block.place, `the zone ${nameText(key.zone)} is served on port ${key.port} twice`);
       if (!filtered) served.add(id);
-      byPort.set(key.port, [...(byPort.get(key.port) ?? []), key.zone]);
+      const { scheme } = key;
+      const known = schemes.get(key.port) ?? scheme;
+      if (known !== scheme)
+        throw new CorefileError(
+          block.place,
+          `port ${key.port} serves ${known}:// already; ${scheme}:// needs another one`,
+        );
+      schemes.set(key.port, scheme);
+      byPort.set(key.port, { scheme, zones: [...(byPort.get(key.port)?.zones ?? []), key.zone] });
     }
-    for (const [number, zones] of byPort) drafts.push(await draftOf(block, zones, number, doors));
+    for (const [number, at] of byPort) drafts.push(await draftOf(block, { ...at, port: number }, doors));
   }
   return drafts;
 }
 
-async function draftOf(
-  block: ServerBlock,
-  zones: readonly DnsName[],
-  port: number,
-  doors: DraftDoors,
-): Promise<BlockDraft> {
+async function draftOf(block: ServerBlock, at: Served, doors: DraftDoors): Promise<BlockDraft> {
   const blockDoors: BlockDoors = {
     readText: doors.readText,
     pathOf: (name, place) =>
@@ -147,7 +152,7 @@ async function draftOf(
     warn: doors.warn,
     resolve: lookUpHost,
   };
-  const draft: BlockDraft = new BlockDraft(zones, port, block.place, blockDoors);
+  const draft: BlockDraft = new BlockDraft(at, block.place, blockDoors);
   const seen = new Set<string>();
   // The folder for files is known before any file is named.
   const ordered = [...block.directives].sort((a, b) => Number(b.name === 'root') - Number(a.name === 'root'));
@@ -165,5 +170,7 @@ async function draftOf(
     await plugin.setup(directive, draft);
   }
   for (const check of draft.checks) check();
+  if (at.scheme !== 'dns' && !draft.tls)
+    throw new CorefileError(block.place, `${at.scheme}:// needs a certificate: name it with tls CERT KEY`);
   return draft;
 }

@@ -10,6 +10,7 @@ const TTL = 8482;
 
 const handler: Handler = {
   name: 'any',
+  byQuestion: true,
   handle: (asked, next) => {
     if (asked.query.type !== RR.ANY) return next(asked);
     const data = txtData('ANY obsoleted') + txtData('See RFC 8482');

@@ -59,6 +59,7 @@ interface HostsOptions {
 export function hostsHandler({ zones: own, ttl, reverse, fallthrough, table }: HostsOptions): Handler {
   return {
     name: 'hosts',
+    byQuestion: true,
     handle: (asked, next) => {
       const { key, type } = asked.query;
       if (zoneOf(key, own) === undefined) {
@@ -128,7 +129,7 @@ export const hosts: PluginDefinition = {
     const own = zones(args.slice(1), place, draft.zones);
     draft.answer('hosts', () => hostsHandler({ zones: own, ...read, table: () => table }));
     if (read.reloadMs <= 0) return;
-    draft.tasks.push(async ({ clock, stopped, readText }: BlockServices) => {
+    draft.tasks.push(async ({ clock, stopped, readText, changed }: BlockServices) => {
       let seen = text;
       while (!stopped.aborted) {
         await clock.sleep(read.reloadMs, stopped);
@@ -137,6 +138,7 @@ export const hosts: PluginDefinition = {
         if (now === undefined || now === seen) continue;
         seen = now;
         table = hostTable([...inline, ...now.split('\n')]);
+        changed();
       }
     });
   },

@@ -6,6 +6,7 @@ import { RCODE } from '../wire/types.ts';
 
 const handler: Handler = {
   name: 'minimal',
+  byQuestion: true,
   handle: (asked, next) => changed(next(asked), (outcome) => minimized(asked, outcome)),
 };
 

@@ -89,9 +89,13 @@ export class PacketAccounting {
     return (this.#made = exitCode === 0);
   }
 
-  /** The kernel does not take rules that name them. */
-  refuse(): void {
-    this.#refused = true;
+  get isRefused(): boolean {
+    return this.#refused;
+  }
+
+  /** Whether the kernel does not take rules that name them. */
+  refuse(refused: boolean): void {
+    this.#refused = refused;
     this.#made = false;
   }
 

@@ -12,9 +12,10 @@ import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
-import { jumps } from './layout.ts';
+import { jumps, type MachineFacts } from './layout.ts';
 import { missingGuard, routeLoopback } from './loopback.ts';
 import { PacketAccounting } from './accounting.ts';
+import { findCulprit } from './culprit.ts';
 import { DriftWatch } from './drift.ts';
 import { IptablesMetrics } from './metrics.ts';
 import type { ChainId } from './names.ts';
@@ -32,6 +33,7 @@ export interface IptablesOptions {
   readonly metrics: Metrics;
 }
 
+const RESTORE = ['-w', '5', '--noflush', '--counters'];
 const RESTORE_TIMEOUT_MS = 300_000;
 /** Of what the tool says, that much goes to the log. */
 const MESSAGE_LENGTH = 600;
@@ -48,12 +50,15 @@ class RestoreError extends Error {
   readonly service: ObjectKey | undefined;
   /** The chain that could not be deleted. */
   readonly undeletable: ChainId | undefined;
+  /** The tool names no rule, as it was the kernel that refused. */
+  readonly atCommit: boolean;
 
-  constructor(message: string, family: IpFamily, blame: Pick<RestoreError, 'service' | 'undeletable'>) {
+  constructor(message: string, family: IpFamily, blame: Pick<RestoreError, 'service' | 'undeletable' | 'atCommit'>) {
     super(message);
     this.families = [family];
     this.service = blame.service;
     this.undeletable = blame.undeletable;
+    this.atCommit = blame.atCommit;
   }
 }
 
@@ -102,13 +107,15 @@ export class IptablesBackend implements RulesBackend {
         if (!(error instanceof RestoreError)) throw error;
         for (const family of error.families) this.#metrics.failed(family, partial);
         if (!this.#countsTaken) {
-          // Counters may be there, and the match that names them not.
-          this.#countsTaken = true;
-          this.#accounting.refuse();
-          continue;
+          // Counters may be there, and the match that names them not. When it fails without them, too, it was not that.
+          this.#countsTaken = this.#accounting.isRefused;
+          this.#accounting.refuse(!this.#countsTaken);
+          if (!this.#countsTaken) continue;
         }
         // Others may have taken chains away that a part of the rules leads to; only the whole shows whose fault it is.
-        if (!partial && !this.#leaveOut(error, snapshot)) {
+        if (partial) continue;
+        const service = error.service ?? (await this.#findCulprit(error, snapshot));
+        if (!this.#leaveOut(error, service, snapshot)) {
           return { kind: 'failed', reason: error.message, families: error.families };
         }
       }
@@ -172,8 +179,7 @@ export class IptablesBackend implements RulesBackend {
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
     const config = this.#config;
     const { families } = await this.#findTool();
-    const facts = { dropInvalid: await this.#dropsInvalid(), countsPackets: await this.#accounting.make() };
-    const planner = new Planner(config, facts, new Set(this.#leftOut.keys()));
+    const planner = new Planner(config, await this.#facts(), new Set(this.#leftOut.keys()));
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
     const written: ChainChange[] = [];
     let jumpsWritten = 0;
@@ -239,7 +245,7 @@ export class IptablesBackend implements RulesBackend {
     const input = renderRestore(restore);
     if (input === '') return;
     const program = programOf(family, (await this.#findTool()).variant, '-restore');
-    const done = await this.#options.exec.run(program, ['-w', '5', '--noflush', '--counters'], {
+    const done = await this.#options.exec.run(program, RESTORE, {
       input,
       timeoutMs: RESTORE_TIMEOUT_MS,
     });
@@ -251,11 +257,32 @@ export class IptablesBackend implements RulesBackend {
     throw new RestoreError(`${program} refused the rules: ${message(done)}`, family, {
       service: at && !goes ? planner.ownerOf(at.id, at.line) : undefined,
       undeletable: goes ? at.id : undefined,
+      atCommit: at === undefined && !Number.isNaN(line),
+    });
+  }
+
+  /** Asks the kernel with ever fewer Services, where the tool does not say which one it is. */
+  async #findCulprit(error: RestoreError, snapshot: Snapshot): Promise<ObjectKey | undefined> {
+    const [family] = error.families;
+    if (!error.atCommit || family === undefined) return undefined;
+    const { variant } = await this.#findTool();
+    const planner = new Planner(this.#config, await this.#facts(), new Set(this.#leftOut.keys()));
+    return findCulprit(family, planner.advance(snapshot), planner, async (input) => {
+      const done = await this.#options.exec.run(programOf(family, variant, '-restore'), RESTORE, {
+        input,
+        timeoutMs: RESTORE_TIMEOUT_MS,
+      });
+      this.#restores++;
+      return done.exitCode === 0;
     });
   }
 
   /** Whether there is somebody to go on without. */
-  #leaveOut({ service, undeletable, families, message: reason }: RestoreError, snapshot: Snapshot): boolean {
+  #leaveOut(
+    { undeletable, families, message: reason }: RestoreError,
+    service: ObjectKey | undefined,
+    snapshot: Snapshot,
+  ): boolean {
     if (undeletable !== undefined) {
       if (this.#undeletable.has(undeletable)) return false;
       this.#undeletable.add(undeletable);
@@ -279,6 +306,10 @@ export class IptablesBackend implements RulesBackend {
       this.#leftOut.delete(key);
       this.#planner = undefined;
     }
+  }
+
+  async #facts(): Promise<MachineFacts> {
+    return { dropInvalid: await this.#dropsInvalid(), countsPackets: await this.#accounting.make() };
   }
 
   async #dropsInvalid(): Promise<boolean> {
@@ -305,7 +336,7 @@ interface LeftOut {
   readonly rejection: Rejection;
 }
 
-const NOBODY = { service: undefined, undeletable: undefined };
+const NOBODY = { service: undefined, undeletable: undefined, atCommit: false };
 
 function countsOf(changes: readonly ChainChange[]): Readonly<Record<string, number>> {
   if (changes.length === 0) return {};

@@ -48,6 +48,13 @@ export class Planner {
     return this.#contributions.size;
   }
 
+  /** Whose each chain is that is a Service's alone. */
+  owners(): ReadonlyMap<ChainId, ObjectKey> {
+    const owners = new Map<ChainId, ObjectKey>();
+    for (const [key, { chains }] of this.#contributions) for (const id of chains.keys()) owners.set(id, key);
+    return owners;
+  }
+
   /** Takes the Snapshot and returns the chains that differ from those before; all of them the first time. */
   advance(snapshot: Snapshot): readonly ChainChange[] {
     const first = this.#snapshot === undefined;

@@ -14,6 +14,7 @@ import type { RulesConfig } from '../config.ts';
 import { FAMILY_LABELS } from '../sync-metrics.ts';
 import type { ElementId, ElementValue } from './contribution.ts';
 import {
+  CONTAINER_NAMES,
   FAMILIES,
   TABLE,
   fixedChains,
@@ -25,8 +26,9 @@ import {
   type ChainName,
 } from './layout.ts';
 import { formerOrder } from './former-order.ts';
-import { parseTable, type TableState } from './parse.ts';
+import type { TableState } from './parse.ts';
 import { Planner, type ChangeGroup } from './plan.ts';
+import { readBack } from './read-back.ts';
 import {
   chainsNeeded,
   renderChanges,
@@ -397,10 +399,11 @@ export class NftablesBackend implements RulesBackend {
   }
 
   async #readBack(family: IpFamily, elements: Map<ElementId, ElementValue>): Promise<TableState | undefined> {
-    const result = await this.#nft(['-j', 'list', 'table', nftFamily(family), TABLE]);
-    if (result.exitCode === 0) return parseTable(result.stdout, family, elements);
-    if (/No such file or directory/.test(result.stderr)) return undefined;
-    throw new NftError(`nft list table ${nftFamily(family)} ${TABLE} failed: ${message(result)}`);
+    const { exec, follow } = this.#options;
+    const read = await readBack(family, elements, { exec, follow, timeoutMs: NFT_TIMEOUT_MS });
+    if (read.kind === 'found') return read.table;
+    if (read.kind === 'missing') return undefined;
+    throw new NftError(`nft list table ${nftFamily(family)} ${TABLE} failed: ${message(read.result)}`);
   }
 
   async #run(text: string): Promise<void> {
@@ -410,15 +413,10 @@ export class NftablesBackend implements RulesBackend {
 
   async #transaction(text: string): Promise<ExecResult> {
     this.#watch?.expect();
-    const result = await this.#nft(['-f', '-'], text);
+    const result = await this.#options.exec.run('nft', ['-f', '-'], { input: text, timeoutMs: NFT_TIMEOUT_MS });
     this.#watch?.expected(result.exitCode === 0);
     if (result.exitCode === 0) this.#transactions++;
     return result;
-  }
-
-  #nft(args: readonly string[], input?: string): Promise<ExecResult> {
-    const options = { timeoutMs: NFT_TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
-    return this.#options.exec.run('nft', args, options);
   }
 }
 
@@ -432,17 +430,18 @@ function startingPoint(
   if (!found) return { text: renderTable(config, family), kept: [] };
   const { shape, name } = marker(config, family);
   const markers = [...found.chains.keys()].filter((chain) => chain.startsWith('layout-'));
-  if (!markers.some((each) => each.startsWith(shape))) {
+  const whole = CONTAINER_NAMES.every((container) => found.containers.has(container));
+  if (!whole || !markers.some((each) => each.startsWith(shape))) {
     return { text: `delete table ${nftFamily(family)} ${TABLE}\n${renderTable(config, family)}`, kept: [] };
   }
   const kept = [...found.chains.keys()].filter(isOnDemand);
-  const whole =
+  const untouched =
     !suspect &&
     markers.length === 1 &&
     markers[0] === name &&
     fixedChains(config, family).every((chain) => found.chains.get(chain.name) === chain.rules.length) &&
     kept.every((chain) => found.chains.get(chain) === chainOnDemand(family, chain).rules.length);
-  return { text: whole ? '' : renderRules(config, family, { markers, onDemand: kept }), kept };
+  return { text: untouched ? '' : renderRules(config, family, { markers, onDemand: kept }), kept };
 }
 
 function count(

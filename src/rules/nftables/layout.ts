@@ -318,6 +318,12 @@ export const OTHER_MAPS: readonly string[] = [
   'map affinity { type classid : classid; size 1048576; flags dynamic,timeout; }',
 ];
 
+/** Every set and map that a table of ours has. */
+export const CONTAINER_NAMES: readonly string[] = [
+  ...CONTAINERS.map(({ name }) => name),
+  ...OTHER_MAPS.map((text) => text.split(' ')[1] ?? ''),
+];
+
 export type ChainName = string;
 
 /** The rules of a chain made on demand, from its name: `pick-3`, `nodeport-local-sticky-2`, `remember-10800`. */

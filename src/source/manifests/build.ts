@@ -254,7 +254,8 @@ function sliceEntries(
     const slice = standing.get(service.key);
     if (slice && service.template.selector) {
       const message = `Service ${service.key}: its EndpointSlice objects (${slice.file}:${slice.line}) stand; its selector is not used`;
-      notices.push(messageAt(service.document, ['spec', 'selector'], message));
+      // The line of the document: a dump of a cluster has a thousand of these, and that of the field would cost the syntax trees of all files.
+      notices.push(messageAt(service.document, [], message));
     } else if (!slice) {
       for (const derived of deriveSlices(service, index, nodes)) put(unnamesake(derived, entries));
     }

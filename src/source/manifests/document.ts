@@ -53,5 +53,6 @@ export function formatMessage(message: ManifestMessage): string {
 }
 
 export function messageAt(document: SourceDocument, keys: readonly FieldKey[], message: string): ManifestMessage {
-  return { file: document.file, line: document.lineOf?.(keys) ?? document.line, message };
+  const line = keys.length === 0 ? undefined : document.lineOf?.(keys);
+  return { file: document.file, line: line ?? document.line, message };
 }

@@ -17,6 +17,7 @@ export function parseYamlDocuments(file: string, text: string, firstLine = 1): R
   const lineAt = (offset: number): number => counter.linePos(offset).line + firstLine - 1;
   const documents: SourceDocument[] = [];
   const errors: ManifestMessage[] = [];
+  const again = new WeakTree(text);
   for (const [index, document] of parseText(text, counter).entries()) {
     if (document.errors.length > 0) {
       for (const error of document.errors) {
@@ -34,7 +35,7 @@ export function parseYamlDocuments(file: string, text: string, firstLine = 1): R
       continue;
     }
     if (object === null || object === undefined) continue;
-    documents.push({ file, line, object, lineOf: lineFinder(text, index, document, lineAt) });
+    documents.push({ file, line, object, lineOf: lineFinder(again, index, document, lineAt) });
   }
   return { documents, errors };
 }
@@ -54,16 +55,34 @@ function parseText(text: string, lineCounter?: LineCounter): readonly Document[]
  * endpoints each) and is hardly ever asked for, so it is let go, and made again if it has to be.
  */
 function lineFinder(
-  text: string,
+  again: WeakTree,
   index: number,
   document: Document,
   lineAt: (offset: number) => number,
 ): (keys: readonly FieldKey[]) => number {
   const tree = new WeakRef(document);
   return (keys) => {
-    const found = tree.deref() ?? parseText(text)[index];
+    const found = tree.deref() ?? again.documents()[index];
     return lineAt(found ? offsetOf(found, keys) : 0);
   };
+}
+
+/** The syntax tree of a text, made when it is asked for and let go soon after: a hundred questions in one go make it once. */
+class WeakTree {
+  readonly #text: string;
+  #documents: WeakRef<readonly Document[]> | undefined;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  documents(): readonly Document[] {
+    const known = this.#documents?.deref();
+    if (known) return known;
+    const documents = parseText(this.#text);
+    this.#documents = new WeakRef(documents);
+    return documents;
+  }
 }
 
 /** Offset of the field, or of the deepest field on the way to it that exists. */

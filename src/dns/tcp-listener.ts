@@ -1,0 +1,93 @@
+// TCP, and TLS over it (RFC 7858): a server and its connections.
+
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
+import { ipFamily } from '../lib/ip.ts';
+import { serveConnection, type Connection } from './connection.ts';
+import { KeptAnswers } from './kept-answers.ts';
+import { DnsListenError } from './listen-error.ts';
+import type { ListenAddress, ListenerOptions, Side } from './listener.ts';
+import { serverLabel } from './metrics.ts';
+import { authOptions, contextOptions, mayStay, type TlsSetting } from './tls-setting.ts';
+
+const BACKLOG = 1024;
+/** A client that is slower holds a descriptor for nothing. */
+const HANDSHAKE_MS = 5000;
+
+/** With `tls` where the options have it. Rejects with a DnsListenError. */
+export async function bindTcp(options: ListenerOptions): Promise<Side> {
+  const { at, server, site, metrics, clock, idleMs, maxConnections } = options;
+  const connections = new Set<Connection>();
+  let { tls } = options;
+  const take = (socket: Socket): void => {
+    const from = { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
+    const connection = serveConnection(socket, {
+      receive: (packet) => server.receive(packet, arrival, from),
+      monotonic: () => clock.monotonic(),
+      idleMs,
+      onClose: () => connections.delete(connection),
+    });
+    connections.add(connection);
+  };
+  const secured = (socket: TLSSocket): void => {
+    if (tls && mayStay(socket, tls.clientAuth)) take(socket);
+    else socket.destroy();
+  };
+  const listening = tls ? tlsServer(tls, secured) : createServer({ allowHalfOpen: true, noDelay: true }, take);
+  // Those that still shake hands count, too.
+  listening.maxConnections = maxConnections;
+  const port = await listen(listening, at, options.shared);
+  const counters = metrics.forServer(serverLabel({ ...at, port }));
+  const kept = new KeptAnswers(counters);
+  const here = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, address: at.address, port } as const;
+  const arrival = { ...here, metrics: counters, site, kept };
+  let stopped: Promise<void> | undefined;
+  const stopAccepting = (): Promise<void> => (stopped ??= new Promise((resolve) => listening.close(() => resolve())));
+  return {
+    port,
+    get connections() {
+      return connections.size;
+    },
+    settle: () => kept.settle(),
+    secure: (setting) => {
+      tls = setting;
+      if ('setSecureContext' in listening) listening.setSecureContext(contextOptions(setting));
+    },
+    drain: () => {
+      void stopAccepting();
+      for (const connection of connections) connection.drain();
+    },
+    close: async () => {
+      const accepting = stopAccepting();
+      for (const connection of connections) connection.destroy();
+      await accepting;
+      kept.settle();
+    },
+  };
+}
+
+function tlsServer(tls: TlsSetting, secured: (socket: TLSSocket) => void): TlsServer {
+  const options = { ...contextOptions(tls), ...authOptions(tls), ALPNProtocols: ['dot'], noDelay: true };
+  const server = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout: HANDSHAKE_MS }, secured);
+  // Who speaks no TLS is closed, and nothing more.
+  server.on('tlsClientError', (_error, socket) => socket.destroy());
+  return server;
+}
+
+/** Resolves to the port. Rejects with a DnsListenError. */
+export function listen(server: Server, at: ListenAddress, shared: boolean): Promise<number> {
+  const { address, port, scheme = 'dns' } = at;
+  return new Promise((resolve, reject) => {
+    const protocol = scheme === 'dns' ? 'tcp' : scheme;
+    const fail = (error: Error): void => reject(new DnsListenError({ address, port, protocol }, error));
+    server.once('error', fail);
+    const ipv6Only = ipFamily(address) === 6;
+    server.listen({ host: address, port, backlog: BACKLOG, ipv6Only, reusePort: shared }, () => {
+      server.off('error', fail);
+      // An accept that fails later (no descriptor left) leaves the listener as it is.
+      server.on('error', () => {});
+      const bound = server.address();
+      resolve(typeof bound === 'object' && bound ? bound.port : port);
+    });
+  });
+}
