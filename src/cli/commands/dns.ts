@@ -7,6 +7,7 @@ import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
 import type { ClusterNeeds, FoundNeeds } from '../../dns/cluster-needs.ts';
 import { flagBlockFinder } from '../../dns/explained-flags.ts';
+import type { NodeLocal } from '../../dns/node-local/node.ts';
 import type { Prepared } from '../../dns/plane.ts';
 import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
@@ -17,6 +18,7 @@ import { EXIT_STOPPED, UsageError } from '../errors.ts';
 import { explainNameRoutes, type BlockOf } from '../explain-name.ts';
 import { runHouse, type Endpoint, type HouseControl, type Reopened } from '../house.ts';
 import type { ListenAddress } from '../listen-address.ts';
+import { nodeLocal, nodeLocalSettings, withTemplate, type NodeLocalSettings } from '../node-local.ts';
 import { corefilePlane, dnsPlane } from '../planes.ts';
 import { clusterDomain, listenAddress, listenAddresses, nodeName, port, upstreams, workers } from '../settings.ts';
 import { apiServerSource, chooseSource, type SourceStarter } from '../source-choice.ts';
@@ -34,8 +36,32 @@ export async function dns(args: Arguments): Promise<number> {
     context.out(`${names.map((name) => `dns.${name}`).join('\n')}\n`);
     return EXIT_STOPPED;
   }
+  const settings = nodeLocalSettings(args);
+  const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
-  return withPidFile(args, () => (path === undefined ? byFlags(args, context) : byCorefile(args, context, path)));
+  const run = (): Promise<number> =>
+    path === undefined ? byFlags(args, context, node) : byCorefile(args, context, path, node);
+  return withPidFile(args, () => (node ? onNode(node, run) : run()));
+}
+
+interface Node {
+  readonly settings: NodeLocalSettings;
+  readonly running: NodeLocal;
+}
+
+/** With addresses and rules around it. */
+async function onNode({ running }: Node, run: () => Promise<number>): Promise<number> {
+  await running.start();
+  try {
+    return await run();
+  } finally {
+    await running.stop();
+  }
+}
+
+/** The metrics of a node's server have an address of their own. */
+function nodeEndpoints(context: RunningContext, node: Node | undefined): readonly Endpoint[] {
+  return node ? [{ ...metricsEndpoint(context, node.settings.metrics), flag: 'metrics-listen-address' }] : [];
 }
 
 /** The file holds the process's number while it runs. */
@@ -56,7 +82,8 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
   }
 }
 
-function byFlags(args: Arguments, context: RunningContext): Promise<number> {
+function byFlags(args: Arguments, context: RunningContext, node: Node | undefined): Promise<number> {
+  const own = node?.settings.ips.map((address) => ({ address, port: port(args, 'dns.port', 53) }));
   const servers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
   const byFlagsOf = flagBlockFinder(clusterDomain(args), servers);
   return runHouse({
@@ -64,8 +91,9 @@ function byFlags(args: Arguments, context: RunningContext): Promise<number> {
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: ['services', 'endpointSlices', 'namespaces'],
-    planes: [dnsPlane(args, context, listenOn(args), workers(args, context.cpus))],
+    planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
     endpoints: [
+      ...nodeEndpoints(context, node),
       metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153'), () => byFlagsOf),
       healthEndpoint(listenAddress(args, 'health-bind-address', '0.0.0.0:8080')),
       readyEndpoint(listenAddress(args, 'ready-bind-address', '0.0.0.0:8181')),
@@ -74,7 +102,7 @@ function byFlags(args: Arguments, context: RunningContext): Promise<number> {
   });
 }
 
-function metricsEndpoint(context: RunningContext, listen: ListenAddress, blockOf: () => BlockOf): Endpoint {
+function metricsEndpoint(context: RunningContext, listen: ListenAddress, blockOf?: () => BlockOf): Endpoint {
   return {
     what: 'metrics and state',
     listen,
@@ -82,7 +110,7 @@ function metricsEndpoint(context: RunningContext, listen: ListenAddress, blockOf
     routes: ({ state, snapshot }) => [
       metricsRoutes(context.metrics),
       jsonRoute('/state', state),
-      explainNameRoutes(snapshot, blockOf),
+      ...(blockOf ? [explainNameRoutes(snapshot, blockOf)] : []),
     ],
   };
 }
@@ -110,15 +138,28 @@ const NOT_WITH_CONF = [
   'ready-bind-address',
 ];
 
-async function byCorefile(args: Arguments, context: RunningContext, path: string): Promise<number> {
+async function byCorefile(
+  args: Arguments,
+  context: RunningContext,
+  path: string,
+  node: Node | undefined,
+): Promise<number> {
   for (const flag of NOT_WITH_CONF) {
+    // A node's template has the zone open.
+    if (flag === 'cluster-domain' && node) continue;
     if (args.list(flag) ?? args.text(flag))
       throw new UsageError(`flags --conf and --${flag} exclude each other: the Corefile says it; change it there`);
   }
   const { loadCorefile } = await import('../../dns/corefile/load.ts');
   const { clusterNeeds } = await import('../../dns/cluster-needs.ts');
-  const load = (): Promise<LoadedCorefile> =>
-    loadCorefile({ path, files: context.files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
+  const mistaken = (message: string): void => {
+    node?.running.badConfigMap();
+    context.log.error(message);
+  };
+  const load = async (): Promise<LoadedCorefile> => {
+    const files = node ? await withTemplate(context.files, path, node.settings, mistaken) : context.files;
+    return loadCorefile({ path, files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
+  };
   const loaded = await load();
   if (loaded.kind === 'mistake') throw new UsageError(loaded.message);
   const { corefile } = loaded;
@@ -129,7 +170,14 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
   if (found.kind === 'mistake') throw new UsageError(found.message);
   const { blockFinder } = await import('../../dns/explained-block.ts');
   const blocksOf = (one: Corefile): BlockOf => blockFinder(one.blocks);
-  const role = new CorefileRole({ args, context, corefile, needs: found.needs, blocksOf });
+  const role = new CorefileRole({
+    args,
+    context,
+    corefile,
+    needs: found.needs,
+    blocksOf,
+    always: nodeEndpoints(context, node),
+  });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
@@ -152,6 +200,8 @@ interface CorefileRoleOptions {
   readonly corefile: Corefile;
   readonly needs: ClusterNeeds;
   readonly blocksOf: (corefile: Corefile) => BlockOf;
+  /** Open whatever the Corefile says. */
+  readonly always: readonly Endpoint[];
 }
 
 /** What a Corefile asks for beside DNS, now and when it changes. */
@@ -159,11 +209,13 @@ class CorefileRole {
   readonly #args: Arguments;
   readonly #context: RunningContext;
   readonly #blocksOf: (corefile: Corefile) => BlockOf;
+  readonly #always: readonly Endpoint[];
   #corefile: Corefile;
   #needs: ClusterNeeds;
   #control: HouseControl | undefined;
 
-  constructor({ args, context, corefile, needs, blocksOf }: CorefileRoleOptions) {
+  constructor({ args, context, corefile, needs, blocksOf, always }: CorefileRoleOptions) {
+    this.#always = always;
     this.#args = args;
     this.#context = context;
     this.#corefile = corefile;
@@ -178,6 +230,7 @@ class CorefileRole {
   endpoints({ blocks }: Corefile): readonly Endpoint[] {
     const blockOf = (): BlockOf => this.#blocksOf(this.#corefile);
     return [
+      ...this.#always,
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(this.#context, at, blockOf)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
       ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
