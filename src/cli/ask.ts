@@ -17,6 +17,7 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'service-cluster-ip-range',
   'service-node-port-range',
   'cluster-domain',
+  'conf',
   'ingress-class',
   'controller-class',
   'watch-ingress-without-class',
