@@ -85,6 +85,7 @@ test('an edit, a new file, a new folder and a removal are followed', async () =>
   await soon(names, ['default/a', 'default/c']);
   await rm(join(dir, 'sub'), { recursive: true });
   await soon(names, ['default/a']);
+  expect(portOf('a')).toBe(81);
 });
 
 test('an editor that writes beside and renames never takes the objects away', async () => {
