@@ -11,8 +11,10 @@ import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
+import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
 import type { ReferenceOptions } from '../ingress/references.ts';
 import { routingFlags } from './ingress-settings.ts';
+import { VERSION } from './version.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
@@ -105,6 +107,9 @@ export interface IngressChoice {
   readonly lenientClass: boolean;
   readonly tell?: Tell;
   readonly tellOfSync?: boolean;
+  readonly traffic?: Partial<TrafficOptions>;
+  /** Takes the access log. */
+  readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
 }
 
@@ -127,6 +132,9 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         ...flags,
         ...(choice.tell ? { tell: choice.tell } : {}),
         ...(choice.onApplied ? { onApplied: choice.onApplied } : {}),
+        ...(choice.accessLog ? { accessLog: choice.accessLog } : {}),
+        ...(choice.traffic ? { traffic: choice.traffic } : {}),
+        version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         http: choice.http,
         https: choice.https,

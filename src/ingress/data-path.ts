@@ -28,6 +28,8 @@ export interface DataPathOptions {
   readonly defaultCertificate: ObjectKey | undefined;
   readonly tell: Tell | undefined;
   readonly onRequest: (record: RequestRecord) => void;
+  /** Whether an access log is written. */
+  readonly logs: boolean;
 }
 
 export interface ConnectionCounts {
@@ -47,7 +49,7 @@ export class DataPath {
   #shown: CertificatePair | undefined;
   #accepted = 0;
 
-  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest }: DataPathOptions) {
+  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest, logs }: DataPathOptions) {
     this.#clock = clock;
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
@@ -57,7 +59,13 @@ export class DataPath {
       now: () => clock.now(),
     });
     this.#engine = createEngine(
-      { decide: (client, head) => this.#routes.decide(client, head), record: onRequest },
+      {
+        decide: (client, head) => this.#routes.decide(client, head),
+        record: onRequest,
+        ...(logs
+          ? { capture: (client, head) => this.table?.selection.globals?.log.format?.capture(client, head) }
+          : {}),
+      },
       times,
       this.#deadlines,
       () => clock.monotonic(),
@@ -81,6 +89,10 @@ export class DataPath {
 
   get upstreamConnections(): number {
     return this.#routes.upstreamConnections;
+  }
+
+  get ejectedEndpoints(): number {
+    return this.#routes.ejectedEndpoints;
   }
 
   certificateStates(): readonly CertificateState[] {

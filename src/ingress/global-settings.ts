@@ -7,6 +7,7 @@ import { readExternalAuth, type ExternalAuthSettings } from './annotations/exter
 import { objectRef, SettingReader, type Problem } from './annotations/reader.ts';
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
+import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
 export interface GlobalSettings {
@@ -40,6 +41,7 @@ export interface GlobalSettings {
   /** custom-http-errors. */
   readonly errorCodes: ReadonlySet<number>;
   readonly policy: AnnotationPolicy;
+  readonly log: LogSettings;
   /** `strict-validate-path-type`, for admission. */
   readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
@@ -77,6 +79,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   noAuth: ['/.well-known/acme-challenge'],
   blocks: undefined,
   errorCodes: new Set(),
+  log: DEFAULT_LOG,
   policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
   strictPathType: true,
   denied: undefined,
@@ -122,6 +125,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     noAuth: reader.list('no-auth-locations') ?? base.noAuth,
     blocks: readBlockList(reader),
     errorCodes: readCodes(reader) ?? base.errorCodes,
+    log: readLogSettings(reader),
     policy: {
       maxRisk: reader.oneOf('annotations-risk-level', RISKS) ?? base.policy.maxRisk,
       forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,

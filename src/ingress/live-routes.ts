@@ -58,6 +58,10 @@ export class LiveRoutes {
     return this.#table;
   }
 
+  get ejectedEndpoints(): number {
+    return this.#pools.ejected;
+  }
+
   get upstreamConnections(): number {
     return this.#pools.connections;
   }

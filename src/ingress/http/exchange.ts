@@ -61,6 +61,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
   #headAt: number | undefined;
+  #upstreamAt: number | undefined;
+  #connectMs: number | undefined;
+  readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
   #tunnel: Tunnel | undefined;
 
@@ -77,6 +80,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
     this.#startedAt = engine.monotonic();
+    this.#captured = engine.host.capture?.(client, head);
   }
 
   get wantsBody(): boolean {
@@ -192,6 +196,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   // What the backend does.
 
   onUpstreamReady(): void {
+    this.#connectMs = this.#engine.monotonic() - (this.#upstreamAt ?? 0);
     if (!this.#attempts?.stillThere) {
       // Taken out of the Service while it was being dialled.
       this.#dropUpstream();
@@ -273,9 +278,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     attempts.endpoint = endpoint;
+    this.#upstreamAt ??= this.#engine.monotonic();
     const idle = fresh ? undefined : endpoint.takeIdle(this);
     attempts.reused = idle !== undefined;
     if (idle) {
+      this.#connectMs = 0;
       this.#upstream = idle;
       this.#send();
     } else {
@@ -600,6 +607,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       sent: (this.#answerBody?.sent ?? 0) + (this.#tunnel?.sent ?? 0),
       duration: this.#engine.monotonic() - this.#startedAt,
       headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
+      connectDuration: this.#connectMs,
+      upstreamDuration: this.#upstreamAt === undefined ? undefined : this.#engine.monotonic() - this.#upstreamAt,
+      retries: this.#attempts?.retries ?? 0,
+      canary: this.#forward?.canary,
+      captured: this.#captured,
     });
   }
 }

@@ -24,6 +24,8 @@ export interface Forward {
   /** For every answer, beside what `edit` says. */
   readonly lines?: AnswerLines;
   readonly errors?: ErrorPages;
+  /** The backend of the canary, where this is it. */
+  readonly canary?: string;
 }
 
 /** Pages that another Service gives in the place of answers of these statuses, whether a backend's or our own. */
@@ -115,10 +117,21 @@ export interface RequestRecord {
   /** Milliseconds from the request head to the end of the answer, and to the answer's head from the backend. */
   readonly duration: number;
   readonly headDuration: number | undefined;
+  /** To the connection (0 on a kept one), and from the first attempt to the end of the answer; undefined without an endpoint. */
+  readonly connectDuration?: number | undefined;
+  readonly upstreamDuration?: number | undefined;
+  /** How often it was sent again. */
+  readonly retries?: number;
+  /** The backend of the canary that took it. */
+  readonly canary?: string | undefined;
+  /** What the access log needs of the head. */
+  readonly captured?: readonly string[] | undefined;
 }
 
 /** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
 export interface EngineHost {
   decide(client: ClientFacts, head: RequestHead): Forward | Answer;
   record(record: RequestRecord): void;
+  /** What is kept of a head for the record of its request. */
+  capture?(client: ClientFacts, head: RequestHead): readonly string[] | undefined;
 }
