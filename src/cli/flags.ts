@@ -2,6 +2,7 @@
 
 import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
+import { NODE_LOCAL_FLAGS } from './node-local-flags.ts';
 
 export const COMMANDS = [
   'up',
@@ -21,7 +22,7 @@ export type Command = (typeof COMMANDS)[number];
 
 /** Words that a command takes beside flags, as its usage line shows them; the others take none. */
 export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
-  explain: 'service NAMESPACE/NAME|ingress URL',
+  explain: 'service NAMESPACE/NAME|ingress URL|name NAME',
   trace: 'SRC DST:PORT/PROTO',
   completion: 'bash|zsh|fish',
 };
@@ -116,6 +117,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'false',
   },
   {
+    name: 'userspace-catch-addresses',
+    kind: 'switch',
+    help: 'userspace mode, as root: lead Service addresses that are not of this machine to the relays, by rules in the kernel',
+    commands: ['up', 'proxy'],
+    fallback: 'up: false; proxy: true',
+  },
+  {
     name: 'userspace-proxy-protocol-to',
     kind: 'list',
     value: 'NS/NAME',
@@ -190,8 +198,24 @@ export const FLAGS: readonly Flag[] = [
     name: 'conf',
     kind: 'text',
     value: 'FILE',
-    help: 'serve as this Corefile says',
-    commands: ['dns'],
+    help: 'serve as this Corefile says; explain: with --manifests, what it makes of a name',
+    commands: ['dns', 'explain'],
+  },
+  {
+    name: 'type',
+    kind: 'text',
+    value: 'TYPE',
+    help: 'name: the type of record that is asked for',
+    commands: ['explain'],
+    fallback: 'A',
+  },
+  {
+    name: 'namespace',
+    kind: 'text',
+    value: 'NAMESPACE',
+    help: 'name: the namespace of the Pod that asks, for its search path',
+    commands: ['explain'],
+    fallback: 'default',
   },
   {
     name: 'pidfile',
@@ -315,6 +339,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'true',
   },
   {
+    name: 'enable-ssl-passthrough',
+    kind: 'switch',
+    help: 'pass TLS connections of hosts with the annotation ssl-passthrough to their backend as they are',
+    commands: ROUTES,
+    fallback: 'false',
+  },
+  {
     name: 'ssl-redirect',
     kind: 'switch',
     help: 'send HTTP requests for a host that has a certificate to HTTPS',
@@ -387,5 +418,6 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'text',
   },
   ...KUBE_PROXY_FLAGS,
+  ...NODE_LOCAL_FLAGS,
   ...INGRESS_FLAGS,
 ];

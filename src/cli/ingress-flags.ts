@@ -43,7 +43,8 @@ export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
   nothing('text', 'maxmind-mirror', 'URL'),
   nothing('text', 'maxmind-retries-count', 'N'),
   nothing('text', 'maxmind-retries-timeout', 'DURATION'),
-  nothing('switch', 'exclude-socket-metrics'),
+  nothing('text', 'bucket-factor', 'NUMBER'),
+  nothing('text', 'max-buckets', 'N'),
 ];
 
 export const INGRESS_FLAGS: readonly IngressFlag[] = [
@@ -94,6 +95,15 @@ export const INGRESS_FLAGS: readonly IngressFlag[] = [
   }),
   flag('text', 'healthz-host', 'address of /metrics and /healthz', { value: 'IP', fallback: 'every address' }),
   flag('text', 'health-check-path', 'path of the health check', { value: 'PATH', fallback: '/healthz' }),
+  flag('switch', 'metrics-per-host', 'metrics of requests have a label for the host', { fallback: 'true' }),
+  flag('switch', 'metrics-per-undefined-host', 'hosts that no Ingress names have a label, too (1,000 at most)', {
+    fallback: 'false',
+  }),
+  flag('switch', 'report-status-classes', '2xx, 3xx … in the place of each status', { fallback: 'false' }),
+  flag('list', 'exclude-socket-metrics', 'histograms that are left out', { value: 'NAME' }),
+  flag('list', 'time-buckets', 'buckets of the times, in seconds', { value: 'NUMBER', fallback: '0.005 to 10' }),
+  flag('list', 'length-buckets', 'buckets of request and answer sizes', { value: 'NUMBER', fallback: '10 to 100' }),
+  flag('list', 'size-buckets', 'buckets of bytes_sent', { value: 'NUMBER', fallback: '10 to 10000000' }),
   flag('switch', 'enable-metrics', 'answer /metrics', { fallback: 'true' }),
   flag(
     'text',

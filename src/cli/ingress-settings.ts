@@ -9,6 +9,7 @@ import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
 import type { WebhookSettings } from './admission.ts';
 import { parseIp } from '../lib/ip.ts';
 import type { StatusSettings } from './ingress-status.ts';
+import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
 import type { RoutingFlags } from '../ingress/routing-options.ts';
 import type { ListenAddress } from './listen-address.ts';
 import { annotationsPrefix, objectFlag, port } from './settings.ts';
@@ -28,6 +29,7 @@ export function routingFlags(
     throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
   }
   return {
+    sslPassthrough: args.isSet('enable-ssl-passthrough') ?? false,
     sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
     watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
     ingressClass: args.text('ingress-class') ?? 'nginx',
@@ -105,6 +107,38 @@ export function stopSettings(args: Arguments): { readonly graceMs: number; reado
   return {
     graceMs: seconds(args, 'shutdown-grace-period', 0) * 1000,
     afterMs: seconds(args, 'post-shutdown-grace-period', 0) * 1000,
+  };
+}
+
+/** What metrics of requests are told apart by. */
+export function trafficSettings(args: Arguments, env: Environment): Partial<TrafficOptions> {
+  const buckets = (flag: string): readonly number[] | undefined => {
+    const words = args.list(flag);
+    const numbers = words?.map(Number);
+    const ascending = numbers?.every((each, i) => each >= 0 && each > (numbers[i - 1] ?? -1)) ?? true;
+    if (!ascending)
+      throw new UsageError(`flag --${flag} is a list of growing numbers, not "${words?.join(',') ?? ''}"`);
+    return numbers;
+  };
+  const time = buckets('time-buckets');
+  const length = buckets('length-buckets');
+  const size = buckets('size-buckets');
+  const names = (args.list('exclude-socket-metrics') ?? []).map((name) =>
+    name.replace(/^nginx_ingress_controller_/, ''),
+  );
+  return {
+    perHost: args.isSet('metrics-per-host') ?? true,
+    perUndefinedHost: args.isSet('metrics-per-undefined-host') ?? false,
+    statusClasses: args.isSet('report-status-classes') ?? false,
+    excluded: new Set(names),
+    labels: {
+      controller_class: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
+      controller_namespace: env.POD_NAMESPACE ?? '',
+      controller_pod: env.POD_NAME ?? '',
+    },
+    ...(time ? { timeBuckets: time } : {}),
+    ...(length ? { lengthBuckets: length } : {}),
+    ...(size ? { sizeBuckets: size } : {}),
   };
 }
 

@@ -1,6 +1,7 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
 import type { Corefile, LoadedCorefile } from '../dns/corefile/load.ts';
+import type { Prepared } from '../dns/plane.ts';
 import type { RulesMode } from '../rules/backend.ts';
 import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
@@ -11,8 +12,10 @@ import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
+import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
 import type { ReferenceOptions } from '../ingress/references.ts';
 import { routingFlags } from './ingress-settings.ts';
+import { VERSION } from './version.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
 
 export interface RulesChoice {
@@ -75,12 +78,13 @@ export function corefilePlane(
   workers: number,
   corefile: Corefile,
   load: () => Promise<LoadedCorefile>,
+  prepare: (next: Corefile) => Promise<Prepared>,
 ): PlaneStarter {
   return {
     name: 'dns',
     start: async () => {
       const { startCorefilePlane } = await import('../dns/plane.ts');
-      return startCorefilePlane({ ...context, workers, corefile, load, log: context.log.named('dns') });
+      return startCorefilePlane({ ...context, workers, corefile, load, prepare, log: context.log.named('dns') });
     },
   };
 }
@@ -105,6 +109,9 @@ export interface IngressChoice {
   readonly lenientClass: boolean;
   readonly tell?: Tell;
   readonly tellOfSync?: boolean;
+  readonly traffic?: Partial<TrafficOptions>;
+  /** Takes the access log. */
+  readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
 }
 
@@ -127,6 +134,9 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         ...flags,
         ...(choice.tell ? { tell: choice.tell } : {}),
         ...(choice.onApplied ? { onApplied: choice.onApplied } : {}),
+        ...(choice.accessLog ? { accessLog: choice.accessLog } : {}),
+        ...(choice.traffic ? { traffic: choice.traffic } : {}),
+        version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         http: choice.http,
         https: choice.https,

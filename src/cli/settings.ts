@@ -70,14 +70,15 @@ export function rulesConfig(args: Arguments): RulesSettings {
   };
 }
 
-/** The flags of userspace mode. */
-export function userspaceConfig(args: Arguments): UserspaceConfig {
+/** The flags of userspace mode. `catches`: where no flag says whether Service addresses are caught. */
+export function userspaceConfig(args: Arguments, catches = false): UserspaceConfig {
   const { userspace } = defaultRulesConfig;
   const buffered = wholeNumber(args, 'userspace-max-buffered-mib');
   const proxyProtocolTo = args.list('userspace-proxy-protocol-to') ?? userspace.proxyProtocolTo;
   for (const name of proxyProtocolTo) checkObjectName('userspace-proxy-protocol-to', name);
   return {
     proxyProtocolTo,
+    catchAddresses: args.isSet('userspace-catch-addresses') ?? catches,
     maxConnections: wholeNumber(args, 'userspace-max-connections') ?? userspace.maxConnections,
     maxBufferedBytes: buffered === undefined ? userspace.maxBufferedBytes : buffered * 1024 * 1024,
   };

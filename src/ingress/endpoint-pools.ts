@@ -36,6 +36,12 @@ export class EndpointPools {
     this.#tcp = createTcpDial();
   }
 
+  get ejected(): number {
+    let count = 0;
+    for (const { pool } of this.#entries.values()) if (pool.ejected) count++;
+    return count;
+  }
+
   get connections(): number {
     let count = 0;
     for (const { pool } of this.#entries.values()) count += pool.size;

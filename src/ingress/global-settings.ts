@@ -7,6 +7,8 @@ import { readExternalAuth, type ExternalAuthSettings } from './annotations/exter
 import { objectRef, SettingReader, type Problem } from './annotations/reader.ts';
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
+import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
+import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
 export interface GlobalSettings {
@@ -25,6 +27,9 @@ export interface GlobalSettings {
   readonly limitConnectionStatus: number;
   /** Names that `custom-headers` may set, in lower case. */
   readonly allowedResponseHeaders: readonly string[];
+  /** `--enable-ssl-passthrough`. */
+  readonly sslPassthrough: boolean;
+  readonly front: FrontSettings;
   /** Value of Strict-Transport-Security on every answer over HTTPS; undefined for none. */
   readonly hsts: string | undefined;
   /** ConfigMaps with fields for every answer, and for every request to a backend. */
@@ -40,6 +45,7 @@ export interface GlobalSettings {
   /** custom-http-errors. */
   readonly errorCodes: ReadonlySet<number>;
   readonly policy: AnnotationPolicy;
+  readonly log: LogSettings;
   /** `strict-validate-path-type`, for admission. */
   readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
@@ -69,6 +75,8 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   limitRequestStatus: 503,
   limitConnectionStatus: 503,
   allowedResponseHeaders: [],
+  sslPassthrough: false,
+  front: DEFAULT_FRONT,
   hsts: 'max-age=31536000; includeSubDomains',
   addHeaders: undefined,
   proxySetHeaders: undefined,
@@ -77,6 +85,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   noAuth: ['/.well-known/acme-challenge'],
   blocks: undefined,
   errorCodes: new Set(),
+  log: DEFAULT_LOG,
   policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
   strictPathType: true,
   denied: undefined,
@@ -113,6 +122,8 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     deny: reader.ranges('denylist-source-range') ?? base.deny,
     limitRequestStatus: status('limit-req-status-code', base.limitRequestStatus),
     limitConnectionStatus: status('limit-conn-status-code', base.limitConnectionStatus),
+    sslPassthrough: base.sslPassthrough,
+    front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
     hsts: readHsts(reader, base.hsts),
     addHeaders: mapRef(reader, 'add-headers'),
@@ -122,6 +133,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     noAuth: reader.list('no-auth-locations') ?? base.noAuth,
     blocks: readBlockList(reader),
     errorCodes: readCodes(reader) ?? base.errorCodes,
+    log: readLogSettings(reader),
     policy: {
       maxRisk: reader.oneOf('annotations-risk-level', RISKS) ?? base.policy.maxRisk,
       forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,

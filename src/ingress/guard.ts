@@ -124,7 +124,7 @@ export class Guard {
     const there = own !== undefined && own.targets.targets.length > 0;
     // default-backend takes what there is no endpoint for.
     const standIn = !there && location.errorBackend && errorTurn?.targets.length ? errorTurn : undefined;
-    const chosen = there ? own : standIn && { targets: standIn, cookie: '' };
+    const chosen = there ? own : standIn && { targets: standIn, cookie: '', canary: undefined };
     if (!chosen) return this.#unavailable(visit, errorTurn);
     const { effect, entry, headers } = visit;
     const rewritten = rewriteOf(location, effect?.path ?? request.path, effect?.query ?? request.query);
@@ -158,7 +158,14 @@ export class Guard {
       release: settings.limits && this.#hold(settings.limits, location, request),
     };
     const errors = standIn ? undefined : this.#errorPages(visit, errorTurn);
-    return { location, targets: chosen.targets, transfer: settings.transfer, edit, ...(errors ? { errors } : {}) };
+    return {
+      location,
+      targets: chosen.targets,
+      transfer: settings.transfer,
+      edit,
+      ...(errors ? { errors } : {}),
+      ...(chosen.canary === undefined ? {} : { canary: chosen.canary }),
+    };
   }
 
   /** The Service of `default-backend`, or the controller's default backend. */
@@ -249,13 +256,14 @@ export class Guard {
   #targets(
     location: Location,
     request: TemplateRequest,
-  ): { readonly targets: Targets<EndpointPool>; readonly cookie: string } | undefined {
+  ): { readonly targets: Targets<EndpointPool>; readonly cookie: string; readonly canary?: string } | undefined {
     const { affinity } = location.settings;
     const cookie = affinity && readCookie(cookieValue(request.header('cookie'), affinity.cookie));
     const key = this.#backendOf(location, request, affinity?.canary === 'sticky' ? cookie?.backend : undefined);
     const turn = this.#options.turnOf(key);
     if (!turn) return undefined;
-    if (!affinity) return { targets: turn, cookie: '' };
+    const canary = key === location.canary?.backend.key ? { canary: key } : {};
+    if (!affinity) return { targets: turn, cookie: '', ...canary };
     const backend = shortHash(key);
     const known = cookie?.backend === backend ? cookie.key : undefined;
     const set = (value: string): string => {
@@ -265,12 +273,16 @@ export class Guard {
     if (affinity.mode === 'balanced') {
       const own = known ?? newKey();
       const target = balancedTarget(turn.targets, own);
-      return { targets: target ? new Preferring(target, turn) : turn, cookie: known === undefined ? set(own) : '' };
+      return {
+        targets: target ? new Preferring(target, turn) : turn,
+        cookie: known === undefined ? set(own) : '',
+        ...canary,
+      };
     }
     const held = known === undefined ? undefined : turn.targets.find((target) => targetHash(target) === known);
     const target = held ?? turn.pick();
-    if (!target) return { targets: turn, cookie: '' };
-    return { targets: new Preferring(target, turn), cookie: held ? '' : set(targetHash(target)) };
+    if (!target) return { targets: turn, cookie: '', ...canary };
+    return { targets: new Preferring(target, turn), cookie: held ? '' : set(targetHash(target)), ...canary };
   }
 
   /** The canary's backend or the location's own. `sticky` is the backend of the affinity cookie. */

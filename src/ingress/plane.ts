@@ -3,13 +3,14 @@ import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import { AccessLog } from './access-log.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
 import { unavailableText, type Backend } from './backend.ts';
 import { DEFAULT_PREFIX } from './annotations/settings.ts';
 import { DataPath } from './data-path.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
-import type { ListenAddress } from './listener.ts';
+import type { ListenAddress } from './listen-error.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
 import type { GlobalSettings } from './global-settings.ts';
@@ -18,7 +19,8 @@ import { explainUrl, type ExplainedUrl, type IngressExplanation } from './explai
 import { SettingWarnings } from './setting-warnings.ts';
 import { locationsOf } from './host-routes.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
-import { TrafficMetrics } from './traffic-metrics.ts';
+import { ControlMetrics } from './control-metrics.ts';
+import { TrafficMetrics, type TrafficOptions } from './traffic-metrics.ts';
 
 const TICK_MS = 500;
 const DEFAULT_GRACE_MS = 10_000;
@@ -36,6 +38,11 @@ export interface IngressPlaneOptions extends RoutingFlags {
   readonly tell?: Tell;
   /** `--disable-sync-events` is not given: each Ingress that is new or changed is told of. */
   readonly tellOfSync?: boolean;
+  readonly traffic?: Partial<TrafficOptions>;
+  /** For `build_info`. */
+  readonly version?: string;
+  /** Takes the lines of the access log; without it there is none. */
+  readonly accessLog?: (text: string) => void;
   /** Called when a Snapshot is in force. */
   readonly onApplied?: () => void;
   readonly clock?: Clock;
@@ -82,12 +89,15 @@ class RunningPlane implements IngressPlane {
   readonly #clock: Clock;
   readonly #path: DataPath;
   readonly #traffic: TrafficMetrics;
+  readonly #control: ControlMetrics;
+  readonly #access: AccessLog | undefined;
   #stopped: Promise<void> | undefined;
   /** The Snapshot that is being taken. */
   #newest: Snapshot | undefined;
 
   constructor(options: IngressPlaneOptions) {
     this.#options = options;
+    this.#access = options.accessLog && new AccessLog(options.accessLog, options.clock ?? systemClock);
     this.#log = options.log;
     this.#clock = options.clock ?? systemClock;
     const times = { ...DEFAULT_TIMES, ...options.times };
@@ -103,8 +113,17 @@ class RunningPlane implements IngressPlane {
       defaultCertificate: options.defaultCertificate,
       tell: this.#tell,
       onRequest: (record) => this.#record(record),
+      logs: options.accessLog !== undefined,
     });
-    this.#traffic = new TrafficMetrics(options.metrics, () => this.#path.counts);
+    this.#traffic = new TrafficMetrics(options.metrics, () => this.#path.counts, options.traffic);
+    this.#control = new ControlMetrics({
+      metrics: options.metrics,
+      version: options.version ?? '',
+      controllerClass: this.#routing.controllerClass,
+      table: () => this.#path.table,
+      certificates: () => this.#path.certificateStates(),
+      upstream: () => ({ connections: this.#path.upstreamConnections, ejected: this.#path.ejectedEndpoints }),
+    });
   }
 
   get addresses(): IngressPlane['addresses'] {
@@ -136,6 +155,7 @@ class RunningPlane implements IngressPlane {
     this.#warnings.tell(table, before);
     this.#tellOfSync(table, before);
     this.#options.onApplied?.();
+    this.#control.applied(this.#clock.now());
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
     for (const { before: old, after } of backends) {
       if (after && reasonOf(after) !== (old && reasonOf(old))) this.#warnOf(after);
@@ -164,6 +184,7 @@ class RunningPlane implements IngressPlane {
   }
 
   readonly #tell: Tell = (notice) => {
+    if (notice.type === 'Warning') this.#control.problem();
     const uid = notice.about === 'Ingress' ? this.#newest?.ingresses.get(notice.key)?.uid : undefined;
     this.#options.tell?.(uid === undefined ? notice : { ...notice, uid });
   };
@@ -210,12 +231,13 @@ class RunningPlane implements IngressPlane {
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= this.#path.stop(this.#options.graceMs ?? DEFAULT_GRACE_MS);
+    this.#stopped ??= this.#path.stop(this.#options.graceMs ?? DEFAULT_GRACE_MS).finally(() => this.#access?.flush());
     return this.#stopped;
   }
 
   #record(record: RequestRecord): void {
     this.#traffic.record(record);
+    this.#access?.record(this.#routing.globals.log, record);
     this.#log.debug('request', {
       method: record.method,
       host: record.host,

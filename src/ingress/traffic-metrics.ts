@@ -4,8 +4,40 @@ import type { ConnectionCounts } from './data-path.ts';
 import type { Location } from './host-routes.ts';
 
 const PREFIX = 'nginx_ingress_controller_';
+/** What `--metrics-per-host` and its like say; the defaults are ingress-nginx'. */
+export interface TrafficOptions {
+  readonly perHost: boolean;
+  /** Hosts that no Ingress names have a label too. */
+  readonly perUndefinedHost: boolean;
+  /** `2xx` in the place of each status. */
+  readonly statusClasses: boolean;
+  readonly timeBuckets: readonly number[];
+  readonly lengthBuckets: readonly number[];
+  readonly sizeBuckets: readonly number[];
+  /** Histograms that are left out, by their names without the prefix. */
+  readonly excluded: ReadonlySet<string>;
+  /** Labels of every sample: class, namespace and Pod of the controller. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const SIZES = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
+const BYTES = [10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+/** Anybody may ask for any host: memory for their labels is bounded. */
+const MAX_UNDEFINED_HOSTS = 1000;
+
+export const DEFAULT_TRAFFIC: TrafficOptions = {
+  perHost: true,
+  perUndefinedHost: false,
+  statusClasses: false,
+  timeBuckets: SECONDS,
+  lengthBuckets: SIZES,
+  sizeBuckets: BYTES,
+  excluded: new Set(),
+  labels: {},
+};
+
 /** Clients may send any method; the label takes the known ones. */
 const METHODS = ['GET', 'POST', 'HEAD', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'CONNECT', 'TRACE'];
 
@@ -51,6 +83,9 @@ interface Child {
   requests: number;
   readonly duration: Tally;
   readonly header: Tally;
+  readonly connect: Tally;
+  readonly response: Tally;
+  readonly bytes: Tally;
   readonly requestSize: Tally;
   readonly responseSize: Tally;
 }
@@ -64,16 +99,25 @@ export class TrafficMetrics {
   /** The same children by their labels: a location that is compiled again goes on counting where it was. */
   readonly #children = new Map<string, Child>();
   readonly #unrouted = new Map<number, Child>();
+  readonly #hosts = new Map<string, Map<number, Child>>();
   #requests = 0;
 
-  constructor(metrics: Metrics, connections: () => ConnectionCounts) {
-    const histogram = (name: string, help: string, tally: (child: Child) => Tally): void =>
+  readonly #options: TrafficOptions;
+  #received = 0;
+  #sent = 0;
+  #retries = 0;
+
+  constructor(metrics: Metrics, connections: () => ConnectionCounts, options: Partial<TrafficOptions> = {}) {
+    this.#options = { ...DEFAULT_TRAFFIC, ...options };
+    const histogram = (name: string, help: string, tally: (child: Child) => Tally): void => {
+      if (this.#options.excluded.has(name)) return;
       metrics.collected({
         name: PREFIX + name,
         help,
         type: 'histogram',
         samples: () => this.#histogramSamples(PREFIX + name, tally),
       });
+    };
     metrics.collected({
       name: `${PREFIX}requests`,
       help: 'Requests of clients',
@@ -86,6 +130,9 @@ export class TrafficMetrics {
       (c) => c.duration,
     );
     histogram('header_duration_seconds', 'Time from the head of a request to the head of the answer', (c) => c.header);
+    histogram('connect_duration_seconds', 'Time to a connection to the endpoint', (c) => c.connect);
+    histogram('response_duration_seconds', 'Time from the first attempt to the end of the answer', (c) => c.response);
+    histogram('bytes_sent', 'Bytes of answer bodies; deprecated, use response_size', (c) => c.bytes);
     histogram('request_size', 'Bytes of request bodies', (c) => c.requestSize);
     histogram('response_size', 'Bytes of answer bodies', (c) => c.responseSize);
     this.#process(metrics, connections);
@@ -94,34 +141,52 @@ export class TrafficMetrics {
   record(record: RequestRecord): void {
     this.#requests++;
     const method = METHODS.indexOf(record.method);
-    const key = record.status * 16 + method + 1;
+    this.#received += record.received;
+    this.#sent += record.sent;
+    this.#retries += record.retries ?? 0;
+    const key = (record.status * 16 + method + 1) * 2 + (record.canary === undefined ? 0 : 1);
     let children = this.#unrouted;
+    if (!record.location && this.#options.perUndefinedHost) children = this.#undefinedHost(record.host);
     if (record.location) {
       const known = this.#byLocation.get(record.location);
       if (known) children = known;
       else this.#byLocation.set(record.location, (children = new Map()));
     }
     let child = children.get(key);
-    if (!child) children.set(key, (child = this.#childOf(record.location, METHODS[method] ?? 'OTHER', record.status)));
+    if (!child) children.set(key, (child = this.#childOf(record, METHODS[method] ?? 'OTHER')));
     child.requests++;
     child.duration.observe(record.duration / 1000);
     if (record.headDuration !== undefined) child.header.observe(record.headDuration / 1000);
+    if (record.connectDuration !== undefined) child.connect.observe(record.connectDuration / 1000);
+    if (record.upstreamDuration !== undefined) child.response.observe(record.upstreamDuration / 1000);
+    child.bytes.observe(record.sent);
     child.requestSize.observe(record.received);
     child.responseSize.observe(record.sent);
   }
 
-  #childOf(location: Location | undefined, method: string, status: number): Child {
+  /** As many as nginx' zones would hold; the others are one. */
+  #undefinedHost(host: string): Map<number, Child> {
+    const known = this.#hosts.get(host);
+    if (known || this.#hosts.size >= MAX_UNDEFINED_HOSTS) return known ?? this.#unrouted;
+    const children = new Map<number, Child>();
+    this.#hosts.set(host, children);
+    return children;
+  }
+
+  #childOf({ location, status, canary, host: asked }: RequestRecord, method: string): Child {
+    const { timeBuckets, lengthBuckets, sizeBuckets, statusClasses, perUndefinedHost } = this.#options;
     const { backend } = location?.backend ?? {};
     const labels = {
-      status: String(status),
+      status: statusClasses ? `${Math.floor(status / 100)}xx` : String(status),
       method,
       path: location?.path ?? '',
       namespace: location?.ingress.namespace ?? '',
       ingress: location?.ingress.name ?? '',
       service: backend?.kind === 'service' ? backend.service : '',
-      canary: '',
+      canary: canary ?? '',
     };
-    const host = location ? location.host || '_' : '_';
+    const undefinedHost = perUndefinedHost && this.#hosts.has(asked) ? asked : '_';
+    const host = location ? location.host || '_' : undefinedHost;
     const key = `${Object.values(labels).join('\0')}\0${host}`;
     let child = this.#children.get(key);
     if (!child) {
@@ -129,25 +194,32 @@ export class TrafficMetrics {
         labels,
         host,
         requests: 0,
-        duration: new Tally(SECONDS),
-        header: new Tally(SECONDS),
-        requestSize: new Tally(SIZES),
-        responseSize: new Tally(SIZES),
+        duration: new Tally(timeBuckets),
+        header: new Tally(timeBuckets),
+        connect: new Tally(timeBuckets),
+        response: new Tally(timeBuckets),
+        bytes: new Tally(sizeBuckets),
+        requestSize: new Tally(lengthBuckets),
+        responseSize: new Tally(lengthBuckets),
       };
       this.#children.set(key, child);
     }
     return child;
   }
 
+  #labels(labels: Child['labels'], host: string): Readonly<Record<string, string>> {
+    return { ...labels, ...(this.#options.perHost ? { host } : {}), ...this.#options.labels };
+  }
+
   *#requestSamples(name: string): Generator<Sample> {
     for (const { labels, host, requests } of this.#children.values()) {
-      yield { name, labels: { ...labels, host }, value: requests };
+      yield { name, labels: this.#labels(labels, host), value: requests };
     }
   }
 
   *#histogramSamples(name: string, tally: (child: Child) => Tally): Generator<Sample> {
     for (const child of this.#children.values()) {
-      yield* tally(child).samples(name, { ...child.labels, host: child.host });
+      yield* tally(child).samples(name, this.#labels(child.labels, child.host));
     }
   }
 
@@ -160,9 +232,10 @@ export class TrafficMetrics {
       samples: () => {
         const { active, busy } = connections();
         return [
+          { name: gauge, labels: { state: 'reading' }, value: 0 },
           { name: gauge, labels: { state: 'active' }, value: active },
           { name: gauge, labels: { state: 'writing' }, value: busy },
-          { name: gauge, labels: { state: 'waiting' }, value: active - busy },
+          { name: gauge, labels: { state: 'waiting' }, value: Math.max(0, active - busy) },
         ];
       },
     });
@@ -171,8 +244,14 @@ export class TrafficMetrics {
       name: total,
       help: 'Client connections accepted',
       type: 'counter',
-      samples: () => [{ name: total, labels: { state: 'accepted' }, value: connections().accepted }],
+      samples: () =>
+        ['accepted', 'handled'].map((state) => ({ name: total, labels: { state }, value: connections().accepted })),
     });
+    const counter = (name: string, help: string, value: () => number): void =>
+      metrics.collected({ name, help, type: 'counter', samples: () => [{ name, labels: {}, value: value() }] });
+    counter(`${PREFIX}nginx_process_read_bytes_total`, 'Bytes of request bodies', () => this.#received);
+    counter(`${PREFIX}nginx_process_write_bytes_total`, 'Bytes of answer bodies', () => this.#sent);
+    counter('fairlead_ingress_retries_total', 'Requests that were sent to an endpoint again', () => this.#retries);
     const requests = `${PREFIX}nginx_process_requests_total`;
     metrics.collected({
       name: requests,

@@ -47,6 +47,8 @@ export interface UserspaceConfig {
   readonly maxConnections: number | 'by-descriptors';
   /** Bytes that were read on one side and not yet written on the other, of all TCP connections; with more, new ones are reset. */
   readonly maxBufferedBytes: number;
+  /** As root: lead Service addresses that are not this machine's to the relays, by rules in the kernel. Asked for at the start only. */
+  readonly catchAddresses: boolean;
 }
 
 export interface RulesConfig {
@@ -80,6 +82,7 @@ export const defaultRulesConfig: RulesConfig = {
     proxyProtocolTo: [],
     maxConnections: 'by-descriptors',
     maxBufferedBytes: 256 * 1024 * 1024,
+    catchAddresses: false,
   },
 };
 

@@ -175,7 +175,14 @@ async function createBackend(
     }
     case 'userspace': {
       const { createUserspaceBackend } = await import('./userspace/backend.ts');
-      return createUserspaceBackend(options);
+      const { removeOthersThanUserspace, withTakeover } = await import('./takeover.ts');
+      const backend = createUserspaceBackend(options);
+      const nothing = { removed: [], problems: [] };
+      const { IpvsLeftover } = await import('./ipvs/leftover.ts');
+      const ipvs = new IpvsLeftover({ exec, clock, log, chains: { which: 'all' } });
+      // Relays that the kernel does not lead to leave its rules alone.
+      const remove = async () => (backend.catches ? removeOthersThanUserspace(exec, ipvs) : nothing);
+      return withTakeover(backend, remove, log, ipvs);
     }
   }
 }

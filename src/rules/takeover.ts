@@ -9,6 +9,7 @@ import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
 import type { IpvsLeftover } from './ipvs/leftover.ts';
 import { removeTables } from './nftables/apply.ts';
+import { removeCatching } from './userspace/catcher.ts';
 
 /** kube-proxy's table in nftables mode. */
 const KUBE_PROXY_TABLE = 'kube-proxy';
@@ -48,7 +49,7 @@ export function withTakeover(
 
 /** For nftables mode: kube-proxy's tables; the chains of either iptables and IPVS, when nothing goes through it any more. */
 export async function removeOthersThanNftables(exec: Exec, ipvs: IpvsLeftover): Promise<CleanupOutcome> {
-  return all([await removeKubeProxyTables(exec), await ipvs.remove()]);
+  return all([await removeKubeProxyTables(exec), await removeCatching(exec), await ipvs.remove()]);
 }
 
 /** For iptables mode: our tables and kube-proxy's, the chains of the iptables that is not in use; IPVS as above. */
@@ -61,6 +62,7 @@ export async function removeOthersThanIptables(
     await removeTables(exec),
     await removeKubeProxyTables(exec),
     await removeChains(exec, { which: 'all', except: inUse }),
+    await removeCatching(exec),
     await ipvs.remove(),
   ]);
 }
@@ -71,7 +73,13 @@ export async function removeOthersThanIpvs(exec: Exec, inUse: Variant): Promise<
     await removeTables(exec),
     await removeKubeProxyTables(exec),
     await removeChains(exec, { which: 'all', except: inUse }),
+    await removeCatching(exec),
   ]);
+}
+
+/** For userspace mode with its own rules in the kernel: those of every other mode; IPVS as above. */
+export async function removeOthersThanUserspace(exec: Exec, ipvs: IpvsLeftover): Promise<CleanupOutcome> {
+  return all([await removeTables(exec), await removeKubeProxyTables(exec), await ipvs.remove()]);
 }
 
 function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { createLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { exchange, httpPort, startBackend, startPlane } from './plane.ts';
+import { eventually, exchange, httpPort, startBackend, startPlane } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
 
 const close = 'Connection: close\r\n';
@@ -80,4 +80,108 @@ test('the state names hosts, locations, endpoints and connections, and a backend
   expect(lines.filter((line) => line.includes('DEBUG'))).toEqual([
     expect.stringMatching(/request method=GET host=cafe\.example path=\/coffee status=503 client=127\.0\.0\.1 /),
   ]);
+});
+
+const DEFAULT_LINE =
+  /^127\.0\.0\.1 - anna \[\d\d\/[A-Z][a-z]{2}\/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET \/tea\?x=1 HTTP\/1\.1" 200 \d+ "-" "a\\x22b" 0 \d\.\d{3} \[default-tea-80\] \[-\] 127\.0\.0\.1:\d+ \d+ \d\.\d{3} 200 [0-9a-f]{32}$/;
+
+test("the access log has ingress-nginx' line, or one of the ConfigMap's format, and leaves out what is not to be logged", async () => {
+  let log = '';
+  const plane = await startPlane({ accessLog: (text) => (log += text), configMap: 'system/settings' });
+  const backend = await startBackend();
+  const update = (settings: Readonly<Record<string, string>>): void =>
+    plane.update(
+      snapshot({
+        ingresses: [
+          ingress({ name: 'cafe', rules: [{ host: 'cafe.example', paths: [{ path: '/tea', service: 'tea' }] }] }),
+          ingress({
+            name: 'quiet',
+            annotations: { 'enable-access-log': 'false' },
+            rules: [{ host: 'quiet.example', paths: [{ service: 'tea' }] }],
+          }),
+        ],
+        services: [service({ name: 'tea', endpoints: [backend.address] })],
+        configMaps: [{ namespace: 'system', name: 'settings', data: new Map(Object.entries(settings)) }],
+      }),
+    );
+  update({});
+  const port = httpPort(plane);
+  const user = `Authorization: Basic ${Buffer.from('anna:secret').toString('base64')}\r\nUser-Agent: a"b\r\n`;
+  const ask = (path: string, host: string): Promise<string> =>
+    exchange(port, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${user}${close}\r\n`);
+  await ask('/tea?x=1', 'cafe.example');
+  await ask('/x', 'quiet.example');
+  await ask('/x', 'unknown.example');
+  await eventually('the line is written', () => log !== '');
+  expect(log.trimEnd().split('\n')).toEqual([expect.stringMatching(DEFAULT_LINE)]);
+  log = '';
+  update({
+    'log-format-upstream':
+      '{"who":"$http_user_agent","path":"$uri","ingress":"$ingress_name","took":$request_time,"odd":"$nope"}',
+    'log-format-escape-json': 'true',
+    'skip-access-log-urls': '/tea/health',
+  });
+  await ask('/tea/health', 'cafe.example');
+  await ask('/tea/1', 'cafe.example');
+  await eventually('the line is written', () => log !== '');
+  expect(JSON.parse(log)).toMatchObject({ who: 'a"b', path: '/tea/1', ingress: 'cafe', odd: '-' });
+  log = '';
+  update({ 'disable-access-log': 'true' });
+  await ask('/tea/1', 'cafe.example');
+  await plane.stop();
+  expect(log).toBe('');
+});
+
+test('metrics of the controller, of connections and of sizes have the labels and buckets that were asked for', async () => {
+  const metrics = createMetrics();
+  const plane = await startPlane({
+    metrics,
+    version: '1.2.3',
+    traffic: {
+      perHost: false,
+      statusClasses: true,
+      timeBuckets: [1, 2],
+      excluded: new Set(['bytes_sent']),
+      labels: { controller_pod: 'p' },
+    },
+  });
+  const backend = await startBackend();
+  plane.update(
+    snapshot({
+      ingresses: [
+        ingress({
+          name: 'cafe',
+          rules: [
+            {
+              host: 'cafe.example',
+              paths: [
+                { path: '/tea', service: 'tea' },
+                { path: '/milk', service: 'milk' },
+              ],
+            },
+          ],
+        }),
+      ],
+      services: [service({ name: 'tea', endpoints: [backend.address] })],
+    }),
+  );
+  await exchange(httpPort(plane), `GET /tea HTTP/1.1\r\nHost: cafe.example\r\n${close}\r\n`);
+  const text = await metrics.text();
+  const tea =
+    'status="2xx",method="GET",path="/tea",namespace="default",ingress="cafe",service="tea",canary="",controller_pod="p"';
+  for (const name of ['request', 'response', 'header', 'connect']) {
+    expect(text).toContain(`nginx_ingress_controller_${name}_duration_seconds_bucket{${tea},le="1"} 1`);
+  }
+  expect(text).toContain(`nginx_ingress_controller_requests{${tea}} 1`);
+  expect(text).not.toContain('bytes_sent');
+  expect(text).toContain('nginx_ingress_controller_build_info{release="1.2.3",build="",repository="fairlead"} 1');
+  expect(text).toContain('nginx_ingress_controller_config_last_reload_successful 1');
+  expect(text).toMatch(/nginx_ingress_controller_config_hash [1-9][0-9]+/);
+  expect(text).toContain('nginx_ingress_controller_success 1');
+  expect(text).toContain(
+    'nginx_ingress_controller_orphan_ingress{namespace="default",ingress="cafe",type="no-service"} 1',
+  );
+  expect(text).toMatch(/nginx_ingress_controller_nginx_process_write_bytes_total [1-9]/);
+  expect(text).toContain('fairlead_ingress_retries_total 0');
+  expect(text).toContain('fairlead_ingress_ejected_endpoints 0');
 });

@@ -17,6 +17,7 @@ import {
   observeSettings,
   statusSettings,
   stopSettings,
+  trafficSettings,
   webhookSettings,
 } from '../ingress-settings.ts';
 import { IngressStatusKeeper } from '../ingress-status.ts';
@@ -48,6 +49,8 @@ export async function ingress(args: Arguments): Promise<number> {
     sslRedirect: true,
     lenientClass: manifestDirs(args).length > 0,
     tell: events.tell,
+    accessLog: context.out,
+    traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
   });

@@ -125,7 +125,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
     origin,
     own: {
       resetTcpToDeletedEndpoints: args.isSet('reset-tcp-to-deleted-endpoints') ?? false,
-      userspace: userspaceConfig(args),
+      userspace: userspaceConfig(args, true),
     },
     nodeName,
     plane: {

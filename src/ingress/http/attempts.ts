@@ -33,6 +33,11 @@ export class Attempts {
     return this.endpoint !== undefined && this.#forward.targets.has(this.endpoint);
   }
 
+  /** How often another attempt was made. */
+  get retries(): number {
+    return this.#tried.length;
+  }
+
   first(): EndpointPool | undefined {
     return this.#forward.targets.pick(this.#tried);
   }

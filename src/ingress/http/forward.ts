@@ -1,5 +1,7 @@
 // What is decided about a request, and what became of it: the words between the routes and the engine.
 
+import type { X509Certificate } from 'node:crypto';
+import type { SecretRecord } from '../../model/records.ts';
 import type { TransferSettings } from '../annotations/transfer.ts';
 import type { Targets } from '../balance.ts';
 import type { Location } from '../host-routes.ts';
@@ -12,6 +14,27 @@ export interface ClientFacts {
   readonly secure: boolean;
   readonly remoteAddress: string;
   readonly localPort: number;
+  /** Of a TLS connection. */
+  readonly peer?: PeerFacts | undefined;
+  /** In the place of Host, where a trusted peer says so. */
+  readonly host?: string | undefined;
+}
+
+/** Where a request comes from, when a peer stands for its client. */
+export interface Origin extends ClientFacts {
+  /** The forwarding fields, as lines. */
+  readonly forwarding: string;
+}
+
+/** The other end of a TLS connection. */
+export interface PeerFacts {
+  /** The Secret whose authorities a certificate was asked for by; undefined where none was. */
+  readonly authorities: SecretRecord | undefined;
+  readonly certificate: X509Certificate | undefined;
+  /** Why the certificate is not valid. */
+  readonly error: string | undefined;
+  /** Certificates from the peer's to the authority's. */
+  readonly chainLength: number;
 }
 
 /** A request goes on to one of these targets; none of them means 503. */
@@ -24,6 +47,8 @@ export interface Forward {
   /** For every answer, beside what `edit` says. */
   readonly lines?: AnswerLines;
   readonly errors?: ErrorPages;
+  /** The backend of the canary, where this is it. */
+  readonly canary?: string;
 }
 
 /** Pages that another Service gives in the place of answers of these statuses, whether a backend's or our own. */
@@ -115,10 +140,23 @@ export interface RequestRecord {
   /** Milliseconds from the request head to the end of the answer, and to the answer's head from the backend. */
   readonly duration: number;
   readonly headDuration: number | undefined;
+  /** To the connection (0 on a kept one), and from the first attempt to the end of the answer; undefined without an endpoint. */
+  readonly connectDuration?: number | undefined;
+  readonly upstreamDuration?: number | undefined;
+  /** How often it was sent again. */
+  readonly retries?: number;
+  /** The backend of the canary that took it. */
+  readonly canary?: string | undefined;
+  /** What the access log needs of the head. */
+  readonly captured?: readonly string[] | undefined;
 }
 
 /** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
 export interface EngineHost {
+  /** Undefined where the connection says it all. */
+  origin(client: ClientFacts, head: RequestHead): Origin | undefined;
   decide(client: ClientFacts, head: RequestHead): Forward | Answer;
   record(record: RequestRecord): void;
+  /** What is kept of a head for the record of its request. */
+  capture?(client: ClientFacts, head: RequestHead): readonly string[] | undefined;
 }

@@ -2,9 +2,12 @@
 // of those that cannot be had.
 
 import { backoffDelay } from '../../lib/backoff.ts';
+import { ipFamily, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
+import type { Port } from '../../lib/port.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Tcp } from '../../system/tcp.ts';
 import type { Udp } from '../../system/udp.ts';
+import type { CaughtAddress } from './catch-rules.ts';
 import type { Unbound } from './notice.ts';
 import type { Listener, ListenerChanges, ListenerKey } from './plan.ts';
 import type { TcpRelay } from './relay-tcp.ts';
@@ -18,6 +21,11 @@ export interface BindingsOptions {
   readonly random: () => number;
   readonly tcpRelay: TcpRelay;
   readonly udpRelay: UdpRelay;
+  /**
+   * The address of this machine on which a relay stands in for a Service address of the family that is not this machine's, as rules in the
+   * kernel lead there; undefined where there are none.
+   */
+  readonly standIn: (family: IpFamily) => Ip | undefined;
 }
 
 export type LeadTo = (listener: Listener) => Destination;
@@ -33,6 +41,8 @@ interface Bound {
   readonly close: () => void;
   /** Undefined for TCP. */
   readonly udp: UdpClients | undefined;
+  /** Where it listens in place of its own address. */
+  readonly standIn: { readonly ip: Ip; readonly port: number } | undefined;
 }
 
 interface Failed {
@@ -59,6 +69,8 @@ export class Bindings {
   readonly #options: BindingsOptions;
   readonly #slots = new Map<ListenerKey, Slot>();
   readonly #unbound = new Set<Slot>();
+  /** Sockets that stand in for nobody any more, open until the kernel no longer leads to them: their ports must not become another's before. */
+  readonly #retired: (() => void)[] = [];
 
   constructor(options: BindingsOptions) {
     this.#options = options;
@@ -105,6 +117,34 @@ export class Bindings {
       if (failed) earliest = Math.min(earliest ?? Infinity, failed.retryAt);
     }
     return earliest === undefined ? undefined : Math.max(0, earliest - this.#options.clock.monotonic());
+  }
+
+  /** What the kernel has to lead to the relays, sorted. */
+  caught(): readonly CaughtAddress[] {
+    const found: CaughtAddress[] = [];
+    for (const { listener, bound } of this.#slots.values()) {
+      if (!bound?.standIn) continue;
+      const { protocol, address, port } = listener;
+      found.push({ protocol, address, port, relay: bound.standIn });
+    }
+    return found.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  }
+
+  /** The kernel leads nothing but `caught` now. */
+  closeRetired(): void {
+    for (const close of this.#retired.splice(0)) close();
+  }
+
+  /** Stand-ins on an address that is no longer right move to the one that is. */
+  restand(): Promise<void> {
+    const moved = [...this.#slots.values()].filter(
+      ({ bound }) => bound?.standIn && this.#options.standIn(ipFamily(bound.standIn.ip)) !== bound.standIn.ip,
+    );
+    for (const slot of moved) {
+      slot.bound?.close();
+      slot.bound = undefined;
+    }
+    return this.#openAll(moved);
   }
 
   /** Closes every listener; connections go on. Returns how many were bound. */
@@ -157,7 +197,7 @@ export class Bindings {
     const wanted = (): boolean => this.#slots.get(slot.listener.key) === slot;
     if (slot.opening || !wanted()) return;
     slot.opening = true;
-    const result = await (slot.listener.protocol === 'TCP' ? this.#openTcp(slot) : this.#openUdp(slot));
+    const result = await this.#openWhereItCan(slot);
     slot.opening = false;
     if (!wanted()) {
       // The Service went while its socket was being made.
@@ -176,23 +216,35 @@ export class Bindings {
     this.#unbound.add(slot);
   }
 
-  async #openTcp({ listener, route }: Slot): Promise<Opened> {
+  async #openWhereItCan(slot: Slot): Promise<Opened> {
+    const { address, port, protocol, frontend } = slot.listener;
+    const open = (place: Place): Promise<Opened> =>
+      protocol === 'TCP' ? this.#openTcp(slot, place) : this.#openUdp(slot, place);
+    // Not only where the address cannot be bound: it may be this machine's by the link of IPVS mode, and go with it.
+    const standIn =
+      frontend.kind === 'nodePort' || isLoopback(address) ? undefined : this.#options.standIn(ipFamily(address));
+    if (standIn === undefined) return open({ address, port });
+    const instead = await open({ address: standIn, port: 0 });
+    if (instead.kind === 'failed') return instead;
+    return { ...instead, standIn: { ip: standIn, port: instead.port } };
+  }
+
+  async #openTcp({ route }: Slot, place: Place): Promise<Opened> {
     const { tcp, tcpRelay } = this.#options;
     const result = await tcp.listen({
-      address: listener.address,
-      port: listener.port,
+      ...place,
       onConnection: (socket) => tcpRelay.accept(socket, route),
     });
     if (result.kind === 'failed') return result;
-    return { kind: 'bound', close: () => result.listener.close(), udp: undefined };
+    const { port } = result.listener;
+    return { kind: 'bound', port, close: () => result.listener.close(), udp: undefined, standIn: undefined };
   }
 
-  async #openUdp({ listener, route }: Slot): Promise<Opened> {
+  async #openUdp({ route }: Slot, place: Place): Promise<Opened> {
     const { udp, udpRelay } = this.#options;
     let clients: UdpClients | undefined;
     const result = await udp.listen({
-      address: listener.address,
-      port: listener.port,
+      ...place,
       onMessage: (data, port, address) => {
         if (clients) udpRelay.receive(clients, data, port, address);
       },
@@ -205,7 +257,7 @@ export class Bindings {
       udpRelay.forget(udpClients);
       result.listener.close();
     };
-    return { kind: 'bound', close, udp: udpClients };
+    return { kind: 'bound', port: result.listener.port, close, udp: udpClients, standIn: undefined };
   }
 
   #recheck({ route, bound }: Slot): void {
@@ -219,9 +271,22 @@ export class Bindings {
     this.#slots.delete(key);
     this.#unbound.delete(slot);
     slot.route.lead(undefined);
-    slot.bound?.close();
+    const { bound } = slot;
+    if (bound?.standIn) this.#retired.push(bound.close);
+    else bound?.close();
     this.#options.tcpRelay.recheck(slot.route);
   }
 }
 
-type Opened = (Bound & { readonly kind: 'bound' }) | { readonly kind: 'failed'; readonly code: string };
+interface Place {
+  readonly address: Ip;
+  readonly port: Port | 0;
+}
+
+function keyOf({ protocol, address, port }: CaughtAddress): string {
+  return `${protocol} ${address} ${port}`;
+}
+
+type Opened =
+  | (Bound & { readonly kind: 'bound'; /** Where it listens. */ readonly port: number })
+  | { readonly kind: 'failed'; readonly code: string };

@@ -1,11 +1,11 @@
 // The userspace backend: TCP and UDP relays bound to the Service addresses. Needs no privileges and leaves the kernel's rules alone.
 
-import type { Ip } from '../../lib/ip.ts';
-import { isLoopback } from '../../lib/ip.ts';
+import { ipFamily, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { ResolvedService, ServicePortKey, Snapshot } from '../../model/snapshot.ts';
 import type { Logger } from '../../observe/log.ts';
-import type { Level, Metrics } from '../../observe/metrics.ts';
+import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
+import type { Exec } from '../../system/exec.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import { openFilesLimit } from '../../system/proc.ts';
 import { systemTcp, type Tcp } from '../../system/tcp.ts';
@@ -16,7 +16,9 @@ import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
 import { Admission, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
+import { Catcher, type Catching } from './catcher.ts';
 import { Balancer, endpointKey } from './balance.ts';
+import { userspaceMetrics, type ListenerGauges } from './metrics.ts';
 import { loopNotice, sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
 import {
   ListenerTable,
@@ -38,6 +40,8 @@ export interface UserspaceOptions {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly clock: Clock;
+  /** What `catchAddresses` writes its rules with. */
+  readonly exec?: Exec;
   /** In [0, 1). Math.random unless a test wants otherwise. */
   readonly random?: () => number;
   /** How long `stop` waits for connections to end by themselves before it resets them; 3 s unless given. */
@@ -59,7 +63,7 @@ const FILES = 10_000;
 /** A TCP connection that the rules drop is held this long before it is reset. */
 const DROP_HOLD_MS = 10_000;
 
-export function createUserspaceBackend(options: UserspaceOptions): RulesBackend {
+export function createUserspaceBackend(options: UserspaceOptions): RulesBackend & { readonly catches: boolean } {
   return new UserspaceBackend(options);
 }
 
@@ -79,10 +83,13 @@ class UserspaceBackend implements RulesBackend {
   readonly #owners = new EndpointOwners();
   readonly #files: number | undefined = openFilesLimit();
   readonly #admission: Admission;
+  readonly #catcher: Catcher | undefined;
+  /** Whether the kernel can be asked to lead addresses here; undefined until it was tried. */
+  #catching: Catching | undefined;
   readonly #tcpRelay: TcpRelay;
   readonly #udpRelay: UdpRelay;
   readonly #bindings: Bindings;
-  readonly #gauges: { readonly listeners: Level; readonly unbound: Level };
+  readonly #gauges: ListenerGauges;
   #config: RulesConfig;
   /** The configuration is another than at the last sync. */
   #isMoved = false;
@@ -101,33 +108,8 @@ class UserspaceBackend implements RulesBackend {
     this.#options = options;
     this.#config = options.config;
     const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
-    const connections = metrics.gauge({
-      name: 'fairlead_userspace_connections',
-      help: 'TCP connections that the userspace rules carry now.',
-    });
-    const flows = metrics.gauge({
-      name: 'fairlead_userspace_flows',
-      help: 'UDP flows that the userspace rules carry now.',
-    });
-    const failures = metrics.counter({
-      name: 'fairlead_userspace_endpoint_failures_total',
-      help: 'Endpoints that refused or could not be reached when a client was to be given one.',
-      labels: ['protocol'],
-    });
-    this.#gauges = {
-      listeners: metrics.gauge({
-        name: 'fairlead_userspace_listeners',
-        help: 'Service addresses on which the userspace rules listen.',
-      }),
-      unbound: metrics.gauge({
-        name: 'fairlead_userspace_unbound_addresses',
-        help: 'Service addresses that this machine does not let the userspace rules bind.',
-      }),
-    };
-    const evictions = metrics.counter({
-      name: 'fairlead_userspace_flows_evicted_total',
-      help: 'UDP flows that were ended before their time, as others needed their place.',
-    });
+    const { connections, flows, failures, evictions, ...gauges } = userspaceMetrics(metrics);
+    this.#gauges = gauges;
     this.#admission = new Admission(this.#limits(), (news) => this.#tellOfLimit(news));
     const onFailure = (protocol: string) => (endpoint: string, code: string) => {
       failures.add(1, { protocol });
@@ -159,12 +141,15 @@ class UserspaceBackend implements RulesBackend {
       );
     }
     const { tcpRelay, udpRelay } = { tcpRelay: this.#tcpRelay, udpRelay: this.#udpRelay };
-    this.#bindings = new Bindings({ tcp, udp, clock, random, tcpRelay, udpRelay });
+    this.#catcher = options.exec && options.config.userspace.catchAddresses ? new Catcher(options.exec) : undefined;
+    const standIn = (family: IpFamily): Ip | undefined => this.#standIn(family);
+    this.#bindings = new Bindings({ tcp, udp, clock, random, tcpRelay, udpRelay, standIn });
   }
 
   /** No new connection reaches an endpoint that the Snapshot leaves out from the moment of the call, before the promise resolves. */
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
     this.#retryTimer?.cancel();
+    if (this.#catcher && !this.#catching) await this.#prepareCatching(this.#catcher);
     const before = this.#surroundings;
     const surroundings = this.#look(snapshot);
     this.#surroundings = surroundings;
@@ -178,7 +163,10 @@ class UserspaceBackend implements RulesBackend {
     await this.#retrying;
     // A new address of this machine may be just the one that was missing.
     await this.#bindings.retry(moved && before ? 'all' : 'due');
+    if (moved) await this.#bindings.restand();
+    const problem = await this.#catch();
     this.#report();
+    if (problem !== undefined) return { kind: 'failed', reason: problem, families: [4, 6] };
     return { kind: 'applied', counts: countsOf(changes, this.#bindings) };
   }
 
@@ -189,20 +177,26 @@ class UserspaceBackend implements RulesBackend {
     this.#isMoved = true;
   }
 
-  cleanup(): Promise<CleanupOutcome> {
+  async cleanup(): Promise<CleanupOutcome> {
+    const rules = (await this.#catcher?.remove()) ?? { removed: [], problems: [] };
     const closed = this.#bindings.closeAll();
+    this.#bindings.closeRetired();
     this.#table = new ListenerTable();
     this.#applied = undefined;
     this.#report();
-    return Promise.resolve({ removed: closed === 0 ? [] : [`${closed} userspace listeners`], problems: [] });
+    const listeners = closed === 0 ? [] : [`${closed} userspace listeners`];
+    return { removed: [...listeners, ...rules.removed], problems: rules.problems };
   }
 
-  /** Closes the listeners at once, lets connections end within the grace, and resets the rest. */
+  /** Takes the rules that lead here out of the kernel, as nobody would answer. Closes the listeners at once, lets connections end within the grace, and resets the rest. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#retryTimer?.cancel();
     await this.#retrying;
+    const rules = await this.#catcher?.remove();
+    for (const problem of rules?.problems ?? []) this.#options.log.error(problem);
     this.#bindings.closeAll();
+    this.#bindings.closeRetired();
     await this.#tcpRelay.finish(this.#options.stopGraceMs ?? 3_000);
   }
 
@@ -305,6 +299,37 @@ class UserspaceBackend implements RulesBackend {
     }
   }
 
+  /** Whether Service addresses are led here by the kernel, and other modes' rules have to make room. */
+  get catches(): boolean {
+    return this.#catching?.kind === 'with';
+  }
+
+  async #prepareCatching(catcher: Catcher): Promise<void> {
+    this.#catching = await catcher.prepare();
+    const { log } = this.#options;
+    if (this.#catching.kind === 'not') {
+      log.warn(
+        `Service addresses that are not this machine's cannot be led to the relays (${this.#catching.reason}); run as root, or give --userspace-catch-addresses=false`,
+      );
+    }
+  }
+
+  /** The node's own address, which others reach and which is this machine's. */
+  #standIn(family: IpFamily): Ip | undefined {
+    if (!this.catches || !this.#surroundings) return undefined;
+    const { own, view } = this.#surroundings;
+    const mine = own.filter((ip) => ipFamily(ip) === family && !isLoopback(ip) && !isLinkLocal(ip));
+    return mine.find((ip) => view.nodeIps.includes(ip)) ?? mine[0];
+  }
+
+  async #catch(): Promise<string | undefined> {
+    if (!this.#catcher || !this.catches) return undefined;
+    const problem = await this.#catcher.write(this.#bindings.caught());
+    if (problem !== undefined) return `Service addresses could not be led to the relays: ${problem}`;
+    this.#bindings.closeRetired();
+    return undefined;
+  }
+
   #limits(): AdmissionOptions {
     const { maxConnections, maxBufferedBytes } = this.#config.userspace;
     const most = shareOfFiles(this.#files ?? FILES).connections;
@@ -337,8 +362,15 @@ class UserspaceBackend implements RulesBackend {
     const delay = this.#bindings.retryIn();
     if (delay === undefined || this.#stopped) return;
     this.#retryTimer = this.#options.clock.after(delay, () => {
-      this.#retrying = this.#bindings.retry('due').then(() => this.#report());
+      this.#retrying = this.#retry();
     });
+  }
+
+  async #retry(): Promise<void> {
+    await this.#bindings.retry('due');
+    const problem = await this.#catch();
+    if (problem !== undefined) this.#options.log.warn(problem);
+    this.#report();
   }
 
   /** A notice is given when it is new or has changed, and once more when its cause is gone. */
@@ -355,6 +387,10 @@ class UserspaceBackend implements RulesBackend {
         log.info('settled: what an earlier notice said of Service addresses no longer holds', { cause });
     }
   }
+}
+
+function isLinkLocal(ip: Ip): boolean {
+  return ip.startsWith('169.254.') || /^fe[89ab]/.test(ip);
 }
 
 function countsOf(changes: ListenerChanges, bindings: Bindings): Readonly<Record<string, number>> {

@@ -100,13 +100,13 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
       const routes = ranges.map((range) => `\`ip route add local ${range} dev lo\``).join(' and ');
       return (
         `${what} of ${ranges.join(' and ')} (not on this machine): ${names}. Mend: --service-cluster-ip-range 127.96.0.0/16 ` +
-        `with manifests that name no clusterIP, or ${routes} as root, or --mode nftables as root`
+        `with manifests that name no clusterIP, or as root --userspace-catch-addresses, ${routes} or --mode nftables`
       );
     }
     case 'not-here-external':
       return (
         `${what} outside the cluster range (not on this machine): ${names}. Mend, where clients here need them: ` +
-        `\`ip addr add ${addresses[0] ?? 'ADDRESS'}/${addresses[0]?.includes(':') ? 128 : 32} dev lo\` and so on as root, or --mode nftables as root`
+        `\`ip addr add ${addresses[0] ?? 'ADDRESS'}/${addresses[0]?.includes(':') ? 128 : 32} dev lo\` and so on, --userspace-catch-addresses or --mode nftables, as root`
       );
     case 'not-here-loopback':
       return (

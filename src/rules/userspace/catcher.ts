@@ -1,0 +1,137 @@
+// Brings the rules of catch-rules.ts into the kernel, by nft where it can be used, else by iptables, and takes them out again.
+
+import { ipFamily, type IpFamily } from '../../lib/ip.ts';
+import type { Exec, ExecResult } from '../../system/exec.ts';
+import type { CleanupOutcome } from '../backend.ts';
+import {
+  CATCH_CHAIN,
+  CATCH_JUMPS,
+  CATCH_TABLE,
+  nftFamily,
+  renderCatchChains,
+  renderCatchTable,
+  type CaughtAddress,
+} from './catch-rules.ts';
+
+const TIMEOUT_MS = 30_000;
+const FAMILIES: readonly IpFamily[] = [4, 6];
+/** Waits for others that hold the lock of iptables. */
+const WAIT = ['-w', '5'];
+
+type Tool = 'nft' | 'iptables';
+
+export type Catching =
+  | { readonly kind: 'with'; readonly tool: Tool }
+  | { readonly kind: 'not'; readonly reason: string };
+
+export class Catcher {
+  readonly #exec: Exec;
+  #tool: Tool | undefined;
+  /** What is in the kernel, as text; undefined before the first write. */
+  readonly #written = new Map<IpFamily, string>();
+
+  constructor(exec: Exec) {
+    this.#exec = exec;
+  }
+
+  /** Finds a tool that may write. Asked once; says why there is none. */
+  async prepare(): Promise<Catching> {
+    const nft = await this.#run('nft', ['-c', '-f', '-'], `add table ip ${CATCH_TABLE}\n`);
+    if (nft.exitCode === 0) return this.#with('nft');
+    const iptables = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'PREROUTING']);
+    if (iptables.exitCode === 0) return this.#with('iptables');
+    return { kind: 'not', reason: `nft: ${problemOf(nft)}; iptables: ${problemOf(iptables)}` };
+  }
+
+  /** Brings these and no others into force. Gives what went wrong, in one line. */
+  async write(caught: readonly CaughtAddress[]): Promise<string | undefined> {
+    for (const family of FAMILIES) {
+      const text = this.#tool === 'nft' ? renderCatchTable(caught, family) : renderCatchChains(caught, family);
+      if (this.#written.get(family) === text) continue;
+      const isEmpty = !caught.some(({ address }) => ipFamily(address) === family);
+      const result = await this.#apply(family, text, isEmpty);
+      if (result.exitCode !== 0) {
+        this.#written.delete(family);
+        return `${this.#tool}: ${problemOf(result)}`;
+      }
+      this.#written.set(family, text);
+    }
+    return undefined;
+  }
+
+  async remove(): Promise<CleanupOutcome> {
+    if (this.#tool === undefined) return { removed: [], problems: [] };
+    this.#written.clear();
+    return removeCatching(this.#exec);
+  }
+
+  async #apply(family: IpFamily, text: string, isEmpty: boolean): Promise<ExecResult> {
+    if (this.#tool === 'nft') return this.#run('nft', ['-f', '-'], text);
+    // What an earlier run left goes; chains that would hold nothing are not made.
+    if (isEmpty && !this.#written.has(family)) {
+      await removeChain(this.#exec, family);
+      return { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false };
+    }
+    return this.#restore(family, text);
+  }
+
+  #with(tool: Tool): Catching {
+    this.#tool = tool;
+    return { kind: 'with', tool };
+  }
+
+  async #restore(family: IpFamily, text: string): Promise<ExecResult> {
+    const result = await this.#run(`${iptablesOf(family)}-restore`, [...WAIT, '--noflush'], text);
+    if (result.exitCode !== 0) return result;
+    for (const [table, chain] of CATCH_JUMPS) {
+      const rule = [chain, '-j', CATCH_CHAIN];
+      const there = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-C', ...rule]);
+      if (there.exitCode === 0) continue;
+      const added = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-I', ...rule]);
+      if (added.exitCode !== 0) return added;
+    }
+    return result;
+  }
+
+  #run(file: string, args: readonly string[], input?: string): Promise<ExecResult> {
+    return this.#exec.run(file, args, { timeoutMs: TIMEOUT_MS, ...(input === undefined ? {} : { input }) });
+  }
+}
+
+/** Takes the rules out of the kernel, whichever tool brought them there. */
+export async function removeCatching(exec: Exec): Promise<CleanupOutcome> {
+  const removed: string[] = [];
+  const problems: string[] = [];
+  for (const family of FAMILIES) {
+    const name = `nftables table ${nftFamily(family)} ${CATCH_TABLE}`;
+    const table = await exec.run('nft', ['delete', 'table', nftFamily(family), CATCH_TABLE], { timeoutMs: TIMEOUT_MS });
+    if (table.exitCode === 0) removed.push(name);
+    else if (!table.notFound && !/No such file or directory/.test(table.stderr))
+      problems.push(`${name}: ${problemOf(table)}`);
+    if (await removeChain(exec, family)) removed.push(`${iptablesOf(family)} chain ${CATCH_CHAIN}`);
+  }
+  return { removed, problems };
+}
+
+async function removeChain(exec: Exec, family: IpFamily): Promise<boolean> {
+  const run = (...args: readonly string[]): Promise<ExecResult> =>
+    exec.run(iptablesOf(family), [...WAIT, ...args], { timeoutMs: TIMEOUT_MS });
+  const there = await run('-t', 'nat', '-S', CATCH_CHAIN);
+  if (there.exitCode !== 0) return false;
+  for (const [table, chain] of CATCH_JUMPS) await run('-t', table, '-D', chain, '-j', CATCH_CHAIN);
+  for (const table of ['nat', 'filter']) {
+    await run('-t', table, '-F', CATCH_CHAIN);
+    await run('-t', table, '-X', CATCH_CHAIN);
+  }
+  return true;
+}
+
+function iptablesOf(family: IpFamily): 'iptables' | 'ip6tables' {
+  return family === 4 ? 'iptables' : 'ip6tables';
+}
+
+function problemOf(result: ExecResult): string {
+  if (result.notFound) return 'not on this machine';
+  if (result.timedOut) return `no answer within ${TIMEOUT_MS / 1000} s`;
+  return result.stderr.trim().split('\n', 1)[0]?.slice(0, 200) ?? `ended with ${result.exitCode}`;
+}

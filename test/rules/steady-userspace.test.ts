@@ -1,0 +1,86 @@
+// Relays that the kernel leads Service addresses to: what a client sees, and that the rules come and go with the process.
+
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { HammerResult } from '../support/hammer.ts';
+import { netnsMissing } from '../support/netns.ts';
+import { runFairlead } from '../support/process.ts';
+import { CLUSTER_IP, SteadyWorld } from '../support/steady.ts';
+
+function expectNoFailure(result: HammerResult): void {
+  expect(result.failures).toEqual([]);
+  expect(result.attempts).toBeGreaterThan(50);
+}
+
+const missing = netnsMissing('iptables');
+if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode userspace (${missing})\n`);
+
+describe.skipIf(missing)('userspace: a client that connects every 10 ms fails not once while', () => {
+  let world: SteadyWorld;
+  afterEach(() => world?.close());
+
+  test('endpoints roll: each is replaced, terminates, and is gone', async () => {
+    world = await SteadyWorld.create({ mode: 'userspace', others: 3 });
+    const result = await world.hammered(async () => {
+      await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
+      await world.change([{ pod: 'a', terminating: true }, { pod: 'b' }, { pod: 'c' }]);
+      await world.change([{ pod: 'b' }, { pod: 'c' }, { pod: 'd' }]);
+      await world.die('a');
+      await world.change([{ pod: 'c' }, { pod: 'd' }]);
+    });
+    expectNoFailure(result);
+    expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  test.each(['nftables', 'iptables'])('%s gives way to it, and comes back', async (other) => {
+    world = await SteadyWorld.create({ mode: other });
+    const result = await world.hammered(async () => {
+      // Rules of a proxy that is gone stay and serve.
+      await world.stop('SIGTERM');
+      await world.start('userspace');
+      await world.change([{ pod: 'b' }, { pod: 'c' }]);
+      // Relays go with their process: the next one first.
+      const relays = world.proxy;
+      await world.start(other);
+      relays.kill('SIGTERM');
+      await relays.exited;
+      await world.change([{ pod: 'c' }]);
+    });
+    expectNoFailure(result);
+    expect(result.answeredBy['c']).toBeGreaterThan(0);
+  });
+});
+
+describe.skipIf(missing)('userspace: the rules that lead to the relays', () => {
+  let world: SteadyWorld;
+  beforeEach(async () => {
+    world = await SteadyWorld.create({ mode: 'userspace' });
+  });
+  afterEach(() => world?.close());
+
+  const rules = (): Promise<string> => world.topology.node.run('nft', 'list', 'ruleset');
+  const connect = (address: string, port: number) =>
+    world.topology.client.connect({ protocol: 'TCP', address, port, timeoutMs: 400 });
+
+  test('are one table of each family in use, and go when the proxy stops', async () => {
+    expect((await rules()).match(/^table .*$/gm)).toEqual(['table ip fairlead-userspace {']);
+    expect(await connect(CLUSTER_IP, 80)).toMatchObject({ kind: 'answered' });
+    await world.stop('SIGTERM');
+    expect(await rules()).toBe('');
+  });
+
+  test('answer nobody who finds the port of a relay', async () => {
+    const port = Number(/172\.30\.0\.1 \. tcp \. 80 : 192\.168\.0\.2 \. ([0-9]+)/.exec(await rules())?.[1]);
+    expect(port).toBeGreaterThan(0);
+    expect(await connect('192.168.0.2', port)).toEqual({ kind: 'silence' });
+  });
+
+  test('are taken out by cleanup where the proxy was killed, and replaced by the next one', async () => {
+    await world.stop('SIGKILL');
+    await world.start();
+    expect(await connect(CLUSTER_IP, 80)).toMatchObject({ kind: 'answered' });
+    await world.stop('SIGKILL');
+    const { stdout } = await runFairlead(['cleanup'], { namespace: world.topology.node.namespace });
+    expect(stdout).toContain('removed nftables table ip fairlead-userspace');
+    expect(await rules()).toBe('');
+  });
+});

@@ -1,0 +1,98 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { CaughtAddress } from '../../src/rules/userspace/catch-rules.ts';
+import { Catcher } from '../../src/rules/userspace/catcher.ts';
+import type { Exec } from '../../src/system/exec.ts';
+import { CLIENT_IPS, netnsMissing, NODE_IPS, Topology } from '../support/netns.ts';
+import { ip } from './world.ts';
+
+const missing = netnsMissing('iptables');
+if (missing) process.stderr.write(`left out: Service addresses led to relays (${missing})\n`);
+
+const [NODE_4 = '', NODE_6 = ''] = NODE_IPS;
+const VIP_4 = '172.30.0.1';
+const VIP_6 = 'fd00:10:96::1';
+
+function caught(protocol: 'TCP' | 'UDP', address: string, port: number, relayPort: number): CaughtAddress {
+  return {
+    protocol,
+    address: ip(address),
+    port,
+    relay: { ip: ip(address.includes(':') ? NODE_6 : NODE_4), port: relayPort },
+  };
+}
+
+const ALL = [
+  caught('TCP', VIP_4, 80, 7001),
+  caught('UDP', VIP_4, 80, 7002),
+  caught('TCP', VIP_6, 80, 7003),
+  caught('UDP', VIP_6, 80, 7004),
+];
+
+describe.skipIf(missing)('addresses that are not the node’s', () => {
+  let topology: Topology;
+  beforeEach(async () => {
+    topology = await Topology.create();
+    for (const { protocol, relay } of ALL) {
+      const name = `${protocol}-${relay.port}`;
+      await topology.node.serve({ protocol, address: relay.ip, port: relay.port, name });
+    }
+  });
+  afterEach(() => topology?.close());
+
+  /** Without nft, where a machine with iptables alone is meant. */
+  const execWith = (tool: string): Exec => ({
+    run: async (file, args, options) => {
+      if (tool === 'iptables' && file === 'nft')
+        return { exitCode: -1, stdout: '', stderr: '', notFound: true, timedOut: false };
+      return topology.node.exec.run(file, args, options);
+    },
+  });
+
+  test.each(['nft', 'iptables'])(
+    'are led to the relays by %s, for clients outside and on the node, and no more once removed',
+    async (tool) => {
+      const catcher = new Catcher(execWith(tool));
+      expect(await catcher.prepare()).toEqual({ kind: 'with', tool });
+      expect(await catcher.write(ALL)).toBe(undefined);
+      for (const { protocol, address, port, relay } of ALL) {
+        const by = `${protocol}-${relay.port}`;
+        const peerSeen = CLIENT_IPS.find((each) => each.includes(':') === address.includes(':'));
+        expect(await topology.client.connect({ protocol, address, port })).toEqual({ kind: 'answered', by, peerSeen });
+        expect(await topology.node.connect({ protocol, address, port })).toMatchObject({ kind: 'answered', by });
+      }
+      // The relay's own port answers nobody.
+      const direct = { protocol: 'TCP', address: NODE_4, port: 7001, timeoutMs: 300 } as const;
+      expect(await topology.client.connect(direct)).toEqual({ kind: 'silence' });
+      // One less; the others stay.
+      expect(await catcher.write(ALL.slice(1))).toBe(undefined);
+      const gone = { protocol: 'TCP', address: VIP_4, port: 80, timeoutMs: 300 } as const;
+      expect(await topology.client.connect(gone)).not.toMatchObject({ kind: 'answered' });
+      expect(await topology.client.connect({ protocol: 'UDP', address: VIP_4, port: 80 })).toMatchObject({
+        kind: 'answered',
+      });
+      const { removed, problems } = await catcher.remove();
+      expect(problems).toEqual([]);
+      expect(removed).toHaveLength(2);
+      expect(await topology.client.connect(direct)).toMatchObject({ kind: 'answered' });
+      expect(await topology.node.run('iptables-save')).not.toContain('FAIRLEAD');
+      expect(await topology.node.run('nft', 'list', 'ruleset')).not.toMatch(/fairlead|FAIRLEAD/);
+    },
+  );
+
+  test('without the right to write rules it says so', async () => {
+    const denied: Exec = {
+      run: () =>
+        Promise.resolve({
+          exitCode: 1,
+          stdout: '',
+          stderr: 'Operation not permitted',
+          notFound: false,
+          timedOut: false,
+        }),
+    };
+    expect(await new Catcher(denied).prepare()).toEqual({
+      kind: 'not',
+      reason: 'nft: Operation not permitted; iptables: Operation not permitted',
+    });
+  });
+});
