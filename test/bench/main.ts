@@ -7,7 +7,7 @@ import { benchRules } from './rules.ts';
 import { benchSteady } from './steady.ts';
 
 const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N] [--no-latency]
-       npm run bench -- dns [--mix cluster|search|cached|misses]... [--rounds N] [--seconds N]
+       npm run bench -- dns [--part throughput|churn|memory]... [--mix cluster|search|cached|misses]... [--rounds N] [--seconds N]
        npm run bench -- ingress [--only speed|change|memory]... [--mix MIX]... [--size INGRESSES]... [--rounds N] [--seconds N]
        npm run bench -- steady [--mode MODE] [--only WORDS]
        npm run bench -- memory [--role WORDS] [--source manifests|api] [--size SERVICESxENDPOINTS]...
