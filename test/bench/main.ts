@@ -3,15 +3,18 @@
 import { benchDns } from './dns.ts';
 import { benchMemory } from './memory.ts';
 import { benchRules } from './rules.ts';
+import { benchSoak } from './soak.ts';
 import { benchSteady } from './steady.ts';
 
 const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N] [--no-latency]
        npm run bench -- dns [--mix cluster|search|cached|misses]... [--rounds N] [--seconds N]
        npm run bench -- steady [--mode MODE] [--only WORDS]
+       npm run bench -- soak [--minutes N]
        npm run bench -- memory [--role WORDS] [--source manifests|api] [--size SERVICESxENDPOINTS]...
   rules    first sync, restart, changes and first packet of the rules, against the tool that loads the same ones (as root)
   steady   what a client sees that connects all the time while endpoints, the proxy and the rules change (as root)
   dns      queries per CPU-second and latency against a bare responder, knot, unbound and dnsmasq
+  soak     what clients of Ingress see while its configuration changes 20 times a second (10 minutes)
   memory   what each role holds at rest, from manifests and from an API server (as root)
   ingress is not built yet
 `;
@@ -23,6 +26,7 @@ async function run(what: string | undefined): Promise<number> {
   if (what === 'rules') return benchRules(options);
   if (what === 'dns') return benchDns(options);
   if (what === 'steady') return benchSteady(options);
+  if (what === 'soak') return benchSoak(options);
   if (what === 'memory') return benchMemory(options);
   const known = what === 'ingress';
   process.stderr.write(known ? `the ${what} benchmark is not built yet\n${USAGE}` : USAGE);
