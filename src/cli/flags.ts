@@ -2,6 +2,7 @@
 
 import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
+import { NODE_LOCAL_FLAGS } from './node-local-flags.ts';
 
 export const COMMANDS = [
   'up',
@@ -394,5 +395,6 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'text',
   },
   ...KUBE_PROXY_FLAGS,
+  ...NODE_LOCAL_FLAGS,
   ...INGRESS_FLAGS,
 ];

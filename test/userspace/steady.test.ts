@@ -6,7 +6,7 @@ import type { Resolution } from '../../src/model/resolve.ts';
 
 const VIP = '127.96.204.1';
 
-test('not one of thousands of connections fails or reaches a removed endpoint while endpoints come and go', async () => {
+test('not one of hundreds of connections fails or reaches a removed endpoint while endpoints come and go', async () => {
   const pods: Pod[] = [];
   for (let i = 0; i < 6; i++) pods.push(await tcpPod(`127.0.1.${40 + i}`));
   const port = await freePort(VIP);
@@ -20,7 +20,7 @@ test('not one of thousands of connections fails or reaches a removed endpoint wh
 
   const clients = new Clients(8, () => ask(VIP, port, 'x'));
   const wrong: string[] = [];
-  for (let round = 0; round < 60; round++) {
+  for (let round = 0; round < 30; round++) {
     const kept = pods.filter((_, i) => (i + round) % 3 !== 0);
     const gone = pods.filter((pod) => !kept.includes(pod));
     await syncWith(kept);
@@ -33,7 +33,7 @@ test('not one of thousands of connections fails or reaches a removed endpoint wh
   const { answered, failures } = await clients.stop();
   expect(failures).toEqual([]);
   expect(wrong).toEqual([]);
-  expect(answered).toBeGreaterThan(900);
+  expect(answered).toBeGreaterThan(450);
   expect(metrics.values.get('fairlead_userspace_endpoint_failures_total') ?? 0).toBe(0);
 });
 

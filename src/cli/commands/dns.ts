@@ -5,6 +5,7 @@ import { messageOf } from '../../lib/message-of.ts';
 import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
 import type { HttpAddress } from '../../dns/block.ts';
 import type { ClusterNeeds } from '../../dns/cluster-needs.ts';
+import type { NodeLocal } from '../../dns/node-local/node.ts';
 import type { LoadedCorefile } from '../../dns/corefile/load.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
@@ -12,6 +13,7 @@ import { createRunningContext, type RunningContext } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
 import { runHouse, type Endpoint } from '../house.ts';
 import type { ListenAddress } from '../listen-address.ts';
+import { nodeLocal, nodeLocalSettings, withTemplate, type NodeLocalSettings } from '../node-local.ts';
 import { corefilePlane, dnsPlane } from '../planes.ts';
 import { listenAddress, listenAddresses, nodeName, port, workers } from '../settings.ts';
 import { apiServerSource, chooseSource, type SourceStarter } from '../source-choice.ts';
@@ -29,8 +31,32 @@ export async function dns(args: Arguments): Promise<number> {
     context.out(`${names.map((name) => `dns.${name}`).join('\n')}\n`);
     return EXIT_STOPPED;
   }
+  const settings = nodeLocalSettings(args);
+  const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
-  return withPidFile(args, () => (path === undefined ? byFlags(args, context) : byCorefile(args, context, path)));
+  const run = (): Promise<number> =>
+    path === undefined ? byFlags(args, context, node) : byCorefile(args, context, path, node);
+  return withPidFile(args, () => (node ? onNode(node, run) : run()));
+}
+
+interface Node {
+  readonly settings: NodeLocalSettings;
+  readonly running: NodeLocal;
+}
+
+/** With addresses and rules around it. */
+async function onNode({ running }: Node, run: () => Promise<number>): Promise<number> {
+  await running.start();
+  try {
+    return await run();
+  } finally {
+    await running.stop();
+  }
+}
+
+/** The metrics of a node's server have an address of their own. */
+function nodeEndpoints(context: RunningContext, node: Node | undefined): readonly Endpoint[] {
+  return node ? [{ ...metricsEndpoint(context, node.settings.metrics), flag: 'metrics-listen-address' }] : [];
 }
 
 /** The file holds the process's number while it runs. */
@@ -51,14 +77,16 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
   }
 }
 
-function byFlags(args: Arguments, context: RunningContext): Promise<number> {
+function byFlags(args: Arguments, context: RunningContext, node: Node | undefined): Promise<number> {
+  const own = node?.settings.ips.map((address) => ({ address, port: port(args, 'dns.port', 53) }));
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: ['services', 'endpointSlices', 'namespaces'],
-    planes: [dnsPlane(args, context, listenOn(args), workers(args, context.cpus))],
+    planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
     endpoints: [
+      ...nodeEndpoints(context, node),
       metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153')),
       healthEndpoint(listenAddress(args, 'health-bind-address', '0.0.0.0:8080')),
       readyEndpoint(listenAddress(args, 'ready-bind-address', '0.0.0.0:8181')),
@@ -99,15 +127,28 @@ const NOT_WITH_CONF = [
   'ready-bind-address',
 ];
 
-async function byCorefile(args: Arguments, context: RunningContext, path: string): Promise<number> {
+async function byCorefile(
+  args: Arguments,
+  context: RunningContext,
+  path: string,
+  node: Node | undefined,
+): Promise<number> {
   for (const flag of NOT_WITH_CONF) {
+    // A node's template has the zone open.
+    if (flag === 'cluster-domain' && node) continue;
     if (args.list(flag) ?? args.text(flag))
       throw new UsageError(`flags --conf and --${flag} exclude each other: the Corefile says it; change it there`);
   }
   const { loadCorefile } = await import('../../dns/corefile/load.ts');
   const { clusterNeeds } = await import('../../dns/cluster-needs.ts');
-  const load = (): Promise<LoadedCorefile> =>
-    loadCorefile({ path, files: context.files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
+  const mistaken = (message: string): void => {
+    node?.running.badConfigMap();
+    context.log.error(message);
+  };
+  const load = async (): Promise<LoadedCorefile> => {
+    const files = node ? await withTemplate(context.files, path, node.settings, mistaken) : context.files;
+    return loadCorefile({ path, files, env: (name) => process.env[name], port: port(args, 'dns.port', 53) });
+  };
   const loaded = await load();
   if (loaded.kind === 'mistake') throw new UsageError(loaded.message);
   const { corefile } = loaded;
@@ -124,6 +165,7 @@ async function byCorefile(args: Arguments, context: RunningContext, path: string
     kinds: needs.kinds,
     planes: [corefilePlane(context, workers(args, context.cpus), corefile, load)],
     endpoints: [
+      ...nodeEndpoints(context, node),
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(context, at)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
       ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),

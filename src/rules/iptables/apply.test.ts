@@ -227,6 +227,8 @@ test('the rules are counted under the names that kube-proxy has', async () => {
   const text = await metrics.text();
   expect(text).toContain('kubeproxy_sync_proxy_rules_iptables_total{table="nat",ip_family="IPv4"} 13');
   expect(text).toContain('kubeproxy_sync_proxy_rules_iptables_last{table="nat",ip_family="IPv4"} 13');
+  expect(text).toContain('kubeproxy_sync_proxy_rules_iptables_total{table="filter",ip_family="IPv4"} 4');
+  expect(backend.owned().rules[4]).toBe(17);
   await backend.sync(clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80'] }], first).snapshot);
   const after = await metrics.text();
   expect(after).toContain('kubeproxy_sync_proxy_rules_iptables_total{table="nat",ip_family="IPv4"} 10');

@@ -9,10 +9,10 @@ import type { Logger } from '../../observe/log.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { CleanupOutcome, Owned, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { RulesError } from '../rules-error.ts';
-import { jumps, type MachineFacts } from './layout.ts';
+import { jumps, loopbackGuard, type MachineFacts } from './layout.ts';
 import { missingGuard, routeLoopback } from './loopback.ts';
 import { PacketAccounting } from './accounting.ts';
 import { findCulprit } from './culprit.ts';
@@ -153,6 +153,12 @@ export class IptablesBackend implements RulesBackend {
     this.#planner = undefined;
   }
 
+  owned(): Owned {
+    const rules = { 4: 0, 6: 0 };
+    for (const [table, count] of Object.entries(this.#metrics.totals())) rules[table.startsWith('4/') ? 4 : 6] += count;
+    return { elements: { 4: 0, 6: 0 }, rules };
+  }
+
   state(): unknown {
     return {
       tool: this.#tool && { ...this.#tool, program: programOf(4, this.#tool.variant, '-restore') },
@@ -192,7 +198,7 @@ export class IptablesBackend implements RulesBackend {
     await this.#routeLoopback();
     this.#planner = planner;
     this.#countsTaken = true;
-    this.#metrics.loaded(all, written);
+    this.#metrics.loaded(all, written, loopbackGuard(config, 4) === undefined ? 0 : 1);
     const counts = countsOf(written);
     return jumpsWritten === 0 ? counts : { ...counts, jumps: jumpsWritten };
   }

@@ -48,8 +48,9 @@ export class IptablesMetrics {
     return Object.fromEntries(this.#rules);
   }
 
-  loaded(all: readonly ChainChange[], written: readonly ChainChange[]): void {
-    this.#rules = new Map();
+  /** `guards`: rules of ours in the chain that kubelet may have, too. */
+  loaded(all: readonly ChainChange[], written: readonly ChainChange[], guards: number): void {
+    this.#rules = new Map([['4/filter', guards]]);
     this.#add(all.map(({ id, after }) => ({ id, before: undefined, after })));
     this.#publish(written);
   }

@@ -1,0 +1,49 @@
+// The flags of NodeLocal DNSCache (node-cache), which make `dns` the DNS server of one node. They count where --localip is given.
+
+interface NodeLocalFlag {
+  readonly name: string;
+  readonly kind: 'text' | 'switch' | 'list';
+  readonly help: string;
+  readonly commands: readonly ['dns'];
+  readonly value?: string;
+  readonly fallback?: string;
+}
+
+const node = (
+  kind: NodeLocalFlag['kind'],
+  name: string,
+  help: string,
+  rest: Pick<NodeLocalFlag, 'value' | 'fallback'> = {},
+): NodeLocalFlag => ({ name, kind, help, commands: ['dns'], ...rest });
+
+export const NODE_LOCAL_FLAGS: readonly NodeLocalFlag[] = [
+  node('list', 'localip', "be this node's own DNS server, at these addresses", { value: 'IP' }),
+  node('switch', 'setupinterface', 'node: put the addresses on an interface of their own', { fallback: 'true' }),
+  node('text', 'interfacename', 'node: its name', { value: 'NAME', fallback: 'nodelocaldns' }),
+  node('switch', 'setupiptables', 'node: keep DNS out of connection tracking, with nftables', { fallback: 'true' }),
+  node('text', 'syncinterval', 'node: how often interface and rules are looked after', {
+    value: 'SECONDS',
+    fallback: '60',
+  }),
+  node('text', 'health-port', "node: the port of the Corefile's health, for the rules", {
+    value: 'PORT',
+    fallback: '8080',
+  }),
+  node('text', 'metrics-listen-address', 'node: metrics of interface and rules, and all others', {
+    value: 'IP:PORT',
+    fallback: '0.0.0.0:9353',
+  }),
+  node('switch', 'skipteardown', 'node: leave interface and rules in place at the end'),
+  node('text', 'basecorefile', 'node: a template of the Corefile, taken in its place where the file is there', {
+    value: 'FILE',
+    fallback: '/etc/coredns/Corefile.base',
+  }),
+  node('text', 'upstreamsvc', "node: the Service of the cluster's DNS servers, for the template", {
+    value: 'NAME',
+    fallback: 'kube-dns',
+  }),
+  node('text', 'kubednscm', 'node: the folder of the ConfigMap kube-dns (stubDomains, upstreamNameservers)', {
+    value: 'DIR',
+    fallback: '/etc/kube-dns',
+  }),
+];
