@@ -323,6 +323,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'true',
   },
   {
+    name: 'conformance',
+    kind: 'switch',
+    help: "where ingress-nginx and the Ingress API differ, as the API: no redirect to the slash at the end of a rule's path, none to HTTPS",
+    commands: ROUTES,
+    fallback: 'true with --manifests',
+  },
+  {
     name: 'ssl-redirect',
     kind: 'switch',
     help: 'send HTTP requests for a host that has a certificate to HTTPS',

@@ -29,13 +29,14 @@ export function routingFlags(
     throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
   }
   return {
-    sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
+    sslRedirect: args.isSet('ssl-redirect') ?? (args.isSet('conformance') === true ? false : choice.sslRedirect),
     watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
     ingressClass: args.text('ingress-class') ?? 'nginx',
     controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
     ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
     watchNamespace: args.text('watch-namespace') || undefined,
     disableCatchAll: args.isSet('disable-catch-all') ?? false,
+    conformance: args.isSet('conformance') ?? choice.lenientClass,
     annotationsPrefix: annotationsPrefix(args),
     defaultBackend: namespace && service ? { namespace, service } : undefined,
   };

@@ -11,7 +11,7 @@ import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { isBlocked } from './block-list.ts';
 import { everyAnswer, type EveryAnswer } from './every-answer.ts';
 import { Guard } from './guard.ts';
-import { findHost, findLocation, hostName, toHttps, wwwTarget } from './match.ts';
+import { findHost, findLocation, hostName, toHttps, withSlash, wwwTarget } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
 
@@ -111,6 +111,10 @@ export class LiveRoutes {
     const host = hostName(head.host);
     const routes = findHost(table, host);
     if (!routes) return this.#noHost(table, host, client, head);
+    if (routes.slashed.size > 0) {
+      const slash = withSlash(routes, requestOf(client, head));
+      if (slash !== undefined) return { status: 301, reason: 'the path ends with a slash', location: slash };
+    }
     const location = findLocation(routes, head.path);
     if (!location) {
       const refusal = this.#guard.refuseUnmatched(table, routes, requestOf(client, head));

@@ -55,7 +55,10 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   const hosts = new Map<string, HostRoutes | undefined>();
   const certificates = new Map<string, CertificateRef | undefined>();
   for (const [host, ingresses] of contributors) {
-    hosts.set(host, ingresses.length > 0 ? compileHost(host, ingresses, settings) : undefined);
+    hosts.set(
+      host,
+      ingresses.length > 0 ? compileHost(host, ingresses, settings, selection.conformance ?? true) : undefined,
+    );
     certificates.set(host, certificateOf(host, ingresses));
   }
   if (base !== previous && selection.defaultBackend) hosts.set(DEFAULT_BACKEND, defaultRoutes(selection));

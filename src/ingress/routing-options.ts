@@ -12,6 +12,7 @@ export interface RoutingFlags extends Partial<ClassSelection> {
   /** `--annotations-prefix`. */
   readonly annotationsPrefix?: string;
   readonly defaultBackend?: RoutingOptions['defaultBackend'];
+  readonly conformance?: boolean;
 }
 
 /** What holds where neither an annotation nor the ConfigMap says otherwise. */
@@ -33,6 +34,7 @@ export function routingOptions(
     defaultBackend: flags.defaultBackend,
     watchNamespace: flags.watchNamespace,
     disableCatchAll: flags.disableCatchAll ?? false,
+    conformance: flags.conformance ?? true,
     controllerClass: flags.controllerClass ?? DEFAULT_SELECTION.controllerClass,
     ingressClass: flags.ingressClass ?? DEFAULT_SELECTION.ingressClass,
     ingressClassByName: flags.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,
