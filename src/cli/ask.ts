@@ -17,6 +17,7 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'service-cluster-ip-range',
   'service-node-port-range',
   'cluster-domain',
+  'conf',
   'ingress-class',
   'controller-class',
   'watch-ingress-without-class',
@@ -28,6 +29,7 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'disable-svc-external-name',
   'ssl-redirect',
   'conformance',
+  'enable-ssl-passthrough',
 ]);
 
 /** Whether a folder is meant. Throws UsageError for flags that contradict each other. */

@@ -19,7 +19,7 @@ export function completionScript(shell: Shell): string {
 
 /** Words that a command takes beside flags, where they can be listed. */
 const OPERANDS: Partial<Record<Command, readonly string[]>> = {
-  explain: ['service', 'ingress'],
+  explain: ['service', 'ingress', 'name'],
   completion: SHELLS,
   help: COMMANDS,
 };

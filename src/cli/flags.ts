@@ -22,7 +22,7 @@ export type Command = (typeof COMMANDS)[number];
 
 /** Words that a command takes beside flags, as its usage line shows them; the others take none. */
 export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
-  explain: 'service NAMESPACE/NAME|ingress URL',
+  explain: 'service NAMESPACE/NAME|ingress URL|name NAME',
   trace: 'SRC DST:PORT/PROTO',
   completion: 'bash|zsh|fish',
 };
@@ -198,8 +198,24 @@ export const FLAGS: readonly Flag[] = [
     name: 'conf',
     kind: 'text',
     value: 'FILE',
-    help: 'serve as this Corefile says',
-    commands: ['dns'],
+    help: 'serve as this Corefile says; explain: with --manifests, what it makes of a name',
+    commands: ['dns', 'explain'],
+  },
+  {
+    name: 'type',
+    kind: 'text',
+    value: 'TYPE',
+    help: 'name: the type of record that is asked for',
+    commands: ['explain'],
+    fallback: 'A',
+  },
+  {
+    name: 'namespace',
+    kind: 'text',
+    value: 'NAMESPACE',
+    help: 'name: the namespace of the Pod that asks, for its search path',
+    commands: ['explain'],
+    fallback: 'default',
   },
   {
     name: 'pidfile',
@@ -328,6 +344,13 @@ export const FLAGS: readonly Flag[] = [
     help: "where ingress-nginx and the Ingress API differ, as the API: no redirect to the slash at the end of a rule's path, none to HTTPS",
     commands: ROUTES,
     fallback: 'true with --manifests',
+  },
+  {
+    name: 'enable-ssl-passthrough',
+    kind: 'switch',
+    help: 'pass TLS connections of hosts with the annotation ssl-passthrough to their backend as they are',
+    commands: ROUTES,
+    fallback: 'false',
   },
   {
     name: 'ssl-redirect',

@@ -7,7 +7,8 @@ export const SUMMARY: Readonly<Record<Command, string>> = {
   ingress: "route HTTP from outside by Ingress objects (ingress-nginx's job)",
   render: 'print the rules that would be programmed; touches nothing',
   state: "print the Snapshot and each plane's state as JSON",
-  explain: 'say why the traffic of a Service, or a request for a URL, goes where it goes',
+  explain:
+    'say why the traffic of a Service, or a request for a URL, goes where it goes, and why a name is answered as it is',
   trace: 'say what happens to one packet, step by step',
   completion: 'print a completion script for a shell',
   cleanup: 'remove everything that fairlead put into the kernel',

@@ -1,6 +1,7 @@
 // The composition root of every command that runs: source → store → pipeline → planes, the endpoints around them, and the
 // order in which they start and stop.
 
+import { hostPort } from '../lib/ip.ts';
 import type { NodeRecord, Records } from '../model/records.ts';
 import type { Plane } from '../model/plane.ts';
 import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
@@ -53,12 +54,34 @@ export interface HouseOptions {
   readonly identity?: (records: Records) => NodeIdentity;
   /** A kind that is waited for only so long; then the rest goes on without it. */
   readonly patience?: { readonly kind: Kind; readonly ms: number; readonly consequence: string };
+  /** Told before the start of what may be changed while it runs. */
+  readonly onControl?: (control: HouseControl) => void;
   /** Told once, when the source reads. */
   readonly onSource?: (source: RunningSource) => void;
   /** Before anything ends: the source still reads, and its connection can be written to. */
   readonly onStop?: () => Promise<void>;
   /** Ends the program on its own account. */
   readonly ended?: Promise<Ending>;
+}
+
+/** What a role may change while it runs. */
+export interface HouseControl {
+  /**
+   * Opens what is not open yet, and gives what closes all others. Rejects with a BindError, with nothing changed, when an address cannot be
+   * listened on.
+   */
+  reopen(endpoints: readonly Endpoint[]): Promise<Reopened>;
+  /** Reads these kinds from there, in place of the source until now, which goes on when this rejects. */
+  follow(source: SourceStarter, kinds: readonly Kind[]): Promise<void>;
+  /** Resolves once all kinds have been read, or after so many milliseconds. */
+  synced(kinds: readonly Kind[], ms: number): Promise<void>;
+}
+
+export interface Reopened {
+  /** Closes what is not wanted any more. */
+  readonly commit: () => Promise<void>;
+  /** Closes what was opened. */
+  readonly rollback: () => Promise<void>;
 }
 
 export interface Ending {
@@ -90,7 +113,7 @@ class House {
   readonly #store = new Store();
   readonly #pipeline: Pipeline;
   readonly #planes: PlaneKeeper[];
-  readonly #servers: ObserveServer[] = [];
+  readonly #servers = new Map<string, ObserveServer>();
   #source: RunningSource | undefined;
   readonly #followed = { secrets: '', configMaps: '' };
   #stopping = false;
@@ -124,25 +147,79 @@ class House {
    */
   async start(): Promise<void> {
     const { context, endpoints, source, kinds, onPlaneFailure } = this.#options;
-    const view = this.#view();
-    for (const { what, listen, flag, hardFail, routes } of endpoints) {
-      const server = await serveObserve({
-        what,
-        ...listen,
-        flag: `--${flag}`,
-        routes: routes(view),
-        log: context.log,
-        clock: context.clock,
-        hardFail: hardFail ?? false,
-      });
-      this.#servers.push(server);
-    }
+    this.#options.onControl?.(this.#control());
+    for (const endpoint of endpoints) this.#servers.set(endpointKey(endpoint), await this.#open(endpoint));
     this.#pipeline.start();
     await Promise.all(this.#planes.map((plane) => (onPlaneFailure === 'alone' ? plane.startOnce() : plane.start())));
     this.#source = await source(this.#store, kinds, context);
     this.#options.onSource?.(this.#source);
     this.#losePatience();
     if (this.#pipeline.snapshot) this.#follow(this.#pipeline.snapshot);
+  }
+
+  #open({ what, listen, flag, hardFail, routes }: Endpoint): Promise<ObserveServer> {
+    const { log, clock } = this.#options.context;
+    return serveObserve({
+      what,
+      ...listen,
+      flag: `--${flag}`,
+      routes: routes(this.#view()),
+      log,
+      clock,
+      hardFail: hardFail ?? false,
+    });
+  }
+
+  #control(): HouseControl {
+    return {
+      reopen: (endpoints) => this.#reopen(endpoints),
+      follow: (source, kinds) => this.#switch(source, kinds),
+      synced: async (kinds, ms) => {
+        const enough = new AbortController();
+        const late = this.#options.context.clock.sleep(ms, enough.signal);
+        await Promise.race([late, Promise.all(kinds.map((kind) => this.#store.synced(kind)))]);
+        enough.abort();
+      },
+    };
+  }
+
+  async #reopen(endpoints: readonly Endpoint[]): Promise<Reopened> {
+    const opened = new Map<string, ObserveServer>();
+    const closeAll = async (servers: ReadonlyMap<string, ObserveServer>): Promise<void> => {
+      for (const key of servers.keys()) this.#servers.delete(key);
+      await Promise.all([...servers.values()].map((server) => server.close()));
+    };
+    try {
+      for (const endpoint of endpoints) {
+        const key = endpointKey(endpoint);
+        if (this.#servers.has(key)) continue;
+        const server = await this.#open({ ...endpoint, hardFail: true });
+        opened.set(key, server);
+        this.#servers.set(key, server);
+      }
+    } catch (error) {
+      await closeAll(opened);
+      throw error;
+    }
+    const wanted = new Set(endpoints.map(endpointKey));
+    return {
+      commit: () => closeAll(new Map([...this.#servers].filter(([key]) => !wanted.has(key)))),
+      rollback: () => closeAll(opened),
+    };
+  }
+
+  /** The records of before stay until the new source has read its own: nothing is without an answer meanwhile. */
+  async #switch(source: SourceStarter, kinds: readonly Kind[]): Promise<void> {
+    if (this.#stopping) return;
+    const next = await source(this.#store, kinds, this.#options.context);
+    const before = this.#source;
+    if (this.#stopping) {
+      await next.stop();
+      return;
+    }
+    this.#source = next;
+    this.#pipeline.read(kinds.filter((kind) => kind !== 'secrets' && kind !== 'configMaps'));
+    await before?.stop();
   }
 
   #losePatience(): void {
@@ -163,7 +240,7 @@ class House {
     await this.#source?.stop();
     this.#pipeline.stop();
     await Promise.all(this.#planes.map((plane) => plane.stop()));
-    await Promise.all(this.#servers.map((server) => server.close()));
+    await Promise.all([...this.#servers.values()].map((server) => server.close()));
   }
 
   #view(): HouseView {
@@ -195,4 +272,8 @@ class House {
       this.#source?.watchNamed(kind, named[kind]);
     }
   }
+}
+
+function endpointKey({ what, listen }: Endpoint): string {
+  return `${what} ${hostPort(listen.address, listen.port)}`;
 }

@@ -30,6 +30,7 @@ export function routingFlags(
   }
   return {
     sslRedirect: args.isSet('ssl-redirect') ?? (args.isSet('conformance') === true ? false : choice.sslRedirect),
+    sslPassthrough: args.isSet('enable-ssl-passthrough') ?? false,
     watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
     ingressClass: args.text('ingress-class') ?? 'nginx',
     controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',

@@ -30,11 +30,13 @@ export class Pipeline {
   readonly #duration: Distribution;
   readonly #revision: Level;
   #resolution: Resolution | undefined;
+  #kinds: readonly Kind[];
   #scheduled = false;
   #unsubscribe: (() => void) | undefined;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
+    this.#kinds = options.kinds;
     this.#duration = options.metrics.histogram({
       name: 'fairlead_resolve_duration_seconds',
       help: 'Time to resolve one Snapshot',
@@ -64,6 +66,13 @@ export class Pipeline {
     for (const kind of kinds) void store.synced(kind).then(() => this.#schedule());
   }
 
+  /** From now on these have to be read whole before anything is resolved. */
+  read(kinds: readonly Kind[]): void {
+    this.#kinds = kinds;
+    for (const kind of kinds) void this.#options.store.synced(kind).then(() => this.#schedule());
+    this.#schedule();
+  }
+
   stop(): void {
     this.#unsubscribe?.();
     this.#planes.clear();
@@ -79,9 +88,9 @@ export class Pipeline {
   }
 
   #run(): void {
-    const { store, kinds, nodeName, clock, log } = this.#options;
+    const { store, nodeName, clock, log } = this.#options;
     const identity = this.#options.identity ?? ((records) => nodeIdentity(records, nodeName));
-    if (!kinds.every((kind) => store.isSynced(kind))) return;
+    if (!this.#kinds.every((kind) => store.isSynced(kind))) return;
     const before = this.#resolution;
     const start = clock.monotonic();
     this.#resolution = resolve(store.records, identity(store.records), before);

@@ -1,6 +1,7 @@
 // How each plane is started from flags. A plane's code is loaded when it starts: a role pays for what it runs.
 
 import type { Corefile, LoadedCorefile } from '../dns/corefile/load.ts';
+import type { Prepared } from '../dns/plane.ts';
 import type { RulesMode } from '../rules/backend.ts';
 import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
@@ -77,12 +78,13 @@ export function corefilePlane(
   workers: number,
   corefile: Corefile,
   load: () => Promise<LoadedCorefile>,
+  prepare: (next: Corefile) => Promise<Prepared>,
 ): PlaneStarter {
   return {
     name: 'dns',
     start: async () => {
       const { startCorefilePlane } = await import('../dns/plane.ts');
-      return startCorefilePlane({ ...context, workers, corefile, load, log: context.log.named('dns') });
+      return startCorefilePlane({ ...context, workers, corefile, load, prepare, log: context.log.named('dns') });
     },
   };
 }

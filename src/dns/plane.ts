@@ -23,10 +23,22 @@ import type { PodMode } from './zone/zone.ts';
 
 export interface DnsPlaneOptions extends CommonOptions, FlagSettings {}
 
+/** What was done for a changed Corefile: kept with it, or taken back. */
+export type Prepared =
+  | { readonly kind: 'mistake'; readonly message: string }
+  | { readonly kind: 'prepared'; readonly commit: () => Promise<void>; readonly rollback: () => Promise<void> };
+
+type Prepare = (next: Corefile) => Promise<Prepared>;
+
+const nothing = async (): Promise<void> => {};
+const NOTHING_TO_PREPARE: Prepare = async () => ({ kind: 'prepared', commit: nothing, rollback: nothing });
+
 export interface CorefilePlaneOptions extends CommonOptions {
   readonly corefile: Corefile;
   /** Reads the Corefile again, for `reload`. */
   readonly load: () => Promise<LoadedCorefile>;
+  /** Does what a changed Corefile asks for beside DNS (addresses of health and the like, what is read of which cluster), before it is in force. */
+  readonly prepare?: (next: Corefile) => Promise<Prepared>;
 }
 
 interface CommonOptions {
@@ -92,10 +104,10 @@ export async function startDnsPlane(options: DnsPlaneOptions): Promise<DnsPlane>
 /** Answers as a Corefile says, and follows it where it says `reload`. Rejects with a DnsListenError. */
 export async function startCorefilePlane(options: CorefilePlaneOptions): Promise<DnsPlane> {
   const plane = new RunningPlane(options);
-  const { corefile, load } = options;
+  const { corefile, load, prepare } = options;
   for (const warning of corefile.warnings) options.log.warn(warning);
   await plane.begin(placed(corefile), corefile.blocks);
-  plane.follow(corefile, load);
+  plane.follow(corefile, load, prepare ?? NOTHING_TO_PREPARE);
   return plane;
 }
 
@@ -161,8 +173,15 @@ class RunningPlane implements DnsPlane {
 
   /** Puts blocks into force: all of them, or none when an address cannot be listened on. */
   async take(source: BlockSource, drafts: readonly BlockDraft[]): Promise<void> {
-    await this.#answering.take(source);
+    const before = this.#drafts;
+    // What they need of the cluster is sent along with them.
     this.#drafts = drafts;
+    try {
+      await this.#answering.take(source);
+    } catch (error) {
+      this.#drafts = before;
+      throw error;
+    }
   }
 
   #apply(): void {
@@ -182,11 +201,11 @@ class RunningPlane implements DnsPlane {
   }
 
   /** Reads the Corefile again and again, where it says so. */
-  follow(first: Corefile, load: () => Promise<LoadedCorefile>): void {
-    this.#following = this.#follow(first, load);
+  follow(first: Corefile, load: () => Promise<LoadedCorefile>, prepare: Prepare): void {
+    this.#following = this.#follow(first, load, prepare);
   }
 
-  async #follow(first: Corefile, load: () => Promise<LoadedCorefile>): Promise<void> {
+  async #follow(first: Corefile, load: () => Promise<LoadedCorefile>, prepare: Prepare): Promise<void> {
     const { clock, log, random = Math.random } = this.#options;
     let current = first;
     let refused = '';
@@ -196,7 +215,8 @@ class RunningPlane implements DnsPlane {
       await clock.sleep(reload.intervalMs + random() * reload.jitterMs, this.#stopping.signal);
       if (this.#stopping.signal.aborted) return;
       const loaded = await load();
-      const mistake = loaded.kind === 'mistake' ? loaded.message : await this.#reload(current, loaded.corefile);
+      const mistake =
+        loaded.kind === 'mistake' ? loaded.message : await this.#reload(current, loaded.corefile, prepare);
       if (mistake === undefined) {
         if (loaded.kind === 'corefile') current = loaded.corefile;
         refused = '';
@@ -209,17 +229,18 @@ class RunningPlane implements DnsPlane {
   }
 
   /** What keeps the new Corefile from being taken; undefined when it is in force. */
-  async #reload(current: Corefile, next: Corefile): Promise<string | undefined> {
+  async #reload(current: Corefile, next: Corefile, prepare: Prepare): Promise<string | undefined> {
     if (next.hash === current.hash) return undefined;
-    const fixed = fixedOf(next.blocks);
-    if (fixed !== fixedOf(current.blocks))
-      return 'The addresses of health, ready and prometheus, the API server and "pods verified" change only with a restart.';
+    const prepared = await prepare(next);
+    if (prepared.kind === 'mistake') return prepared.message;
     try {
       await this.take(placed(next), next.blocks);
     } catch (error) {
+      await prepared.rollback();
       if (error instanceof DnsListenError) return error.message;
       throw error;
     }
+    await prepared.commit();
     for (const warning of next.warnings) this.#options.log.warn(warning);
     this.#reloads.reloaded(next.hash);
     this.#options.log.info('the Corefile has changed and is in force', { hash: next.hash.slice(0, 16) });
@@ -262,16 +283,4 @@ class RunningPlane implements DnsPlane {
 function podsOf(drafts: readonly BlockDraft[]): PodMode {
   const modes = drafts.flatMap(({ kubernetes }) => kubernetes?.options.pods ?? []);
   return modes.includes('verified') ? 'verified' : (modes[0] ?? 'disabled');
-}
-
-/** What is opened or watched once, when the program starts. */
-function fixedOf(blocks: readonly BlockDraft[]): string {
-  const at = ({ address, port }: { address: Ip | undefined; port: number }): string => `${address ?? ''}:${port}`;
-  return JSON.stringify([
-    blocks.flatMap(({ health }) => health.map(({ address }) => at(address))),
-    blocks.flatMap(({ ready }) => ready.map(at)),
-    blocks.flatMap(({ prometheus }) => prometheus.map(at)),
-    blocks.map(({ kubernetes }) => kubernetes?.target),
-    blocks.some(({ kubernetes }) => kubernetes?.options.pods === 'verified'),
-  ]);
 }

@@ -52,7 +52,7 @@ export function resolveName(zone: Zone, name: string, type: string): TextAnswer 
 }
 
 /** `name. ttl IN TYPE data`, the data in the form of a zone file; RFC 3597 form for types without one here. */
-function recordText(record: OwnedRecord): string {
+export function recordText(record: OwnedRecord): string {
   const klass = record.klass === CLASS_IN ? 'IN' : `CLASS${record.klass}`;
   return `${nameText(record.owner)} ${record.ttl} ${klass} ${typeName(record.type)} ${dataText(record)}`;
 }

@@ -15,7 +15,7 @@ import type { BlockSource } from './block-source.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { BoundAddress } from './listener.ts';
 import type { FromWorker, ToWorker, WorkerData } from './worker-messages.ts';
-import { changesBetween, type DnsSource } from './zone/source.ts';
+import { changesBetween, emptySource, type DnsSource } from './zone/source.ts';
 
 export interface WorkerPoolOptions {
   readonly workers: number;
@@ -75,6 +75,7 @@ export class WorkerPool implements Answering {
   #sums = new Map<string, Family>();
   #force: Force | undefined;
   #source: DnsSource | undefined;
+  #sendsPods = false;
   #addresses: readonly BoundAddress[] = [];
   #failures = 0;
   #nextId = 1;
@@ -106,6 +107,8 @@ export class WorkerPool implements Answering {
   async take(source: BlockSource): Promise<void> {
     const { workers } = this.#options;
     const secret = randomBytes(16).toString('hex');
+    // Blocks that need Pods find them there.
+    if (this.#source && this.#options.pods() && !this.#sendsPods) this.update(this.#source);
     for (let index = 0; index < workers; index++) if (!this.#members.has(index)) this.#start(index);
     this.#watching ??= this.#watch();
     const [first, ...others] = [...this.#members.values()].toSorted((a, b) => a.index - b.index);
@@ -132,7 +135,12 @@ export class WorkerPool implements Answering {
   }
 
   update(source: DnsSource): void {
-    for (const changes of changesBetween(this.#source, source, this.#options.pods()))
+    const pods = this.#options.pods();
+    // Pods that nobody read until now are all new to the workers.
+    const before =
+      pods && !this.#sendsPods && this.#source ? { ...this.#source, pods: emptySource().pods } : this.#source;
+    this.#sendsPods = pods;
+    for (const changes of changesBetween(before, source, pods))
       for (const member of this.#members.values()) post(member, { kind: 'changes', changes });
     this.#source = source;
   }

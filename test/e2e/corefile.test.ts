@@ -1,6 +1,7 @@
 // `fairlead dns -conf FILE`, as a process.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -77,6 +78,111 @@ test('what the Corefile says is served, and answered on while it stops', async (
   );
   expect((await dig(server, 'cluster.local', 'SOA')).status).toBe('NOERROR');
   expect(await running.exited).toMatchObject({ code: 0 });
+});
+
+const WEB = `apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: web}
+spec: {clusterIP: 10.96.0.7, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{name: pg, port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {namespace: shop, name: db-0, labels: {app: db}}
+status: {podIP: 10.0.0.9, phase: Running, conditions: [{type: Ready, status: "False"}]}
+`;
+
+test('a changed Corefile moves health, ready and metrics, and reads Pods that it needs; one that cannot be taken changes nothing', async () => {
+  const [dns, first, second, taken] = [await freePort(), await freePort(), await freePort(), await freePort()];
+  const text = (at: number, pods: string): string =>
+    `.:${dns} {\n  bind 127.0.0.1\n  reload 2s 0s\n  ready 127.0.0.1:${at}\n  kubernetes cluster.local {\n    pods ${pods}\n  }\n}\n`;
+  const path = corefile(text(first, 'disabled'));
+  const manifests = join(folder, 'manifests');
+  mkdirSync(manifests);
+  writeFileSync(join(manifests, 'web.yaml'), WEB);
+  const running = new FairleadProcess(['dns', '-conf', path, '--manifests', manifests]);
+  processes.push(running);
+  const is = async (at: number, wanted: number): Promise<void> => {
+    await until(
+      async () => ((await status(`http://127.0.0.1:${at}/ready`)) === wanted ? true : undefined),
+      20_000,
+      () => running.stderr,
+    );
+  };
+  const server = { address: '127.0.0.1', port: dns };
+  const pod = async (): Promise<string | undefined> => (await dig(server, '10-0-0-9.shop.pod.cluster.local')).status;
+  await is(first, 200);
+  expect(await pod()).toBe('NXDOMAIN');
+  corefile(text(second, 'verified'));
+  await is(second, 200);
+  await is(first, 0);
+  expect(await pod()).toBe('NOERROR');
+  const blocker = createServer();
+  await new Promise<void>((resolve) => blocker.listen(taken, '127.0.0.1', resolve));
+  corefile(text(taken, 'insecure'));
+  await until(
+    () =>
+      /the old one stays.*cannot listen on 127\.0\.0\.1:\d+ for readiness/.test(running.stderr) ? true : undefined,
+    20_000,
+    () => running.stderr,
+  );
+  await new Promise((resolve) => blocker.close(resolve));
+  await is(second, 200);
+  expect(await pod()).toBe('NOERROR');
+});
+
+test('explain name says what a name answers and why, of a folder and of a running process', async () => {
+  const manifests = join(folder, 'manifests');
+  mkdirSync(manifests);
+  writeFileSync(join(manifests, 'web.yaml'), WEB);
+  const explain = async (...words: readonly string[]): Promise<string> => {
+    const { stdout, stderr } = await runFairlead(['explain', 'name', ...words]);
+    return stdout + stderr;
+  };
+  const folderFlags = ['--manifests', manifests, '--namespace', 'shop'];
+  expect(await explain('web', ...folderFlags)).toBe(`web. A: asked upstream
+  block     .
+  plugin    forward
+  why       the name is in no zone of the cluster; the servers of /etc/resolv.conf would be asked
+
+A Pod's resolver asks, up to the first that is there (1 name, each for A and AAAA):
+  web.shop.svc.cluster.local.  NOERROR (kubernetes)
+`);
+  expect(await explain('db.shop.svc.cluster.local.', ...folderFlags)).toBe(`db.shop.svc.cluster.local. A: NXDOMAIN
+  block     .
+  plugin    kubernetes
+  object    Service shop/db
+  why       a headless Service has the names of its ready endpoints, and none is ready: not ready: db-0
+  mend      see to the readiness of its Pods, or set publishNotReadyAddresses
+`);
+  const path = corefile('cluster.local {\n  kubernetes cluster.local\n}\n');
+  expect(await explain('www.example.test', ...folderFlags, '--conf', path)).toMatch(
+    /REFUSED\n.*\n.*\n  why {7}no server block has this name/,
+  );
+  const metrics = await freePort();
+  const at = `127.0.0.1:${metrics}`;
+  const port = await freePort();
+  const served = corefile(
+    `.:${port} {\n  bind 127.0.0.1\n  prometheus ${at}\n  hosts\n  kubernetes cluster.local\n}\n`,
+  );
+  const running = new FairleadProcess(['dns', '-conf', served, '--manifests', manifests]);
+  processes.push(running);
+  await until(
+    async () => ((await status(`http://${at}/explain/name?name=web`)) === 200 ? true : undefined),
+    20_000,
+    () => running.stderr,
+  );
+  const told: unknown = JSON.parse(await explain('webb.shop.svc.cluster.local.', '--address', at, '--output', 'json'));
+  expect(told).toMatchObject({ result: 'NXDOMAIN', plugin: 'kubernetes', mend: 'did you mean shop/web?' });
+  const zone: unknown = await (await fetch(`http://${at}/debug/zone?namespace=shop`)).json();
+  expect(zone).toMatchObject({
+    zone: 'cluster.local.',
+    records: expect.arrayContaining(['web.shop.svc.cluster.local. 5 IN A 10.96.0.7']),
+  });
 });
 
 test('a Corefile with a mistake ends with code 2 and its line', async () => {

@@ -12,7 +12,11 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('wrong usage ends with code 2 and one line that says what and the mend', () => {
   test.each<[string, readonly string[], RegExp]>([
     ['an unknown command', ['upp'], /unknown command "upp"/],
-    ['an explanation that is not built yet', ['explain', 'name', 'cafe'], /`fairlead explain name` is not built/],
+    [
+      'a name that is none',
+      ['explain', 'name', 'a..b', '--manifests', 'deploy/examples/cafe'],
+      /"a\.\.b" is no DNS name/,
+    ],
     [
       'a webhook without its certificate',
       ['ingress', '--manifests', CAFE, '--validating-webhook=:8443'],

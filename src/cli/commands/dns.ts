@@ -2,20 +2,25 @@
 
 import { hostPort, parseIp } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
-import { coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
-import type { ClusterNeeds } from '../../dns/cluster-needs.ts';
+import type { ClusterNeeds, FoundNeeds } from '../../dns/cluster-needs.ts';
+import { flagBlockFinder } from '../../dns/explained-flags.ts';
 import type { NodeLocal } from '../../dns/node-local/node.ts';
-import type { LoadedCorefile } from '../../dns/corefile/load.ts';
+import type { Prepared } from '../../dns/plane.ts';
+import { upstreamText } from '../../dns/upstream.ts';
+import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
-import { runHouse, type Endpoint } from '../house.ts';
+import { explainNameRoutes, type BlockOf } from '../explain-name.ts';
+import { runHouse, type Endpoint, type HouseControl, type Reopened } from '../house.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { nodeLocal, nodeLocalSettings, withTemplate, type NodeLocalSettings } from '../node-local.ts';
 import { corefilePlane, dnsPlane } from '../planes.ts';
-import { listenAddress, listenAddresses, nodeName, port, workers } from '../settings.ts';
+import { clusterDomain, listenAddress, listenAddresses, nodeName, port, upstreams, workers } from '../settings.ts';
 import { apiServerSource, chooseSource, type SourceStarter } from '../source-choice.ts';
 import { VERSION } from '../version.ts';
 
@@ -79,6 +84,8 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
 
 function byFlags(args: Arguments, context: RunningContext, node: Node | undefined): Promise<number> {
   const own = node?.settings.ips.map((address) => ({ address, port: port(args, 'dns.port', 53) }));
+  const servers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
+  const byFlagsOf = flagBlockFinder(clusterDomain(args), servers);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
@@ -87,7 +94,7 @@ function byFlags(args: Arguments, context: RunningContext, node: Node | undefine
     planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
     endpoints: [
       ...nodeEndpoints(context, node),
-      metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153')),
+      metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153'), () => byFlagsOf),
       healthEndpoint(listenAddress(args, 'health-bind-address', '0.0.0.0:8080')),
       readyEndpoint(listenAddress(args, 'ready-bind-address', '0.0.0.0:8181')),
     ],
@@ -95,12 +102,16 @@ function byFlags(args: Arguments, context: RunningContext, node: Node | undefine
   });
 }
 
-function metricsEndpoint(context: RunningContext, listen: ListenAddress): Endpoint {
+function metricsEndpoint(context: RunningContext, listen: ListenAddress, blockOf?: () => BlockOf): Endpoint {
   return {
     what: 'metrics and state',
     listen,
     flag: 'metrics-bind-address',
-    routes: ({ state }) => [metricsRoutes(context.metrics), jsonRoute('/state', state)],
+    routes: ({ state, snapshot }) => [
+      metricsRoutes(context.metrics),
+      jsonRoute('/state', state),
+      ...(blockOf ? [explainNameRoutes(snapshot, blockOf)] : []),
+    ],
   };
 }
 
@@ -157,24 +168,119 @@ async function byCorefile(
     for (const { zones, port: number } of blocks) context.log.info('serving', { zones: zones.length, port: number });
   const found = clusterNeeds(blocks);
   if (found.kind === 'mistake') throw new UsageError(found.message);
-  const { needs } = found;
+  const { blockFinder } = await import('../../dns/explained-block.ts');
+  const blocksOf = (one: Corefile): BlockOf => blockFinder(one.blocks);
+  const role = new CorefileRole({
+    args,
+    context,
+    corefile,
+    needs: found.needs,
+    blocksOf,
+    always: nodeEndpoints(context, node),
+  });
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: needs.kinds.length > 0 ? sourceOf(args, context, needs) : noSource,
-    kinds: needs.kinds,
-    planes: [corefilePlane(context, workers(args, context.cpus), corefile, load)],
-    endpoints: [
-      ...nodeEndpoints(context, node),
-      ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(context, at)),
-      ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
-      ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+    source: sourceOf(args, context, found.needs),
+    kinds: found.needs.kinds,
+    planes: [
+      corefilePlane(context, workers(args, context.cpus), corefile, load, (next) => role.prepare(next, clusterNeeds)),
     ],
+    endpoints: role.endpoints(corefile),
+    onControl: (control) => role.controlledBy(control),
     onPlaneFailure: 'alone',
   });
 }
 
 const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+
+interface CorefileRoleOptions {
+  readonly args: Arguments;
+  readonly context: RunningContext;
+  readonly corefile: Corefile;
+  readonly needs: ClusterNeeds;
+  readonly blocksOf: (corefile: Corefile) => BlockOf;
+  /** Open whatever the Corefile says. */
+  readonly always: readonly Endpoint[];
+}
+
+/** What a Corefile asks for beside DNS, now and when it changes. */
+class CorefileRole {
+  readonly #args: Arguments;
+  readonly #context: RunningContext;
+  readonly #blocksOf: (corefile: Corefile) => BlockOf;
+  readonly #always: readonly Endpoint[];
+  #corefile: Corefile;
+  #needs: ClusterNeeds;
+  #control: HouseControl | undefined;
+
+  constructor({ args, context, corefile, needs, blocksOf, always }: CorefileRoleOptions) {
+    this.#always = always;
+    this.#args = args;
+    this.#context = context;
+    this.#corefile = corefile;
+    this.#needs = needs;
+    this.#blocksOf = blocksOf;
+  }
+
+  controlledBy(control: HouseControl): void {
+    this.#control = control;
+  }
+
+  endpoints({ blocks }: Corefile): readonly Endpoint[] {
+    const blockOf = (): BlockOf => this.#blocksOf(this.#corefile);
+    return [
+      ...this.#always,
+      ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(this.#context, at, blockOf)),
+      ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
+      ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+    ];
+  }
+
+  /** Opens and follows what the new Corefile names; the old one's goes once that is in force. */
+  async prepare(next: Corefile, needsOf: (blocks: Corefile['blocks']) => FoundNeeds): Promise<Prepared> {
+    const control = this.#control;
+    const found = needsOf(next.blocks);
+    if (found.kind === 'mistake') return found;
+    if (!control) return { kind: 'mistake', message: 'the program has not started yet' };
+    let reopened: Reopened;
+    try {
+      reopened = await control.reopen(this.endpoints(next));
+    } catch (error) {
+      if (error instanceof BindError) return { kind: 'mistake', message: error.message };
+      throw error;
+    }
+    const { needs } = found;
+    const before = this.#needs;
+    const differs = JSON.stringify(needs) !== JSON.stringify(before);
+    try {
+      if (differs) await this.#follow(control, needs, next);
+    } catch (error) {
+      await reopened.rollback();
+      if (error instanceof SourceError) return { kind: 'mistake', message: error.message };
+      throw error;
+    }
+    return {
+      kind: 'prepared',
+      commit: async () => {
+        this.#corefile = next;
+        this.#needs = needs;
+        await reopened.commit();
+      },
+      rollback: async () => {
+        if (differs) await control.follow(sourceOf(this.#args, this.#context, before), before.kinds);
+        await reopened.rollback();
+      },
+    };
+  }
+
+  /** The new Corefile is not in force before what it needs has been read, or has not come for a while. */
+  async #follow(control: HouseControl, needs: ClusterNeeds, { blocks }: Corefile): Promise<void> {
+    await control.follow(sourceOf(this.#args, this.#context, needs), needs.kinds);
+    const patience = Math.max(0, ...blocks.map(({ kubernetes }) => kubernetes?.startupTimeoutMs ?? 0));
+    await control.synced(needs.kinds, patience);
+  }
+}
 
 /** Several blocks may name the same address: it is opened once. */
 function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
@@ -187,7 +293,8 @@ function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
 
 /** Where the Corefile says nothing of it, as the flags say. */
 function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds): SourceStarter {
-  const { target, selectors } = needs;
+  const { kinds, target, selectors } = needs;
+  if (kinds.length === 0) return noSource;
   if (target.kubeconfig === undefined && target.endpoint === undefined)
     return chooseSource(args, context, { selectors });
   const { kubeconfig, context: named, endpoint, tls } = target;

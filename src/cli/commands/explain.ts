@@ -1,4 +1,4 @@
-// `fairlead explain service NS/NAME` and `explain ingress URL`: why traffic goes where it goes, of a folder or of a running process.
+// `fairlead explain service NS/NAME`, `explain ingress URL` and `explain name NAME`: why things are as they are, of a folder or of a running process.
 
 import { configFor } from '../../rules/config.ts';
 import { defaultGlobals, routingOptions } from '../../ingress/routing-options.ts';
@@ -6,19 +6,23 @@ import { compileRoutes } from '../../ingress/route-table.ts';
 import { explainUrl, readUrl, type ExplainedUrl } from '../../ingress/explain.ts';
 import type { Arguments } from '../args.ts';
 import { asksFolder, askProcess } from '../ask.ts';
-import { createContext } from '../context.ts';
+import { createContext, type Context } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
+import { nameExplanationText } from '../../dns/explain.ts';
 import { ingressExplanationText } from '../explain-ingress.ts';
+import { nameExplanation, type BlockOf } from '../explain-name.ts';
 import { explainService, explanationText } from '../explain-service.ts';
 import { routingFlags } from '../ingress-settings.ts';
 import { clusterDomain, objectFlag, output, rulesConfig } from '../settings.ts';
 import { loadSnapshot } from './render.ts';
 
-const USAGE = 'usage: fairlead explain service NAMESPACE/NAME [FLAGS], or fairlead explain ingress URL [FLAGS]';
+const USAGE =
+  'usage: fairlead explain service NAMESPACE/NAME [FLAGS], fairlead explain ingress URL [FLAGS], or fairlead explain name NAME [FLAGS]';
 
 type Question =
   | { readonly kind: 'service'; readonly key: string }
-  | { readonly kind: 'ingress'; readonly text: string; readonly url: ExplainedUrl };
+  | { readonly kind: 'ingress'; readonly text: string; readonly url: ExplainedUrl }
+  | { readonly kind: 'name'; readonly name: string };
 
 export async function explain(args: Arguments): Promise<number> {
   const question = questionOf(args.operands);
@@ -27,7 +31,8 @@ export async function explain(args: Arguments): Promise<number> {
   if (!asksFolder(args)) {
     const query = new URLSearchParams({ output: format });
     if (question.kind === 'service') query.set('service', question.key);
-    else query.set('url', question.text);
+    else if (question.kind === 'ingress') query.set('url', question.text);
+    else for (const [key, value] of Object.entries(nameWords(args, question.name))) query.set(key, value);
     context.out(await askProcess(args, `/explain/${question.kind}?${query.toString()}`));
     return EXIT_STOPPED;
   }
@@ -40,6 +45,9 @@ export async function explain(args: Arguments): Promise<number> {
     context.out(format === 'json' ? `${JSON.stringify(explanation, null, 2)}\n` : text(explanation));
   if (question.kind === 'service') {
     tell(await explainService(question.key, { snapshot, config, zone, readsIngresses: true }), explanationText);
+  } else if (question.kind === 'name') {
+    const blockOf = await blocksOf(args, context);
+    tell(nameExplanation(nameWords(args, question.name), snapshot, blockOf), nameExplanationText);
   } else {
     const map = configMap === undefined ? undefined : snapshot.configMaps.get(configMap);
     if (configMap !== undefined && !map) {
@@ -51,11 +59,29 @@ export async function explain(args: Arguments): Promise<number> {
   return EXIT_STOPPED;
 }
 
-function questionOf([what, name, ...rest]: readonly string[]): Question {
-  if (what === 'name') {
-    throw new UsageError(`\`fairlead explain name\` is not built yet. There is: explain service, explain ingress.`);
+function nameWords(args: Arguments, name: string): { readonly name: string } & Record<string, string> {
+  const [type, namespace] = [args.text('type'), args.text('namespace')];
+  return { name, ...(type === undefined ? {} : { type }), ...(namespace === undefined ? {} : { namespace }) };
+}
+
+/** The server blocks of the Corefile that is given, or the one that flags make. */
+async function blocksOf(args: Arguments, context: Context): Promise<BlockOf> {
+  const path = args.text('conf');
+  if (path === undefined) {
+    const { flagBlockFinder } = await import('../../dns/explained-flags.ts');
+    return flagBlockFinder(clusterDomain(args), ['the servers of /etc/resolv.conf']);
   }
-  if ((what !== 'service' && what !== 'ingress') || name === undefined || rest.length > 0) throw new UsageError(USAGE);
+  const { blockFinder } = await import('../../dns/explained-block.ts');
+  const { loadCorefile } = await import('../../dns/corefile/load.ts');
+  const loaded = await loadCorefile({ path, files: context.files, env: (name) => process.env[name] });
+  if (loaded.kind === 'mistake') throw new UsageError(loaded.message);
+  return blockFinder(loaded.corefile.blocks);
+}
+
+function questionOf([what, name, ...rest]: readonly string[]): Question {
+  if ((what !== 'service' && what !== 'ingress' && what !== 'name') || name === undefined || rest.length > 0)
+    throw new UsageError(USAGE);
+  if (what === 'name') return { kind: 'name', name };
   if (what === 'ingress') {
     const url = readUrl(name);
     if (url) return { kind: 'ingress', text: name, url };

@@ -1,7 +1,7 @@
 // `fairlead up`: all three planes in one process, beside each other.
 
 import { healthRoutes, jsonRoute, metricsRoutes } from '../../observe/server.ts';
-import { KINDS } from '../../source/store.ts';
+import { KINDS, type Kind } from '../../source/store.ts';
 import { statusRoutes } from '../../status/page.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import type { Arguments } from '../args.ts';
@@ -9,9 +9,15 @@ import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
 import { namedObjects } from '../../ingress/references.ts';
 import { dnsPlane, ingressObjects, ingressPlane, rulesPlane } from '../planes.ts';
+import { flagBlockFinder } from '../../dns/explained-flags.ts';
+import { upstreamText } from '../../dns/upstream.ts';
+import { explainNameRoutes } from '../explain-name.ts';
 import { explainIngressRoutes, explainRoutes } from '../explain-routes.ts';
-import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode, workers } from '../settings.ts';
+import { clusterDomain, listenAddress, listenAddresses, nodeName, rulesMode, upstreams, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
+
+/** Only the DNS role reads Pods and other clusters' Services, where its Corefile says so. */
+const NOT_READ: ReadonlySet<Kind> = new Set(['pods', 'serviceImports', 'importedSlices']);
 
 export function up(args: Arguments): Promise<number> {
   keepHeapSmall();
@@ -24,12 +30,14 @@ export function up(args: Arguments): Promise<number> {
     sslRedirect: false,
     lenientClass: manifestDirs(args).length > 0,
   });
+  const dnsServers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
+  const dnsBlock = flagBlockFinder(clusterDomain(args), dnsServers);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     namedObjects: (snapshot) => namedObjects(snapshot, objects),
-    kinds: KINDS.filter((kind) => kind !== 'pods'),
+    kinds: KINDS.filter((kind) => !NOT_READ.has(kind)),
     planes: [
       rules,
       // One process for everything is a small one: a thread for DNS costs it more memory than the queries of a node ask for.
@@ -48,6 +56,7 @@ export function up(args: Arguments): Promise<number> {
           jsonRoute('/state', state),
           explainRoutes({ ...rules, snapshot, zone: clusterDomain(args), readsIngresses: true }),
           explainIngressRoutes((url) => ingress.plane()?.explain(url)),
+          explainNameRoutes(snapshot, () => dnsBlock),
         ],
       },
     ],
