@@ -334,9 +334,9 @@ export const FLAGS: readonly Flag[] = [
   {
     name: 'disable-svc-external-name',
     kind: 'switch',
-    help: 'never forward to a Service of type ExternalName; always so in this version',
+    help: 'never forward to a Service of type ExternalName',
     commands: ROUTES,
-    fallback: 'true',
+    fallback: 'false',
   },
   {
     name: 'conformance',

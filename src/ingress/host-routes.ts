@@ -16,6 +16,8 @@ export interface RoutingOptions extends ClassSelection {
   readonly globals?: GlobalSettings;
   /** `--annotations-prefix`. */
   readonly annotationsPrefix?: string;
+  /** `--disable-svc-external-name`. */
+  readonly disableExternalNames?: boolean;
   /** `--conformance`: a Prefix path with a slash at its end takes the path without it, as the API has it; ingress-nginx redirects. */
   readonly conformance?: boolean;
   /** `--default-backend-service`: takes what no rule and no default backend of an Ingress takes. */

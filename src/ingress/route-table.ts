@@ -70,7 +70,10 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   for (const [key, { ref, count }] of touched) {
     const before = base.uses.get(key) ?? 0;
     if (before > 0 === count > 0) continue;
-    backends.set(key, count > 0 ? resolveBackend(ref, snapshot.services) : undefined);
+    backends.set(
+      key,
+      count > 0 ? resolveBackend(ref, snapshot.services, selection.disableExternalNames !== true) : undefined,
+    );
     const service = serviceKeyOf(ref);
     if (service === undefined) continue;
     const others = (ofService.get(service) ?? base.backendsOfService.get(service) ?? []).filter((x) => x.key !== key);
@@ -78,7 +81,7 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   }
   for (const { key } of snapshot.services.differences(base.snapshot.services)) {
     for (const ref of ofService.get(key) ?? base.backendsOfService.get(key) ?? []) {
-      backends.set(ref.key, resolveBackend(ref, snapshot.services));
+      backends.set(ref.key, resolveBackend(ref, snapshot.services, selection.disableExternalNames !== true));
     }
   }
   return {
