@@ -28,6 +28,7 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'default-backend-service',
   'disable-svc-external-name',
   'ssl-redirect',
+  'enable-ssl-passthrough',
 ]);
 
 /** Whether a folder is meant. Throws UsageError for flags that contradict each other. */

@@ -339,6 +339,13 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'true',
   },
   {
+    name: 'enable-ssl-passthrough',
+    kind: 'switch',
+    help: 'pass TLS connections of hosts with the annotation ssl-passthrough to their backend as they are',
+    commands: ROUTES,
+    fallback: 'false',
+  },
+  {
     name: 'ssl-redirect',
     kind: 'switch',
     help: 'send HTTP requests for a host that has a certificate to HTTPS',

@@ -29,6 +29,7 @@ export function routingFlags(
     throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
   }
   return {
+    sslPassthrough: args.isSet('enable-ssl-passthrough') ?? false,
     sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
     watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
     ingressClass: args.text('ingress-class') ?? 'nginx',

@@ -11,12 +11,17 @@ import { Deadlines } from './http/deadlines.ts';
 import { createEngine, type Engine, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import { serveHttp2 } from './http/http2-connection.ts';
-import { openListener, type IngressListener, type ListenAddress } from './listener.ts';
+import { DEFAULT_FRONT, type FrontSettings } from './front-settings.ts';
+import type { ListenAddress } from './listen-error.ts';
+import { openListener, type IngressListener, type Opening, type TlsPlace } from './listener.ts';
+import { findHost, hostName } from './match.ts';
+import { passThrough } from './tls-passthrough.ts';
+import { peerFacts } from './tls-peer.ts';
 import type { Tell } from './notice.ts';
 import { LiveRoutes } from './live-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificatePair } from './self-signed.ts';
-import { CertificateTable, tlsOptions, type CertificateState } from './tls.ts';
+import { CertificateTable, tlsFront, type CertificateState } from './tls.ts';
 
 export interface DataPathOptions {
   readonly log: Logger;
@@ -47,6 +52,7 @@ export class DataPath {
   #http: IngressListener | undefined;
   #https: IngressListener | undefined;
   #shown: CertificatePair | undefined;
+  #front: FrontSettings = DEFAULT_FRONT;
   #accepted = 0;
 
   constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest, logs }: DataPathOptions) {
@@ -60,6 +66,7 @@ export class DataPath {
     });
     this.#engine = createEngine(
       {
+        origin: (client, head) => this.#routes.origin(client, head),
         decide: (client, head) => this.#routes.decide(client, head),
         record: onRequest,
         ...(logs
@@ -101,20 +108,31 @@ export class DataPath {
 
   /** Rejects with IngressListenError. */
   async listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
-    if (http) this.#http = await openListener({ listen: http, onConnection: (socket) => this.#accept(socket, false) });
-    if (https) {
-      const tls = tlsOptions(this.#certificates);
-      this.#https = await openListener({ listen: https, tls, onConnection: (socket) => this.#accept(socket, true) });
-    }
+    const common = {
+      front: () => this.#front,
+      onConnection: (socket: Socket | TLSSocket, opening: Opening) => this.#accept(socket, opening),
+    };
+    if (http) this.#http = await openListener({ ...common, listen: http });
+    if (!https) return;
+    const tls = tlsFront(
+      this.#certificates,
+      common.front,
+      (name) => this.#passthrough(name),
+      () => (this.table?.hostsByName ?? 0) > 0,
+    );
+    this.#https = await openListener({ ...common, listen: https, tls });
   }
 
   /** From the return of this call on requests are routed by `table`. */
   apply(table: RouteTable): void {
     this.#certificates.apply(table);
+    const front = table.selection.globals?.front ?? DEFAULT_FRONT;
     const pair = this.#certificates.defaultCertificate;
-    if (pair !== (this.#shown ?? this.#certificates.defaultPair)) {
+    if (front !== this.#front || pair !== (this.#shown ?? this.#certificates.defaultPair)) {
+      this.#front = front;
       this.#shown = pair;
-      this.#https?.setDefaultCertificate(pair);
+      this.#engine.maxStreams = front.maxStreams;
+      this.#https?.setTls(pair, { ...front, ciphers: this.#certificates.ciphers });
     }
     this.#routes.apply(table);
   }
@@ -136,25 +154,38 @@ export class DataPath {
     this.#deadlines.stop();
   }
 
-  #accept(socket: Socket | TLSSocket, secure: boolean): void {
+  /** Where TLS of a name goes as it is. */
+  #passthrough(name: string): TlsPlace | undefined {
+    const ref = this.table && findHost(this.table, hostName(name))?.passthrough;
+    if (!ref) return undefined;
+    return {
+      kind: 'passthrough',
+      take: (socket, bytes) => passThrough(socket, bytes, this.#routes.turnOf(ref.key)),
+    };
+  }
+
+  #accept(socket: Socket | TLSSocket, { proxied, authorities }: Opening): void {
     this.#accepted++;
     if (this.#engine.stopping) {
       socket.destroy();
       return;
     }
+    const tls = 'alpnProtocol' in socket ? socket : undefined;
     const info = {
-      remoteAddress: socket.remoteAddress ?? '',
-      remotePort: socket.remotePort ?? 0,
-      localPort: socket.localPort ?? 0,
-      secure,
+      remoteAddress: proxied?.remoteAddress ?? socket.remoteAddress ?? '',
+      remotePort: proxied?.remotePort ?? socket.remotePort ?? 0,
+      localPort: proxied?.localPort ?? socket.localPort ?? 0,
+      secure: tls !== undefined,
+      ...(tls ? { peer: peerFacts(tls, authorities) } : {}),
     };
-    if ('alpnProtocol' in socket && socket.alpnProtocol === 'h2') {
+    if (tls?.alpnProtocol === 'h2') {
       serveHttp2(this.#engine, socket, info);
       return;
     }
-    serveConnection(this.#engine, socket, info, (bytes) => {
+    const onPreface = (bytes: Buffer): void => {
       socket.unshift(bytes);
       serveHttp2(this.#engine, socket, info);
-    });
+    };
+    serveConnection(this.#engine, socket, info, this.#front.http2 ? onPreface : undefined);
   }
 }

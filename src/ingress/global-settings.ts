@@ -7,6 +7,7 @@ import { readExternalAuth, type ExternalAuthSettings } from './annotations/exter
 import { objectRef, SettingReader, type Problem } from './annotations/reader.ts';
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
+import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
 import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
@@ -26,6 +27,9 @@ export interface GlobalSettings {
   readonly limitConnectionStatus: number;
   /** Names that `custom-headers` may set, in lower case. */
   readonly allowedResponseHeaders: readonly string[];
+  /** `--enable-ssl-passthrough`. */
+  readonly sslPassthrough: boolean;
+  readonly front: FrontSettings;
   /** Value of Strict-Transport-Security on every answer over HTTPS; undefined for none. */
   readonly hsts: string | undefined;
   /** ConfigMaps with fields for every answer, and for every request to a backend. */
@@ -71,6 +75,8 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   limitRequestStatus: 503,
   limitConnectionStatus: 503,
   allowedResponseHeaders: [],
+  sslPassthrough: false,
+  front: DEFAULT_FRONT,
   hsts: 'max-age=31536000; includeSubDomains',
   addHeaders: undefined,
   proxySetHeaders: undefined,
@@ -116,6 +122,8 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     deny: reader.ranges('denylist-source-range') ?? base.deny,
     limitRequestStatus: status('limit-req-status-code', base.limitRequestStatus),
     limitConnectionStatus: status('limit-conn-status-code', base.limitConnectionStatus),
+    sslPassthrough: base.sslPassthrough,
+    front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
     hsts: readHsts(reader, base.hsts),
     addHeaders: mapRef(reader, 'add-headers'),

@@ -3,6 +3,7 @@
 import { compileRegex, type LinearRegex } from '../lib/linear-regex.ts';
 import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { IngressPath, IngressRecord, PathType } from '../model/records.ts';
+import type { ClientCertificateSettings } from './annotations/auth-tls.ts';
 import type { CanarySettings } from './annotations/canary.ts';
 import { DEFAULT_PREFIX, readSettings, type IngressSettings } from './annotations/settings.ts';
 import { backendRef, type BackendRef } from './backend.ts';
@@ -78,6 +79,10 @@ export interface HostRoutes {
   readonly regex: readonly Location[] | undefined;
   /** What holds where no location matches: ingress-nginx gives each host a `/` with the settings of its oldest Ingress. */
   readonly unmatched: IngressSettings | undefined;
+  /** Which client certificates the host asks for. */
+  readonly clientCertificate: ClientCertificateSettings | undefined;
+  /** Where TLS connections go as they are. */
+  readonly passthrough: BackendRef | undefined;
   /** Further names, of server-alias and from-to-www-redirect. */
   readonly otherNames: ReadonlyMap<string, OtherName>;
 }
@@ -140,8 +145,16 @@ export function compileHost(
       ? [...regex.values()].sort((a, b) => b.path.length - a.path.length || compareText(b.path, a.path))
       : undefined,
     unmatched: primary[0]?.settings,
+    clientCertificate: primary.find(({ settings }) => settings.clientCertificate)?.settings.clientCertificate,
+    passthrough: host === '' ? undefined : passthroughOf(primary),
     otherNames,
   };
+}
+
+function passthroughOf(primary: readonly RoutingIngress[]): BackendRef | undefined {
+  const first = primary.find(({ settings, paths }) => settings.passthrough && paths.length > 0);
+  const backend = first?.paths[0]?.backend;
+  return first && backend && backendRef(first.ingress.namespace, backend, first.settings.upstream);
 }
 
 function withoutRedirects(settings: IngressSettings): IngressSettings {
@@ -287,6 +300,8 @@ export function defaultRoutes({ defaultBackend, globals = DEFAULT_GLOBALS }: Rou
     tls: false,
     regex: undefined,
     unmatched: undefined,
+    clientCertificate: undefined,
+    passthrough: undefined,
     otherNames: new Map(),
   };
 }

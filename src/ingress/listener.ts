@@ -1,35 +1,45 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { Server as TlsServer, createServer as createTlsServer, type TlsOptions } from 'node:tls';
-import { parseIp, type Ip } from '../lib/ip.ts';
-import { hostPort } from '../lib/ip.ts';
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import { constants } from 'node:crypto';
+import type { SecretRecord } from '../model/records.ts';
+import { readClientHello } from './http/client-hello.ts';
+import { readProxyHeader, type ProxiedClient } from './http/proxy-protocol.ts';
+import { IngressListenError, type ListenAddress } from './listen-error.ts';
+import { parseIp } from '../lib/ip.ts';
+import type { FrontSettings } from './front-settings.ts';
+import type { CertificatePair } from './self-signed.ts';
 
-export interface ListenAddress {
-  readonly address: Ip;
-  /** 0 lets the system choose. */
-  readonly port: number;
+/** What became known of a connection before its first request. */
+export interface Opening {
+  /** The client that the PROXY protocol names. */
+  readonly proxied: ProxiedClient | undefined;
+  /** The Secret whose authorities the client's certificate was asked for by. */
+  readonly authorities: SecretRecord | undefined;
 }
 
-export type IngressListenCode = 'port-in-use' | 'no-privilege' | 'address-not-here' | 'listen-failed';
+/** Where a TLS connection goes by the name that it asks for. */
+export type TlsPlace =
+  | { readonly kind: 'here' }
+  | { readonly kind: 'client-certificate'; readonly authorities: SecretRecord }
+  /** To a backend, as it is; `bytes` were read already. */
+  | { readonly kind: 'passthrough'; readonly take: (socket: Socket, bytes: Buffer) => void };
 
-/** A listener could not be opened; the message says which, why, and the mend. */
-export class IngressListenError extends Error {
-  override readonly name = 'IngressListenError';
-  readonly code: IngressListenCode;
-  readonly listen: ListenAddress;
-
-  constructor(code: IngressListenCode, listen: ListenAddress, scheme: string, cause: Error) {
-    super(listenMessage(code, listen, scheme, cause), { cause });
-    this.code = code;
-    this.listen = listen;
-  }
+/** What a TLS listener asks for each connection. None of these throws: that would end the process (CVE-2026-21637). */
+export interface TlsFront {
+  readonly options: TlsOptions;
+  /** For connections that are asked for a certificate. */
+  readonly clientOptions: TlsOptions;
+  /** Some name has a place of its own. */
+  readonly needsName: () => boolean;
+  readonly placeOf: (name: string) => TlsPlace;
 }
 
 export interface IngressListener {
   readonly address: ListenAddress;
   /** Connections that are open, those in a TLS handshake included. */
   readonly connections: ReadonlySet<Socket>;
-  /** For TLS clients that name no host, from the next handshake on. */
-  setDefaultCertificate(pair: { readonly cert: string; readonly key: string }): void;
+  /** From the next handshake on; `pair` is for clients that name no host. */
+  setTls(pair: CertificatePair, front: FrontSettings): void;
   /** Accepts no more. Resolves when every connection has ended. */
   close(): Promise<void>;
 }
@@ -37,79 +47,183 @@ export interface IngressListener {
 export interface ListenOptions {
   readonly listen: ListenAddress;
   /** With these the listener speaks TLS. */
-  readonly tls?: TlsOptions;
-  readonly onConnection: (socket: Socket) => void;
+  readonly tls?: TlsFront;
+  readonly front: () => FrontSettings;
+  readonly onConnection: (socket: Socket | TLSSocket, opening: Opening) => void;
 }
+
+/** How long the first bytes of TLS may take, where the name has to be read. */
+const HELLO_MS = 60_000;
+const NOTHING: Opening = { proxied: undefined, authorities: undefined };
 
 /** Opens a listener; rejects with IngressListenError. */
 export async function openListener(options: ListenOptions): Promise<IngressListener> {
-  // Half-open: the end of a client's side is for the engine to judge, not for the socket.
-  const common = { allowHalfOpen: true, noDelay: true };
-  const server: Server = options.tls ? createTlsServer({ ...options.tls, ...common }) : createServer(common);
-  const connections = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    connections.add(socket);
-    socket.on('error', () => {});
-    socket.on('close', () => connections.delete(socket));
-    if (!options.tls) options.onConnection(socket);
-  });
-  if (options.tls) {
-    server.on('secureConnection', options.onConnection);
-    server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
+  const listener = new Listener(options);
+  await listener.open();
+  return listener;
+}
+
+class Listener implements IngressListener {
+  readonly connections = new Set<Socket>();
+  readonly #options: ListenOptions;
+  readonly #server: Server;
+  /** They do not listen: they are given connections. */
+  readonly #tls: TlsServer | undefined;
+  readonly #clientTls: TlsServer | undefined;
+  /** By address and port of the peer, while its handshake lasts. */
+  readonly #openings = new Map<string, Opening>();
+  #address: ListenAddress;
+
+  constructor(options: ListenOptions) {
+    this.#options = options;
+    this.#address = options.listen;
+    // Half-open: the end of a client's side is for the engine to judge, not for the socket.
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    const { tls } = options;
+    this.#tls = tls && this.#tlsServer(tls.options);
+    this.#clientTls = tls && this.#tlsServer(tls.clientOptions);
   }
-  const { address, port } = await listen(server, options.listen, options.tls ? 'HTTPS' : 'HTTP');
-  server.on('error', () => {});
-  return {
-    address: { address: parseIp(address) ?? options.listen.address, port },
-    connections,
-    setDefaultCertificate: (pair) => {
-      if (options.tls && server instanceof TlsServer) server.setSecureContext({ ...options.tls, ...pair });
-    },
-    close: () => new Promise((resolve) => void server.close(() => resolve())),
+
+  get address(): ListenAddress {
+    return this.#address;
+  }
+
+  async open(): Promise<void> {
+    const { listen: asked, tls } = this.#options;
+    const { address, port } = await listen(this.#server, asked, tls ? 'HTTPS' : 'HTTP');
+    this.#server.on('error', () => {});
+    this.#address = { address: parseIp(address) ?? asked.address, port };
+  }
+
+  setTls(pair: CertificatePair, { versions, ciphers, resumption }: FrontSettings): void {
+    const { tls } = this.#options;
+    if (!tls) return;
+    const common = {
+      ...pair,
+      minVersion: versions.min,
+      maxVersion: versions.max,
+      ...(ciphers === undefined ? {} : { ciphers }),
+      ...(resumption ? {} : { secureOptions: constants.SSL_OP_NO_TICKET }),
+    };
+    this.#tls?.setSecureContext({ ...tls.options, ...common });
+    this.#clientTls?.setSecureContext({ ...tls.clientOptions, ...common, secureOptions: constants.SSL_OP_NO_TICKET });
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => void this.#server.close(() => resolve()));
+  }
+
+  #tlsServer(options: TlsOptions): TlsServer {
+    const server = createTlsServer({ ...options, allowHalfOpen: true, noDelay: true });
+    server.on('secureConnection', (socket) => {
+      const opening = this.#openings.get(peerOf(socket)) ?? NOTHING;
+      this.#options.onConnection(socket, opening);
+    });
+    server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
+    return server;
+  }
+
+  #accept(socket: Socket): void {
+    const peer = peerOf(socket);
+    this.connections.add(socket);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.connections.delete(socket);
+      this.#openings.delete(peer);
+    });
+    const { proxyProtocol, proxyProtocolMs } = this.#options.front();
+    if (!proxyProtocol) {
+      this.#open(socket, peer, NOTHING);
+      return;
+    }
+    readFirst(socket, proxyProtocolMs, (bytes) => {
+      const header = readProxyHeader(bytes);
+      if (header.kind === 'more') return undefined;
+      return () => {
+        if (header.kind === 'bad') {
+          socket.destroy();
+          return;
+        }
+        if (bytes.length > header.length) socket.unshift(bytes.subarray(header.length));
+        this.#open(socket, peer, { ...NOTHING, proxied: header.client });
+      };
+    });
+  }
+
+  #open(socket: Socket, peer: string, opening: Opening): void {
+    const { tls } = this.#options;
+    if (!tls) {
+      this.#options.onConnection(socket, opening);
+      // Whoever read the first bytes has paused it.
+      socket.resume();
+    } else if (tls.needsName()) this.#readName(tls, socket, peer, opening);
+    else this.#handshake(this.#tls, socket, peer, opening);
+  }
+
+  #readName(tls: TlsFront, socket: Socket, peer: string, opening: Opening): void {
+    readFirst(socket, HELLO_MS, (bytes) => {
+      const hello = readClientHello(bytes);
+      if (hello.kind === 'more') return undefined;
+      return () => {
+        const place = tls.placeOf(hello.kind === 'hello' ? hello.name : '');
+        if (place.kind === 'passthrough') {
+          place.take(socket, bytes);
+          return;
+        }
+        socket.unshift(bytes);
+        if (place.kind === 'here') this.#handshake(this.#tls, socket, peer, opening);
+        else this.#handshake(this.#clientTls, socket, peer, { ...opening, authorities: place.authorities });
+      };
+    });
+  }
+
+  #handshake(server: TlsServer | undefined, socket: Socket, peer: string, opening: Opening): void {
+    if (opening !== NOTHING) this.#openings.set(peer, opening);
+    server?.emit('connection', socket);
+  }
+}
+
+/**
+ * Reads the first bytes of a connection until `read` gives what to do; nobody reads the socket then, and it has no listener of ours. The
+ * connection ends when that takes longer than `ms`.
+ */
+function readFirst(socket: Socket, ms: number, read: (bytes: Buffer) => (() => void) | undefined): void {
+  let bytes: Buffer = Buffer.alloc(0);
+  const leave = (): void => {
+    socket.off('data', onData);
+    socket.off('end', onEnd);
+    socket.off('timeout', onEnd);
+    socket.setTimeout(0);
   };
+  const onEnd = (): void => {
+    leave();
+    socket.destroy();
+  };
+  const onData = (chunk: Buffer): void => {
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    const next = read(bytes);
+    if (!next) return;
+    leave();
+    socket.pause();
+    next();
+  };
+  socket.on('data', onData);
+  socket.on('end', onEnd);
+  socket.on('timeout', onEnd);
+  socket.setTimeout(ms);
+}
+
+function peerOf({ remoteAddress, remotePort, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localPort}`;
 }
 
 function listen(server: Server, listen: ListenAddress, scheme: string): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(new IngressListenError(codeOf(error), listen, scheme, error)),
-    );
+    server.once('error', (error: NodeJS.ErrnoException) => reject(new IngressListenError(error, listen, scheme)));
     server.listen({ host: listen.address, port: listen.port, backlog: 1024 }, () => {
       server.removeAllListeners('error');
       const bound = server.address();
       resolve(bound !== null && typeof bound === 'object' ? bound : { ...listen, family: '' });
     });
   });
-}
-
-function codeOf(error: NodeJS.ErrnoException): IngressListenCode {
-  switch (error.code) {
-    case 'EADDRINUSE':
-      return 'port-in-use';
-    case 'EACCES':
-    case 'EPERM':
-      return 'no-privilege';
-    case 'EADDRNOTAVAIL':
-    case 'EAFNOSUPPORT':
-      return 'address-not-here';
-    default:
-      return 'listen-failed';
-  }
-}
-
-function listenMessage(code: IngressListenCode, listen: ListenAddress, scheme: string, cause: Error): string {
-  const what = `Ingress cannot listen for ${scheme} on ${hostPort(listen.address, listen.port)}`;
-  // `ingress` takes a port, `up` an address with it.
-  const name = scheme.toLowerCase();
-  const flag = `--${name}-port (up: --${name}-bind-address)`;
-  switch (code) {
-    case 'port-in-use':
-      return `${what}: another program has the port. Stop it (\`ss -ltnp\` names it), or choose another with ${flag}.`;
-    case 'no-privilege':
-      return `${what}: no privilege for this port. Run with CAP_NET_BIND_SERVICE, or choose a port from 1024 on with ${flag}.`;
-    case 'address-not-here':
-      return `${what}: this machine does not have the address. Give one of its own (\`ip address\` lists them).`;
-    case 'listen-failed':
-      return `${what}: ${cause.message}. Choose another address or port (${flag}).`;
-  }
 }

@@ -2,7 +2,10 @@ import type { BackendKey, BackendTarget } from './backend.ts';
 import { RoundRobin } from './balance.ts';
 import type { Answer } from './http/answer.ts';
 import type { Deadlines } from './http/deadlines.ts';
-import type { ClientFacts, Forward } from './http/forward.ts';
+import type { ClientCertificateSettings } from './annotations/auth-tls.ts';
+import { AuthoritiesMemo, CERTIFICATE_FIELDS, judgeCertificate } from './client-certificate.ts';
+import type { ClientFacts, Edit, Forward, Origin } from './http/forward.ts';
+import { originOf } from './origin.ts';
 import type { RequestHead } from './http/request-head.ts';
 import type { EndpointPool, UpstreamTimes } from './http/upstream.ts';
 import { EndpointPools } from './endpoint-pools.ts';
@@ -19,6 +22,21 @@ const NOT_READY: Answer = { status: 503, reason: 'the proxy has no configuration
 const NO_ROUTE: Answer = { status: 404, reason: 'no Ingress rule matches this host and path' };
 const BLOCKED: Answer = { status: 403, reason: 'this client is not served here' };
 const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has no endpoint that is ready' };
+
+const SHUT: Answer = { status: 503, reason: 'this path is shut because its configuration cannot be carried out' };
+const MISDIRECTED: Answer = { status: 421, reason: 'this connection was opened for another host' };
+
+const PLAIN_EDIT = {
+  dropped: [],
+  fields: '',
+  answerDropped: [],
+  answerFields: '',
+  successFields: '',
+  gate: undefined,
+  passed: undefined,
+  question: undefined,
+  release: undefined,
+} as const;
 
 const TOO_LARGE: Answer = { status: 413, reason: 'the request body is larger than this path takes' };
 
@@ -40,6 +58,7 @@ export class LiveRoutes {
   readonly #pools: EndpointPools;
   #forwards = new WeakMap<Location, Forward>();
 
+  readonly #authorities = new AuthoritiesMemo();
   readonly #guard: Guard;
 
   constructor(options: LiveRoutesOptions) {
@@ -48,7 +67,7 @@ export class LiveRoutes {
     this.#guard = new Guard({
       now: options.now,
       random: options.random,
-      turnOf: (key) => this.#turns.get(key),
+      turnOf: (key) => this.turnOf(key),
       authPool: (settings) => this.#pools.auth(settings),
       tlsProblem: (upstream) => this.#pools.tlsProblem(upstream),
     });
@@ -111,6 +130,51 @@ export class LiveRoutes {
     const host = hostName(head.host);
     const routes = findHost(table, host);
     if (!routes) return this.#noHost(table, host, client, head);
+    if (routes.clientCertificate) return this.#withCertificate(table, routes, routes.clientCertificate, client, head);
+    return this.#inHost(table, routes, client, head);
+  }
+
+  /** Where a peer stands for the client, what it says of it. */
+  origin(client: ClientFacts, head: RequestHead): Origin | undefined {
+    const trust = this.#table?.selection.globals?.front.trust;
+    return trust?.addressField === undefined ? undefined : originOf(trust, client, head);
+  }
+
+  /** The endpoints of a backend that the table has. */
+  turnOf(key: BackendKey): RoundRobin<EndpointPool> | undefined {
+    return this.#turns.get(key);
+  }
+
+  /** A host that asks for client certificates: every request of it is judged by that of its connection. */
+  #withCertificate(
+    table: RouteTable,
+    routes: HostRoutes,
+    settings: ClientCertificateSettings,
+    client: ClientFacts,
+    head: RequestHead,
+  ): Forward | Answer {
+    const secret = table.snapshot.secrets.get(settings.secret);
+    if (this.#authorities.of(secret).kind === 'bad') return SHUT;
+    // Another name was asked for in the handshake, or the authorities are others by now (RFC 9110 section 15.5.20).
+    if (client.peer && client.peer.authorities !== secret) return MISDIRECTED;
+    const judged = judgeCertificate(settings, client.peer, requestOf(client, head));
+    // Without TLS the request may be sent to HTTPS yet.
+    if ('status' in judged && client.peer) return judged;
+    const decision = this.#inHost(table, routes, client, head);
+    if ('status' in decision) return decision;
+    if ('status' in judged) {
+      decision.edit?.release?.();
+      return judged;
+    }
+    const { path, query } = head;
+    const edit: Edit = decision.edit ?? { ...PLAIN_EDIT, path, query, host: client.host ?? head.host };
+    return {
+      ...decision,
+      edit: { ...edit, dropped: [...edit.dropped, ...CERTIFICATE_FIELDS], fields: edit.fields + judged.fields },
+    };
+  }
+
+  #inHost(table: RouteTable, routes: HostRoutes, client: ClientFacts, head: RequestHead): Forward | Answer {
     const location = findLocation(routes, head.path);
     if (!location) {
       const refusal = this.#guard.refuseUnmatched(table, routes, requestOf(client, head));
@@ -173,6 +237,7 @@ function* unchanged<V>(
 /** A copy, but for the header fields: those are read in the head itself, while it is there. */
 function requestOf(client: ClientFacts, head: RequestHead): TemplateRequest {
   const { secure, remoteAddress, localPort } = client;
-  const { host, method, path, query } = head;
+  const { method, path, query } = head;
+  const host = client.host ?? head.host;
   return { secure, remoteAddress, localPort, host, method, path, query, header: (name) => head.header(name) };
 }

@@ -10,7 +10,7 @@ import { DEFAULT_PREFIX } from './annotations/settings.ts';
 import { DataPath } from './data-path.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
-import type { ListenAddress } from './listener.ts';
+import type { ListenAddress } from './listen-error.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
 import type { GlobalSettings } from './global-settings.ts';

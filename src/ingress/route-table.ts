@@ -38,6 +38,8 @@ export interface RouteTable {
   readonly backends: PersistentMap<Backend>;
   /** Our Ingresses that name a host, oldest first. */
   readonly contributors: PersistentMap<readonly IngressRecord[]>;
+  /** How many hosts have TLS connections of their own kind: to be asked for a certificate, or passed through. */
+  readonly hostsByName: number;
   /** How many hosts use a backend, and the backends of a Service: what makes the next table cheap. */
   readonly uses: PersistentMap<number>;
   readonly backendsOfService: PersistentMap<readonly BackendRef[]>;
@@ -83,6 +85,7 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
     otherNames: base.otherNames.with(otherNamesOf(base, hosts)),
     settings,
     certificates: base.certificates.with(certificates),
+    hostsByName: base.hostsByName + byNameChange(base, hosts),
     backends: base.backends.with(backends),
     contributors: base.contributors.with(emptyAsUndefined(contributors)),
     uses: base.uses.with([...touched].map(([key, { count }]) => [key, count > 0 ? count : undefined] as const)),
@@ -98,6 +101,7 @@ function emptyTable(snapshot: Snapshot, selection: RoutingOptions): RouteTable {
     otherNames: PersistentMap.empty(),
     settings: PersistentMap.empty(),
     certificates: PersistentMap.empty(),
+    hostsByName: 0,
     backends: PersistentMap.empty(),
     contributors: PersistentMap.empty(),
     uses: PersistentMap.empty(),
@@ -197,6 +201,13 @@ function certificateOf(host: string, ingresses: readonly IngressRecord[]): Certi
   return undefined;
 }
 
+function byNameChange(base: RouteTable, hosts: ReadonlyMap<string, HostRoutes | undefined>): number {
+  const count = (routes: HostRoutes | undefined): number => (routes?.clientCertificate || routes?.passthrough ? 1 : 0);
+  let change = 0;
+  for (const [host, routes] of hosts) change += count(routes) - count(base.hosts.get(host));
+  return change;
+}
+
 /** New use counts of every backend that a compiled host uses or used. */
 function backendUses(
   base: RouteTable,
@@ -223,5 +234,6 @@ function backendsOf(routes: HostRoutes | undefined): ReadonlyMap<BackendKey, Bac
     ...(canary ? [canary.backend] : []),
     ...(errorBackend ? [errorBackend] : []),
   ]);
+  if (routes?.passthrough) refs.push(routes.passthrough);
   return new Map(refs.map((ref) => [ref.key, ref]));
 }

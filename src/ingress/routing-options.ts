@@ -11,15 +11,17 @@ export interface RoutingFlags extends Partial<ClassSelection> {
   readonly sslRedirect?: boolean;
   /** `--annotations-prefix`. */
   readonly annotationsPrefix?: string;
+  /** `--enable-ssl-passthrough`. */
+  readonly sslPassthrough?: boolean;
   readonly defaultBackend?: RoutingOptions['defaultBackend'];
 }
 
 /** What holds where neither an annotation nor the ConfigMap says otherwise. */
 export function defaultGlobals(
-  { sslRedirect = true }: RoutingFlags,
+  { sslRedirect = true, sslPassthrough = false }: RoutingFlags,
   transfer: Partial<GlobalSettings['transfer']> = {},
 ): GlobalSettings {
-  return { ...DEFAULT_GLOBALS, transfer: { ...DEFAULT_GLOBALS.transfer, ...transfer }, sslRedirect };
+  return { ...DEFAULT_GLOBALS, transfer: { ...DEFAULT_GLOBALS.transfer, ...transfer }, sslRedirect, sslPassthrough };
 }
 
 export function routingOptions(

@@ -4,9 +4,11 @@ import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
 import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { SecretRecord } from '../model/records.ts';
+import type { ClientCertificateSettings } from './annotations/auth-tls.ts';
 import type { BackendTlsSettings } from './annotations/proxy-ssl.ts';
 import type { Problem } from './annotations/reader.ts';
 import type { IngressSettings } from './annotations/settings.ts';
+import { AuthoritiesMemo } from './client-certificate.ts';
 import { BackendTlsContexts } from './backend-tls.ts';
 import type { GlobalSettings } from './global-settings.ts';
 import { headerTemplates } from './annotations/header-templates.ts';
@@ -19,6 +21,7 @@ export class SettingWarnings {
   readonly #log: Logger;
   readonly #prefix: string;
   readonly #backendTls = new BackendTlsContexts();
+  readonly #authorities = new AuthoritiesMemo();
   readonly #event: Tell;
   /** By Ingress: the object that it names and why that cannot be used, when last told. */
   readonly #unusable = new Map<string, string>();
@@ -135,11 +138,13 @@ export class SettingWarnings {
       const auth = settings.basicAuth;
       const headers = settings.customHeaders;
       const { tls } = settings.upstream;
-      if (!auth && headers === undefined && !tls) continue;
+      const { clientCertificate } = settings;
+      if (!auth && headers === undefined && !tls && !clientCertificate) continue;
       const missing = headers !== undefined && !configMaps.has(headers);
       const text =
         unusablePasswords(settings, auth && secrets.get(auth.secret)) ??
         this.#unusableTls(tls, secrets) ??
+        this.#unusableAuthorities(clientCertificate, secrets) ??
         (missing ? `custom-headers: the ConfigMap ${headers} does not exist` : '');
       if (this.#unusable.get(key) === text || (text === '' && !this.#unusable.has(key))) continue;
       this.#unusable.set(key, text);
@@ -157,6 +162,14 @@ export class SettingWarnings {
         });
       }
     }
+  }
+
+  #unusableAuthorities(
+    settings: ClientCertificateSettings | undefined,
+    secrets: PersistentMap<SecretRecord>,
+  ): string | undefined {
+    const authorities = settings && this.#authorities.of(secrets.get(settings.secret));
+    return authorities?.kind === 'bad' ? `auth-tls-secret ${settings?.secret}: ${authorities.reason}` : undefined;
   }
 
   #unusableTls(tls: BackendTlsSettings | undefined, secrets: PersistentMap<SecretRecord>): string | undefined {

@@ -1,11 +1,19 @@
-import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { X509Certificate, constants, createPrivateKey } from 'node:crypto';
 import { createSecureContext, type SecureContext, type TlsOptions } from 'node:tls';
 import { messageOf } from '../lib/message-of.ts';
 import type { ObjectKey, SecretRecord } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
+import { AuthoritiesMemo } from './client-certificate.ts';
+import type { FrontSettings } from './front-settings.ts';
+import { DEFAULT_GLOBALS } from './global-settings.ts';
+import type { TlsFront, TlsPlace } from './listener.ts';
+import { findHost, hostName } from './match.ts';
 import type { CertificateRef, RouteTable } from './route-table.ts';
 import { selfSigned, type CertificatePair } from './self-signed.ts';
+
+/** Stands for the authorities of a context that asks for no certificate. */
+const NO_AUTHORITIES = {};
 
 export const DEFAULT_CERTIFICATE_NAME = 'Fairlead Ingress Default Certificate';
 const DEFAULT_CERTIFICATE_DAYS = 365;
@@ -32,7 +40,12 @@ export class CertificateTable {
   readonly defaultPair: CertificatePair;
   readonly #default: SecureContext;
   readonly #parsed = new WeakMap<SecretRecord, Parsed>();
-  readonly #contexts = new WeakMap<SecretRecord, SecureContext>();
+  /** By certificate, then by the Secret of the authorities. */
+  #contexts = new WeakMap<CertificatePair, WeakMap<object, SecureContext>>();
+  readonly #authorities = new AuthoritiesMemo();
+  /** Ciphers of the ConfigMap. */
+  #rules: TlsOptions = {};
+  #front: FrontSettings | undefined;
   readonly #warned = new Map<string, string>();
   #table: RouteTable | undefined;
 
@@ -53,6 +66,7 @@ export class CertificateTable {
   apply(table: RouteTable): void {
     const before = this.#table;
     this.#table = table;
+    this.#takeFront((table.selection.globals ?? DEFAULT_GLOBALS).front);
     this.#checkDefault(before, table);
     if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
     for (const [host, ref] of table.certificates.entries()) {
@@ -63,6 +77,27 @@ export class CertificateTable {
     for (const host of this.#warned.keys()) if (!table.certificates.has(host)) this.#warned.delete(host);
   }
 
+  #takeFront(front: FrontSettings): void {
+    if (front === this.#front) return;
+    this.#front = front;
+    this.#contexts = new WeakMap();
+    const rules = front.ciphers === undefined ? {} : { ciphers: front.ciphers };
+    try {
+      createSecureContext(rules);
+      this.#rules = rules;
+    } catch (error) {
+      this.#log.warn('ssl-ciphers of the ConfigMap cannot be used; the default ciphers are', {
+        error: messageOf(error),
+      });
+      this.#rules = {};
+    }
+  }
+
+  /** Those of the ConfigMap, when they can be used. */
+  get ciphers(): string | undefined {
+    return this.#rules.ciphers;
+  }
+
   *states(): Generator<CertificateState> {
     for (const [host, ref] of this.#table?.certificates.entries() ?? []) {
       const secret = this.#table?.snapshot.secrets.get(ref.secret);
@@ -71,10 +106,26 @@ export class CertificateTable {
     }
   }
 
-  /** Never throws: a throw in an SNI callback ends the process (CVE-2026-21637). */
+  /** For the clients of a name. Never throws: a throw in an SNI callback ends the process (CVE-2026-21637). */
   contextFor(servername: string): SecureContext {
+    return this.#safely(servername, (name) => this.#context(this.#pairFor(name), undefined));
+  }
+
+  /** The same, for a connection that is asked for a certificate of the host's authorities. */
+  clientContextFor(servername: string): SecureContext {
+    return this.#safely(servername, (name) => this.#context(this.#pairFor(name), this.authoritiesFor(name)));
+  }
+
+  /** The Secret with the authorities of the client certificates that a name asks for; undefined for one that asks for none. */
+  authoritiesFor(servername: string): SecretRecord | undefined {
+    const settings = this.#table && findHost(this.#table, hostName(servername))?.clientCertificate;
+    const secret = settings && this.#table?.snapshot.secrets.get(settings.secret);
+    return secret && this.#authorities.of(secret).kind === 'ready' ? secret : undefined;
+  }
+
+  #safely(servername: string, make: (name: string) => SecureContext): SecureContext {
     try {
-      return this.#lookup(servername.toLowerCase()) ?? this.#defaultContext();
+      return make(servername.toLowerCase());
     } catch (error) {
       this.#log.warn('a certificate could not be loaded; the default certificate is served', {
         host: JSON.stringify(servername),
@@ -84,34 +135,36 @@ export class CertificateTable {
     }
   }
 
-  #lookup(name: string): SecureContext | undefined {
+  #pairFor(name: string): CertificatePair {
     const host = name.endsWith('.') ? name.slice(0, -1) : name;
     const dot = host.indexOf('.');
-    const exact = this.#contextOf(host);
-    return exact ?? (dot > 0 ? this.#contextOf(`*${host.slice(dot)}`) : undefined);
+    return this.#pairOf(host) ?? (dot > 0 ? this.#pairOf(`*${host.slice(dot)}`) : undefined) ?? this.defaultCertificate;
   }
 
-  #contextOf(host: string): SecureContext | undefined {
+  #pairOf(host: string): CertificatePair | undefined {
     const alias = this.#table?.otherNames.get(host)?.[0];
     const ref = this.#table?.certificates.get(host) ?? (alias && this.#table?.certificates.get(alias.host));
     const secret = ref && this.#table?.snapshot.secrets.get(ref.secret);
-    return secret && this.#contextOfSecret(secret);
+    const parsed = secret && this.#parse(secret);
+    return parsed?.kind === 'pair' ? parsed.pair : undefined;
   }
 
-  #contextOfSecret(secret: SecretRecord): SecureContext | undefined {
-    const known = this.#contexts.get(secret);
-    if (known) return known;
-    const parsed = this.#parse(secret);
-    if (parsed.kind === 'bad') return undefined;
-    const context = createSecureContext(parsed.pair);
-    this.#contexts.set(secret, context);
+  /** Made when the first client asks for it. */
+  #context(pair: CertificatePair, authorities: SecretRecord | undefined): SecureContext {
+    const by = authorities ?? NO_AUTHORITIES;
+    let made = this.#contexts.get(pair);
+    if (!made) this.#contexts.set(pair, (made = new WeakMap()));
+    let context = made.get(by);
+    if (!context)
+      made.set(by, (context = createSecureContext({ ...pair, ...this.#rules, ...this.#clientRules(authorities) })));
     return context;
   }
 
-  #defaultContext(): SecureContext {
-    const key = this.#defaultSecret;
-    const secret = key === undefined ? undefined : this.#table?.snapshot.secrets.get(key);
-    return (secret && this.#contextOfSecret(secret)) ?? this.#default;
+  #clientRules(secret: SecretRecord | undefined): TlsOptions {
+    const authorities = secret && this.#authorities.of(secret);
+    if (authorities?.kind !== 'ready') return {};
+    const { ca, crl } = authorities;
+    return crl === undefined ? { ca } : { ca, crl };
   }
 
   /** What a client gets that names no host. */
@@ -169,15 +222,39 @@ export class CertificateTable {
   }
 }
 
-/** Options of a TLS listener: versions 1.2 and 1.3, HTTP/2 and HTTP/1.1, certificates by name. */
-export function tlsOptions(certificates: CertificateTable): TlsOptions {
-  return {
+/** What a TLS listener asks: HTTP/2 and HTTP/1.1, certificates by name, and where a name has a place of its own. */
+export function tlsFront(
+  certificates: CertificateTable,
+  front: () => FrontSettings,
+  passthrough: (name: string) => TlsPlace | undefined,
+  needsName: () => boolean,
+): TlsFront {
+  const common: TlsOptions = {
     minVersion: 'TLSv1.2',
-    ALPNProtocols: ['h2', 'http/1.1'],
     handshakeTimeout: 60_000,
     // For a client that names no host; of one that does, the callback decides.
     ...certificates.defaultPair,
-    SNICallback: (servername, done) => done(null, certificates.contextFor(servername)),
+    ALPNCallback: ({ protocols }) => {
+      if (front().http2 && protocols.includes('h2')) return 'h2';
+      return protocols.includes('http/1.1') ? 'http/1.1' : undefined;
+    },
+  };
+  return {
+    options: { ...common, SNICallback: (name, done) => done(null, certificates.contextFor(name)) },
+    clientOptions: {
+      ...common,
+      requestCert: true,
+      // The request is answered with 400 rather than the handshake refused.
+      rejectUnauthorized: false,
+      sessionIdContext: 'client certificates',
+      secureOptions: constants.SSL_OP_NO_TICKET,
+      SNICallback: (name, done) => done(null, certificates.clientContextFor(name)),
+    },
+    needsName,
+    placeOf: (name) => {
+      const authorities = certificates.authoritiesFor(name);
+      return passthrough(name) ?? (authorities ? { kind: 'client-certificate', authorities } : { kind: 'here' });
+    },
   };
 }
 

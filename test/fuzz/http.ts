@@ -214,6 +214,7 @@ class MemoryBench {
     this.#fresh = fresh;
     this.#engine = createEngine(
       {
+        origin: () => undefined,
         decide: () => this.#forward,
         record: (record) => {
           this.#records.push(record);

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { connect, type TLSSocket } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
-import { IngressListenError } from '../../src/ingress/listener.ts';
+import { IngressListenError } from '../../src/ingress/listen-error.ts';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { startIngressPlane } from '../../src/ingress/plane.ts';
 import { createLogger, silentLogger } from '../../src/observe/log.ts';

@@ -29,6 +29,11 @@ export class SettingReader {
     return this.#seen;
   }
 
+  /** It is given, whatever its value is. */
+  has(name: string): boolean {
+    return this.#text(name) !== undefined;
+  }
+
   get denied(): boolean {
     return this.problems.some(({ effect }) => effect === 'denied');
   }

@@ -2,6 +2,7 @@
 
 import type { IngressRecord, ObjectKey } from '../../model/records.ts';
 import type { GlobalSettings } from '../global-settings.ts';
+import { readClientCertificate, type ClientCertificateSettings } from './auth-tls.ts';
 import { readAccess, type AccessSettings } from './access.ts';
 import { readAffinity, type AffinitySettings } from './affinity.ts';
 import { readBasicAuth, type BasicAuthSettings } from './basic-auth.ts';
@@ -45,6 +46,9 @@ export interface IngressSettings {
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
+  readonly clientCertificate: ClientCertificateSettings | undefined;
+  /** TLS of the host goes to the backend of its first path as it is. */
+  readonly passthrough: boolean;
   /** The ConfigMap of `custom-headers`. */
   readonly customHeaders: ObjectKey | undefined;
   readonly aliases: readonly string[];
@@ -76,6 +80,8 @@ export function readSettings(
     affinity: readAffinity(reader),
     canary: readCanary(reader),
     upstream: readUpstream(reader, globals, ingress.namespace),
+    clientCertificate: readClientCertificate(reader, globals, ingress.namespace),
+    passthrough: readPassthrough(reader, globals),
     customHeaders: readCustomHeaders(reader, globals, ingress.namespace),
     aliases: readAliases(reader),
   };
@@ -104,6 +110,13 @@ function tellOfUnknown(reader: SettingReader, name: string, value: string): void
   if (kind === 'guard')
     reader.denies(name, 'this version cannot carry it out, and without it the location would be less guarded');
   else if (kind === 'unsupported') reader.unknown(name, 'this version does not know it');
+}
+
+/** As in ingress-nginx it needs a flag; without it the host is served as others are. */
+function readPassthrough(reader: SettingReader, globals: GlobalSettings): boolean {
+  const wanted = reader.bool('ssl-passthrough') ?? false;
+  if (wanted && !globals.sslPassthrough) reader.ignored('ssl-passthrough', 'it needs --enable-ssl-passthrough');
+  return wanted && globals.sslPassthrough;
 }
 
 /** auth-url, or the service of the ConfigMap where the Ingress has none and does not opt out. */

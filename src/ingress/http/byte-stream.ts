@@ -1,3 +1,5 @@
+import type { PeerFacts } from './forward.ts';
+
 /** What the engine needs of a connection to a client: a `net.Socket` and a `tls.TLSSocket` are ones. */
 export interface ByteStream {
   write(data: string, encoding: 'latin1'): boolean;
@@ -26,6 +28,7 @@ export interface ClientInfo {
   readonly remotePort: number;
   readonly localPort: number;
   readonly secure: boolean;
+  readonly peer?: PeerFacts;
 }
 
 /** What comes from a connection to a backend. `bytes` is only good during the call. */

@@ -8,11 +8,11 @@ export function plainAddress(address: string): string {
   return parseIp(text) ?? address;
 }
 
-/** As lines; the same for every request of a connection. */
-export function forwardingFields(address: string, port: number, secure: boolean): string {
+/** As lines; the same for every request of a connection. `forwardedFor`: the whole list, where more than the client stands in it. */
+export function forwardingFields(address: string, port: number, secure: boolean, forwardedFor = address): string {
   const scheme = secure ? 'https' : 'http';
   return (
-    `X-Real-IP: ${address}\r\nX-Forwarded-For: ${address}\r\nX-Forwarded-Port: ${port}\r\n` +
+    `X-Real-IP: ${address}\r\nX-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Port: ${port}\r\n` +
     `X-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Scheme: ${scheme}\r\nX-Scheme: ${scheme}\r\n`
   );
 }

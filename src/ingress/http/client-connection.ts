@@ -6,6 +6,7 @@ import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
+import type { PeerFacts } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
@@ -37,6 +38,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   readonly localPort: number;
   readonly secure: boolean;
   readonly forwarding: string;
+  readonly peer: PeerFacts | undefined;
   readonly #stream: ClientStream;
   readonly #engine: Engine;
   #phase: Phase = 'head';
@@ -61,6 +63,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     this.#onPreface = onPreface;
     this.#stream = stream;
     this.secure = info.secure;
+    this.peer = info.peer;
     this.remoteAddress = plainAddress(info.remoteAddress);
     this.localPort = info.localPort;
     this.deadline = engine.deadlines.now + engine.times.headMs;

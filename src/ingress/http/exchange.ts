@@ -5,7 +5,7 @@ import { AuthAsking } from './auth-question.ts';
 import { LAST_CHUNK } from './chunked.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Engine } from './engine.ts';
-import type { AuthQuestion, Edit, Forward, Gate, Passed, Verdict } from './forward.ts';
+import type { AuthQuestion, Edit, Forward, Gate, Origin, Passed, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
 import type { RequestHead } from './request-head.ts';
 import { requestIdFrom } from './request-id.ts';
@@ -44,6 +44,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #startedAt: number;
   readonly #sending: RequestSending;
   #requestId = '';
+  readonly #origin: Origin;
   #forward: Forward | undefined;
   #attempts: Attempts | undefined;
   #edit: Edit | undefined;
@@ -80,7 +81,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
     this.#startedAt = engine.monotonic();
-    this.#captured = engine.host.capture?.(client, head);
+    const origin = engine.host.origin(client, head) ?? client;
+    this.#origin = origin;
+    this.#captured = engine.host.capture?.(origin, head);
   }
 
   get wantsBody(): boolean {
@@ -93,7 +96,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#answer({ status: 204, reason: '' });
       return;
     }
-    const decision = this.#engine.host.decide(this.#client, head);
+    const origin = this.#origin;
+    const decision = this.#engine.host.decide(origin, head);
     if ('status' in decision) {
       this.#answer(decision);
       return;
@@ -103,14 +107,14 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#attempts = new Attempts(decision, this.#method, this.#startedAt);
     this.#requestId = requestIdFrom(head.requestId);
     if (!edit) {
-      this.#sending.head = requestText(head, this.#requestId, this.#client.forwarding, undefined);
+      this.#sending.head = requestText(head, this.#requestId, origin, undefined);
       this.#connect(this.#attempts.first(), false);
       return;
     }
     this.#edit = edit;
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
-    this.#sending.head = requestText(head, this.#requestId, this.#client.forwarding, edit);
+    this.#sending.head = requestText(head, this.#requestId, origin, edit);
     if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
     else this.#askFor(edit, question);
   }
@@ -601,7 +605,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       status,
       location: this.#forward?.location,
       endpoint: this.#attempts?.endpoint,
-      remoteAddress: this.#client.remoteAddress,
+      remoteAddress: this.#origin.remoteAddress,
       requestId: this.#requestId,
       received: this.#sending.body.received + (this.#tunnel?.received ?? 0),
       sent: (this.#answerBody?.sent ?? 0) + (this.#tunnel?.sent ?? 0),

@@ -1,5 +1,7 @@
 // What is decided about a request, and what became of it: the words between the routes and the engine.
 
+import type { X509Certificate } from 'node:crypto';
+import type { SecretRecord } from '../../model/records.ts';
 import type { TransferSettings } from '../annotations/transfer.ts';
 import type { Targets } from '../balance.ts';
 import type { Location } from '../host-routes.ts';
@@ -12,6 +14,27 @@ export interface ClientFacts {
   readonly secure: boolean;
   readonly remoteAddress: string;
   readonly localPort: number;
+  /** Of a TLS connection. */
+  readonly peer?: PeerFacts | undefined;
+  /** In the place of Host, where a trusted peer says so. */
+  readonly host?: string | undefined;
+}
+
+/** Where a request comes from, when a peer stands for its client. */
+export interface Origin extends ClientFacts {
+  /** The forwarding fields, as lines. */
+  readonly forwarding: string;
+}
+
+/** The other end of a TLS connection. */
+export interface PeerFacts {
+  /** The Secret whose authorities a certificate was asked for by; undefined where none was. */
+  readonly authorities: SecretRecord | undefined;
+  readonly certificate: X509Certificate | undefined;
+  /** Why the certificate is not valid. */
+  readonly error: string | undefined;
+  /** Certificates from the peer's to the authority's. */
+  readonly chainLength: number;
 }
 
 /** A request goes on to one of these targets; none of them means 503. */
@@ -130,6 +153,8 @@ export interface RequestRecord {
 
 /** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
 export interface EngineHost {
+  /** Undefined where the connection says it all. */
+  origin(client: ClientFacts, head: RequestHead): Origin | undefined;
   decide(client: ClientFacts, head: RequestHead): Forward | Answer;
   record(record: RequestRecord): void;
   /** What is kept of a head for the record of its request. */

@@ -14,6 +14,7 @@ import { Exchange } from './exchange.ts';
 import { MAX_FIELDS, MAX_HEAD } from './fields.ts';
 import { answerHeaders, linesAsHeaders, linesAsTrailers } from './http2-fields.ts';
 import { readHttp2Request } from './http2-request.ts';
+import type { PeerFacts } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
@@ -53,6 +54,7 @@ class Http2Connection implements OpenConnection, Expiring {
   readonly localPort: number;
   readonly secure: boolean;
   readonly forwarding: string;
+  readonly peer: PeerFacts | undefined;
   readonly #engine: Engine;
   readonly #session: ServerHttp2Session;
   #open = 0;
@@ -62,6 +64,7 @@ class Http2Connection implements OpenConnection, Expiring {
   constructor(engine: Engine, socket: Socket, info: ClientInfo) {
     this.#engine = engine;
     this.secure = info.secure;
+    this.peer = info.peer;
     this.remoteAddress = plainAddress(info.remoteAddress);
     this.localPort = info.localPort;
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
@@ -133,6 +136,7 @@ class Http2Stream implements ClientEnd, Expiring {
   readonly remoteAddress: string;
   readonly localPort: number;
   readonly forwarding: string;
+  readonly peer: PeerFacts | undefined;
   readonly #engine: Engine;
   readonly #connection: Http2Connection;
   readonly #stream: ServerHttp2Stream;
@@ -154,6 +158,7 @@ class Http2Stream implements ClientEnd, Expiring {
     this.#stream = stream;
     this.#bodyEnded = ended;
     this.secure = connection.secure;
+    this.peer = connection.peer;
     this.remoteAddress = connection.remoteAddress;
     this.localPort = connection.localPort;
     this.forwarding = connection.forwarding;

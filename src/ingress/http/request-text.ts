@@ -1,9 +1,11 @@
-import type { Edit } from './forward.ts';
+import type { Edit, Origin } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 
 /** The head that the backend gets: what stays of the client's, framed anew, and the forwarding fields. */
-export function requestText(head: RequestHead, requestId: string, forwarding: string, edit: Edit | undefined): string {
-  const { path, query, host } = edit ?? head;
+export function requestText(head: RequestHead, requestId: string, origin: Origin, edit: Edit | undefined): string {
+  const { path, query } = edit ?? head;
+  const named = origin.host ?? head.host;
+  const host = edit?.host ?? named;
   const connection = head.upgrade ? 'Connection: upgrade\r\n' : '';
   const length = head.body === 'length' ? `Content-Length: ${head.contentLength}\r\n` : '';
   const framing = head.body === 'chunked' ? 'Transfer-Encoding: chunked\r\n' : length;
@@ -12,6 +14,6 @@ export function requestText(head: RequestHead, requestId: string, forwarding: st
   const original = head.forwardedFor === '' ? '' : `X-Original-Forwarded-For: ${head.forwardedFor}\r\n`;
   return (
     `${head.method} ${path}${query} HTTP/1.1\r\nHost: ${host}\r\n${head.kept()}${connection}${framing}${expect}` +
-    `X-Request-ID: ${requestId}\r\n${forwarding}X-Forwarded-Host: ${head.host}\r\n${original}${edit?.fields ?? ''}\r\n`
+    `X-Request-ID: ${requestId}\r\n${origin.forwarding}X-Forwarded-Host: ${named}\r\n${original}${edit?.fields ?? ''}\r\n`
   );
 }

@@ -1,0 +1,76 @@
+// ConfigMap keys of what lies in front of the routes: TLS and HTTP/2 with clients, the PROXY protocol, and whom to believe about clients.
+
+import { parseCidr, type Cidr } from '../lib/cidr.ts';
+import { isFieldName, type SettingReader } from './annotations/reader.ts';
+import { readCipherList, readTlsVersions, type TlsVersions } from './annotations/tls-words.ts';
+
+/** Whose word counts about a client that another proxy stands for. */
+export interface TrustSettings {
+  /** `use-forwarded-headers`: X-Forwarded-Proto, -Port and -Host of a trusted peer are the request's. */
+  readonly forwarded: boolean;
+  /** `use-forwarded-headers` or `enable-real-ip`: the client's address is in this field, in lower case. */
+  readonly addressField: string | undefined;
+  /** `compute-full-forwarded-for`: the peer is added to X-Forwarded-For, instead of standing there alone. */
+  readonly fullForwardedFor: boolean;
+  /** `proxy-real-ip-cidr`: peers that are believed. */
+  readonly peers: readonly Cidr[];
+}
+
+export interface FrontSettings {
+  readonly versions: TlsVersions;
+  readonly ciphers: string | undefined;
+  /** TLS sessions may be resumed. */
+  readonly resumption: boolean;
+  readonly http2: boolean;
+  readonly maxStreams: number;
+  readonly proxyProtocol: boolean;
+  readonly proxyProtocolMs: number;
+  readonly trust: TrustSettings;
+}
+
+/** ingress-nginx' defaults. */
+export const DEFAULT_FRONT: FrontSettings = {
+  versions: { min: 'TLSv1.2', max: 'TLSv1.3' },
+  ciphers: undefined,
+  resumption: true,
+  http2: true,
+  maxStreams: 128,
+  proxyProtocol: false,
+  proxyProtocolMs: 5_000,
+  trust: {
+    forwarded: false,
+    addressField: undefined,
+    fullForwardedFor: false,
+    peers: ['0.0.0.0/0', '::/0'].flatMap((text) => parseCidr(text) ?? []),
+  },
+};
+
+export function readFront(reader: SettingReader, base: FrontSettings): FrontSettings {
+  // Either of nginx' two ways lets a client resume; here it is one.
+  const cache = reader.bool('ssl-session-cache') ?? true;
+  const tickets = reader.bool('ssl-session-tickets') ?? false;
+  return {
+    versions: readTlsVersions(reader, 'ssl-protocols') ?? base.versions,
+    ciphers: readCipherList(reader, 'ssl-ciphers') ?? base.ciphers,
+    resumption: cache || tickets,
+    http2: reader.bool('use-http2') ?? base.http2,
+    maxStreams: Math.max(1, reader.integer('http2-max-concurrent-streams', 10_000) ?? base.maxStreams),
+    proxyProtocol: reader.bool('use-proxy-protocol') ?? base.proxyProtocol,
+    proxyProtocolMs: reader.seconds('proxy-protocol-header-timeout') ?? base.proxyProtocolMs,
+    trust: readTrust(reader, base.trust),
+  };
+}
+
+function readTrust(reader: SettingReader, base: TrustSettings): TrustSettings {
+  const forwarded = reader.bool('use-forwarded-headers') ?? base.forwarded;
+  const realIp = reader.bool('enable-real-ip') ?? false;
+  const field = reader.text('forwarded-for-header') ?? 'X-Forwarded-For';
+  const known = isFieldName(field);
+  if (!known) reader.ignored('forwarded-for-header', `${JSON.stringify(field)} is no header name`);
+  return {
+    forwarded,
+    addressField: forwarded || realIp ? (known ? field.toLowerCase() : 'x-forwarded-for') : undefined,
+    fullForwardedFor: reader.bool('compute-full-forwarded-for') ?? base.fullForwardedFor,
+    peers: reader.ranges('proxy-real-ip-cidr') ?? base.peers,
+  };
+}

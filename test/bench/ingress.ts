@@ -1,0 +1,390 @@
+// Ingress: requests per CPU-second and latency against nginx, HAProxy and http-proxy in turn on the same machine; how long one change takes
+// among many Ingresses, and what clients see of it; memory.
+
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs, promisify } from 'node:util';
+import { cpuSecondsOf, childrenOf } from '../support/cpu-time.ts';
+import {
+  FAIRLEAD,
+  HAPROXY,
+  HTTP_PROXY,
+  LOAD_CPU,
+  NGINX,
+  end,
+  fairleadCommand,
+  launch,
+  listening,
+  manifests,
+  missingCommands,
+  nginxText,
+  secretManifest,
+  startBackend,
+  startProxy,
+  type HostSpec,
+  type RunningProxy,
+} from './ingress-servers.ts';
+
+const run = promisify(execFile);
+const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
+const FIRST_PORT = 17_100;
+const CONNECTIONS = 32;
+
+interface Mix {
+  readonly title: string;
+  readonly secure: boolean;
+  readonly tool: 'wrk' | 'h2load';
+  readonly path: string;
+  readonly post?: number;
+  readonly closes?: true;
+}
+
+const MIXES: Readonly<Record<string, Mix>> = {
+  '0': { title: '0 B', secure: false, tool: 'wrk', path: '/0' },
+  '1k': { title: '1 KB', secure: false, tool: 'wrk', path: '/1k' },
+  '100k': { title: '100 KB', secure: false, tool: 'wrk', path: '/100k' },
+  '1m': { title: '1 MB', secure: false, tool: 'wrk', path: '/1m' },
+  post: { title: 'POST 100 KB', secure: false, tool: 'wrk', path: '/post', post: 102_400 },
+  tls: { title: 'TLS 1 KB', secure: true, tool: 'wrk', path: '/1k' },
+  'tls-new': { title: 'TLS, new connection each', secure: true, tool: 'wrk', path: '/0', closes: true },
+  h2: { title: 'HTTP/2 1 KB, 10 streams', secure: true, tool: 'h2load', path: '/1k' },
+};
+const PARTS = ['speed', 'change', 'memory'] as const;
+
+interface Result {
+  readonly perCpuSecond: number;
+  /** Milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  readonly errors: number;
+}
+
+export async function benchIngress(argv: readonly string[]): Promise<number> {
+  let values;
+  try {
+    ({ values } = parseArgs({
+      args: [...argv],
+      options: {
+        only: { type: 'string', multiple: true, default: [...PARTS] },
+        mix: { type: 'string', multiple: true, default: Object.keys(MIXES) },
+        rounds: { type: 'string', default: '5' },
+        seconds: { type: 'string', default: '1' },
+        size: { type: 'string', multiple: true, default: ['10', '1000', '5000'] },
+      },
+    }));
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    return 2;
+  }
+  const wrong = [
+    ...values.mix.filter((mix) => !(mix in MIXES)),
+    ...values.only.filter((part) => !PARTS.some((known) => known === part)),
+  ];
+  const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
+  if (wrong.length > 0 || !(rounds >= 1) || !(seconds >= 1)) {
+    process.stderr.write(
+      `--only is ${PARTS.join(', ')}; --mix is ${Object.keys(MIXES).join(', ')}; --rounds and --seconds are numbers from 1\n`,
+    );
+    return 2;
+  }
+  const missing = missingCommands(TOOLS);
+  if (missing.length > 0) {
+    process.stderr.write(
+      `the Ingress benchmark needs ${missing.join(', ')} (Debian: nginx-light haproxy wrk nghttp2-client util-linux)\n`,
+    );
+    return 1;
+  }
+  const folder = await mkdtemp(join(tmpdir(), 'fairlead-bench-'));
+  const stopBackend = await startBackend(folder, FIRST_PORT);
+  try {
+    if (values.only.includes('speed')) await speed(folder, values.mix, rounds, seconds);
+    if (values.only.includes('change')) for (const size of values.size) await change(folder, Number(size));
+    if (values.only.includes('memory')) await memory(folder);
+    return 0;
+  } finally {
+    await stopBackend();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+// Speed.
+
+async function speed(folder: string, mixes: readonly string[], rounds: number, seconds: number): Promise<void> {
+  const proxies: RunningProxy[] = [];
+  try {
+    for (const [i, kind] of [FAIRLEAD, NGINX, HAPROXY, HTTP_PROXY].entries()) {
+      const ports = { http: FIRST_PORT + 10 * (i + 1), https: FIRST_PORT + 10 * (i + 1) + 1 };
+      proxies.push(await startProxy(kind, join(folder, kind.name), ports, FIRST_PORT));
+    }
+    for (const name of mixes) {
+      const mix = MIXES[name];
+      if (mix) await contest(folder, mix, proxies, rounds, seconds);
+    }
+  } finally {
+    await Promise.all(proxies.map((proxy) => proxy.stop()));
+  }
+}
+
+async function contest(
+  folder: string,
+  mix: Mix,
+  all: readonly RunningProxy[],
+  rounds: number,
+  seconds: number,
+): Promise<void> {
+  const proxies = all.filter(({ kind }) => kind.secure || !mix.secure);
+  const results = new Map(proxies.map((proxy) => [proxy, [] as Result[]]));
+  for (const proxy of proxies) await load(folder, proxy, mix, 1);
+  for (let round = 0; round < rounds; round++) {
+    for (const proxy of proxies) results.get(proxy)?.push(await load(folder, proxy, mix, seconds));
+  }
+  const rate = (name: string): number =>
+    median(
+      results
+        .get(proxies.find(({ kind }) => kind.name === name) ?? (proxies[0] as RunningProxy))
+        ?.map(({ perCpuSecond }) => perCpuSecond) ?? [],
+    );
+  const rows = [['', 'requests/CPU-s', 'of nginx', 'p50', 'p99', 'errors']];
+  for (const [{ kind }, list] of results) {
+    const own = median(list.map(({ perCpuSecond }) => perCpuSecond));
+    rows.push([
+      kind.name,
+      String(Math.round(own)),
+      (own / rate('nginx')).toFixed(2),
+      `${median(list.map(({ p50 }) => p50)).toFixed(2)} ms`,
+      `${median(list.map(({ p99 }) => p99)).toFixed(2)} ms`,
+      String(list.reduce((sum, { errors }) => sum + errors, 0)),
+    ]);
+  }
+  print(`${mix.title}: ${CONNECTIONS} connections, proxy on one CPU, median of ${rounds} alternating rounds`, rows);
+}
+
+async function load(folder: string, { ports, pid }: RunningProxy, mix: Mix, seconds: number): Promise<Result> {
+  const url = `${mix.secure ? 'https' : 'http'}://127.0.0.1:${mix.secure ? ports.https : ports.http}${mix.path}`;
+  const before = usedBy(pid);
+  const measured = mix.tool === 'wrk' ? await wrk(folder, mix, url, seconds) : await h2load(folder, url, seconds);
+  const cpu = usedBy(pid) - before;
+  return { ...measured, perCpuSecond: measured.requests / cpu };
+}
+
+function usedBy(pid: number): number {
+  const { own, tools } = cpuSecondsOf(pid);
+  return own + tools;
+}
+
+type Measured = Omit<Result, 'perCpuSecond'> & { readonly requests: number };
+
+async function wrk(folder: string, mix: Mix, url: string, seconds: number): Promise<Measured> {
+  const script = join(folder, 'wrk.lua');
+  const body = mix.post === undefined ? '' : `wrk.method = "POST"\nwrk.body = string.rep("x", ${mix.post})\n`;
+  const closes = mix.closes ? 'wrk.headers["Connection"] = "close"\n' : '';
+  const done =
+    'function done(s, l, r) io.write(string.format("RESULT %d %d %d %d\\n", s.requests, l:percentile(50), l:percentile(99), s.errors.connect + s.errors.read + s.errors.write + s.errors.status + s.errors.timeout)) end\n';
+  await writeFile(script, `wrk.headers["Host"] = "bench.example"\n${body}${closes}${done}`);
+  const words = ['-c', LOAD_CPU, 'wrk', '-t', '1', '-c', String(CONNECTIONS), '-d', `${seconds}s`, '-s', script, url];
+  const { stdout } = await run('taskset', words);
+  const [requests = 0, p50 = 0, p99 = 0, errors = 0] = (/RESULT (.*)/.exec(stdout)?.[1] ?? '').split(' ').map(Number);
+  return { requests, p50: p50 / 1000, p99: p99 / 1000, errors };
+}
+
+async function h2load(folder: string, url: string, seconds: number): Promise<Measured> {
+  const log = join(folder, 'h2load.log');
+  const words = [
+    '-c',
+    LOAD_CPU,
+    'h2load',
+    '-c',
+    String(CONNECTIONS),
+    '-m',
+    '10',
+    '-D',
+    String(seconds),
+    '-H',
+    ':authority: bench.example',
+  ];
+  await rm(log, { force: true });
+  const { stdout } = await run('taskset', [...words, '--log-file', log, url]);
+  const times = (await readFile(log, 'utf8'))
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => Number(line.split('\t')[2]))
+    .sort((a, b) => a - b);
+  const at = (share: number): number => (times[Math.floor(times.length * share)] ?? NaN) / 1000;
+  const [, done = '0', failed = '0'] =
+    /requests: [0-9]+ total, [0-9]+ started, ([0-9]+) done, [0-9]+ succeeded, ([0-9]+) failed/.exec(stdout) ?? [];
+  return { requests: Number(done), p50: at(0.5), p99: at(0.99), errors: Number(failed) };
+}
+
+// One change among many.
+
+async function change(folder: string, size: number): Promise<void> {
+  const rows = [['', 'live after (median of 5)', 'slowest', 'errors', 'p99 during', 'memory']];
+  const hosts = Array.from({ length: size - 1 }, (_, i) => ({ host: `host-${i}.example`, path: '/' }));
+  for (const name of ['fairlead', 'nginx'] as const) {
+    const ports = { http: FIRST_PORT + 60, https: FIRST_PORT + 61 };
+    const place = join(folder, `${name}-${size}`);
+    await mkdir(join(place, 'manifests'), { recursive: true });
+    const apply =
+      name === 'fairlead' ? await fairleadChanger(place, hosts) : await nginxChanger(folder, place, ports, hosts);
+    await apply('/first');
+    const command =
+      name === 'fairlead'
+        ? fairleadCommand(join(place, 'manifests'), ports)
+        : ['nginx', '-c', join(place, 'nginx.conf')];
+    const child = launch(command, '0');
+    try {
+      await listening(ports.http, child);
+      await answers(ports.http, '/first');
+      const loading = wrk(folder, MIXES['1k'] as Mix, `http://127.0.0.1:${ports.http}/1k`, 8);
+      await pause(500);
+      const times: number[] = [];
+      for (let i = 0; i < 5; i++) {
+        const started = performance.now();
+        await apply(`/live-${i}`);
+        if (name === 'nginx') process.kill(child.pid ?? 0, 'SIGHUP');
+        await answers(ports.http, `/live-${i}`);
+        times.push(performance.now() - started);
+        await pause(700);
+      }
+      const { errors, p99 } = await loading;
+      rows.push([
+        name,
+        `${median(times).toFixed(0)} ms`,
+        `${Math.max(...times).toFixed(0)} ms`,
+        String(errors),
+        `${p99.toFixed(1)} ms`,
+        `${await megabytes(child.pid ?? 0)} MB`,
+      ]);
+    } finally {
+      await end(child);
+    }
+  }
+  print(`one Ingress of ${size} changed, five times, under load`, rows);
+}
+
+async function fairleadChanger(place: string, hosts: readonly HostSpec[]): Promise<(path: string) => Promise<void>> {
+  const objects = join(place, 'manifests');
+  await writeFile(
+    join(objects, 'all.yaml'),
+    `${manifests(hosts, FIRST_PORT, () => 'tls')}\n---\n${secretManifest('tls')}`,
+  );
+  return async (path) => {
+    const one = {
+      apiVersion: 'networking.k8s.io/v1',
+      kind: 'Ingress',
+      metadata: { name: 'one' },
+      spec: { rules: [rule('bench.example', path), rule('bench.example', '/1k')] },
+    };
+    await writeFile(join(objects, 'one.yaml'), JSON.stringify(one));
+  };
+}
+
+function rule(host: string, path: string): object {
+  const backend = { service: { name: 'echo', port: { number: 80 } } };
+  return { host, http: { paths: [{ path, pathType: 'Prefix', backend }] } };
+}
+
+async function nginxChanger(
+  folder: string,
+  place: string,
+  ports: { http: number; https: number },
+  hosts: readonly HostSpec[],
+): Promise<(path: string) => Promise<void>> {
+  for (const file of ['cert.pem', 'key.pem'])
+    await writeFile(join(place, file), await readFile(join(folder, 'nginx', file)));
+  return (path) => {
+    const text = nginxText(place, ports, FIRST_PORT, [...hosts, { host: 'bench.example', path }]);
+    // `/1k` of the host under load stays, as a location of its own.
+    const both = text.replace(
+      `location ${path} {`,
+      `location /1k { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }\n      location ${path} {`,
+    );
+    return writeFile(join(place, 'nginx.conf'), both);
+  };
+}
+
+/** Asks on new connections until the path is routed: the backend marks its answers, those of a proxy have no such mark. */
+async function answers(port: number, path: string): Promise<void> {
+  const until = performance.now() + 30_000;
+  while (performance.now() < until) {
+    const text = await new Promise<string>((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      let received = '';
+      socket.on('data', (chunk) => (received += chunk.toString('latin1')));
+      socket.on('error', () => resolve(''));
+      socket.on('close', () => resolve(received));
+      socket.write(`GET ${path}/live HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n`);
+    });
+    if (text.includes('X-Backend: yes')) return;
+    await pause(2);
+  }
+  throw new Error(`${path} was not routed within 30 s`);
+}
+
+// Memory.
+
+async function memory(folder: string): Promise<void> {
+  const ports = { http: FIRST_PORT + 70, https: FIRST_PORT + 71 };
+  const objects = join(folder, 'memory');
+  await mkdir(objects, { recursive: true });
+  const hosts = Array.from({ length: 10_000 }, (_, i) => ({ host: `host-${i}.example`, path: '/' }));
+  const secrets = Array.from({ length: 5000 }, (_, i) => secretManifest(`tls-${i}`));
+  await writeFile(
+    join(objects, 'all.yaml'),
+    `${manifests(hosts, FIRST_PORT, (i) => `tls-${i % 5000}`)}\n---\n${secrets.join('\n---\n')}`,
+  );
+  const started = performance.now();
+  const child = launch(fairleadCommand(objects, ports), '0');
+  try {
+    await listening(ports.http, child);
+    await routed(ports.http);
+    const seconds = (performance.now() - started) / 1000;
+    await pause(3000);
+    print('10,000 hosts, 5,000 certificates', [
+      ['', 'start until served', 'memory'],
+      ['fairlead', `${seconds.toFixed(1)} s`, `${await megabytes(child.pid ?? 0)} MB`],
+    ]);
+  } finally {
+    await end(child);
+  }
+}
+
+async function routed(port: number): Promise<void> {
+  for (let i = 0; i < 6000; i++) {
+    const response = await fetch(`http://127.0.0.1:${port}/0`, { headers: { host: 'host-0.example' } }).catch(
+      () => undefined,
+    );
+    if (response && response.status !== 503) return;
+    await pause(10);
+  }
+  throw new Error('nothing was routed within a minute');
+}
+
+async function megabytes(pid: number): Promise<string> {
+  let kilobytes = 0;
+  for (const each of [pid, ...childrenOf(pid)]) {
+    const text = await readFile(`/proc/${each}/status`, 'utf8').catch(() => '');
+    kilobytes += Number(/VmRSS:\s+([0-9]+)/.exec(text)?.[1] ?? 0);
+  }
+  return String(Math.round(kilobytes / 1024));
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, ms));
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
+}
+
+function print(title: string, rows: readonly (readonly string[])[]): void {
+  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
+  const lines = rows.map((row) =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
+  );
+  process.stdout.write(`\n${title}\n${lines.join('\n')}\n`);
+}
