@@ -16,6 +16,9 @@ import type { HammerResult } from '../support/hammer.ts';
 import { Topology, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 
+/** Programs take ten times as long as outside. */
+const LIMIT_MS = 240_000;
+
 const VIP = '172.30.0.1';
 const WEB: ServiceSketch = {
   name: 'web',
@@ -115,25 +118,29 @@ async function chains(): Promise<readonly string[]> {
 }
 
 describe('connections', () => {
-  test('one that stands outlives the removal of its endpoint, which goes with it; new ones go elsewhere', async () => {
-    const first = next(on('10.0.0.1'));
-    const running = await start(first.snapshot);
-    const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
-    try {
-      await until(async () => (await talk.state()).by === 'a');
-      await apply(running, next(on('10.0.0.2'), first).snapshot);
-      const { answers: before } = await talk.state();
-      expect(await node.run('ipvsadm', '--save', '--numeric')).toContain(`${LONG_VIP}:80 -r 10.0.0.1:8081 -m -w 0`);
-      for (let i = 0; i < 5; i++) expect(await answers()).toBe('b');
-      await until(async () => (await talk.state()).answers > before + 50);
-      expect(await talk.state()).toMatchObject({ by: 'a', ended: '' });
-    } finally {
-      await talk.close();
-    }
-    await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), 50_000);
-  });
+  test(
+    'one that stands outlives the removal of its endpoint, which goes with it; new ones go elsewhere',
+    { timeout: LIMIT_MS },
+    async () => {
+      const first = next(on('10.0.0.1'));
+      const running = await start(first.snapshot);
+      const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
+      try {
+        await until(async () => (await talk.state()).by === 'a');
+        await apply(running, next(on('10.0.0.2'), first).snapshot);
+        const { answers: before } = await talk.state();
+        expect(await node.run('ipvsadm', '--save', '--numeric')).toContain(`${LONG_VIP}:80 -r 10.0.0.1:8081 -m -w 0`);
+        for (let i = 0; i < 5; i++) expect(await answers()).toBe('b');
+        await until(async () => (await talk.state()).answers > before + 50);
+        expect(await talk.state()).toMatchObject({ by: 'a', ended: '' });
+      } finally {
+        await talk.close();
+      }
+      await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), 50_000);
+    },
+  );
 
-  test('one that stands is reset with its endpoint where that is asked for', async () => {
+  test('one that stands is reset with its endpoint where that is asked for', { timeout: LIMIT_MS }, async () => {
     const first = next(on('10.0.0.1'));
     const running = await start(first.snapshot, 'ipvs', { ...SETTINGS, resetTcpToDeletedEndpoints: true });
     const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
@@ -147,26 +154,30 @@ describe('connections', () => {
     }
   });
 
-  test('one that IPVS carries outlives a change of the mode, and IPVS goes when it has ended', async () => {
-    const { snapshot } = next(on('10.0.0.1'));
-    await start(snapshot);
-    const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
-    try {
-      await until(async () => (await talk.state()).by === 'a');
-      await stop();
-      await start(snapshot, 'nftables');
-      const { answers: before } = await talk.state();
+  test(
+    'one that IPVS carries outlives a change of the mode, and IPVS goes when it has ended',
+    { timeout: LIMIT_MS },
+    async () => {
+      const { snapshot } = next(on('10.0.0.1'));
+      await start(snapshot);
+      const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
+      try {
+        await until(async () => (await talk.state()).by === 'a');
+        await stop();
+        await start(snapshot, 'nftables');
+        const { answers: before } = await talk.state();
+        expect(await answers()).toBe('a');
+        await until(async () => (await talk.state()).answers > before + 50);
+        expect(await talk.state()).toMatchObject({ ended: '' });
+      } finally {
+        await talk.close();
+      }
+      await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 50_000);
+      expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('');
+      expect(await node.run('ipset', 'list', '-name')).toBe('');
       expect(await answers()).toBe('a');
-      await until(async () => (await talk.state()).answers > before + 50);
-      expect(await talk.state()).toMatchObject({ ended: '' });
-    } finally {
-      await talk.close();
-    }
-    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 50_000);
-    expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('');
-    expect(await node.run('ipset', 'list', '-name')).toBe('');
-    expect(await answers()).toBe('a');
-  });
+    },
+  );
 });
 
 describe('a client that connects every 10 ms fails not once', () => {
@@ -186,7 +197,7 @@ describe('a client that connects every 10 ms fails not once', () => {
     return result;
   }
 
-  test('while the mode changes, to and from each', { timeout: 120_000 }, async () => {
+  test('while the mode changes, to and from each', { timeout: LIMIT_MS }, async () => {
     const { snapshot } = next([WEB]);
     await start(snapshot);
     const { failures, attempts } = await hammered(async () => {
@@ -201,7 +212,7 @@ describe('a client that connects every 10 ms fails not once', () => {
     expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
   });
 
-  test('while endpoints come and go, and the proxy restarts', { timeout: 120_000 }, async () => {
+  test('while endpoints come and go, and the proxy restarts', { timeout: LIMIT_MS }, async () => {
     const one = { ...WEB, endpoints: ['10.0.0.1:8080'] };
     const other = { ...WEB, endpoints: ['10.0.0.2:8080'] };
     let now = next([WEB]);
@@ -220,7 +231,7 @@ describe('a client that connects every 10 ms fails not once', () => {
 });
 
 describe('what others do', () => {
-  test('is repaired, whatever it is', { timeout: 240_000 }, async () => {
+  test('is repaired, whatever it is', { timeout: LIMIT_MS }, async () => {
     await start(next([WEB]).snapshot);
     const whole = await save();
     const rules = await chains();
@@ -229,7 +240,7 @@ describe('what others do', () => {
       'ipset flush',
       `ip address delete ${VIP}/32 dev kube-ipvs0`,
       'ip link delete kube-ipvs0',
-      'iptables -t nat -F; iptables -F',
+      'iptables -t nat -F',
     ];
     for (const [index, damage] of damages.entries()) {
       await node.run('sh', '-c', damage);
@@ -245,7 +256,7 @@ describe('what others do', () => {
     }
   });
 
-  test('a virtual server of theirs stays, also through restart and cleanup', async () => {
+  test('a virtual server of theirs stays, also through restart and cleanup', { timeout: LIMIT_MS }, async () => {
     await node.run('ipvsadm', '-A', '-t', '203.0.113.99:80', '-s', 'rr');
     const { snapshot } = next([WEB]);
     await start(snapshot);
@@ -266,7 +277,7 @@ describe('what others do', () => {
 });
 
 describe('settings', () => {
-  test('scheduler, time-outs and strictARP change while it runs', { timeout: 240_000 }, async () => {
+  test('scheduler, time-outs and strictARP change while it runs', { timeout: LIMIT_MS }, async () => {
     const running = await start(next([WEB]).snapshot);
     const configure = (ipvs: Partial<IpvsConfig>): void =>
       running.configure({ ...SETTINGS, ipvs: { ...SETTINGS.ipvs, ...ipvs } });
@@ -281,7 +292,7 @@ describe('settings', () => {
     expect(strict.trim()).toBe('1');
   });
 
-  test('a scheduler that the kernel does not have is said at start', async () => {
+  test('a scheduler that the kernel does not have is said at start', { timeout: LIMIT_MS }, async () => {
     const settings = { ...SETTINGS, ipvs: { ...SETTINGS.ipvs, scheduler: 'best' } };
     await expect(chooseMode('ipvs', settings, node.exec)).rejects.toMatchObject({
       code: 'ipvs-scheduler',
