@@ -10,7 +10,7 @@ import { benchUserspace } from './userspace.ts';
 
 const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDPOINTS]... [--rounds N] [--changes N] [--no-latency]
        npm run bench -- rules --mode userspace [--rounds N] [--seconds N]
-       npm run bench -- dns [--mix cluster|search|cached|misses]... [--rounds N] [--seconds N]
+       npm run bench -- dns [--part throughput|churn|memory]... [--mix cluster|search|cached|misses]... [--rounds N] [--seconds N]
        npm run bench -- ingress [--only speed|change|memory]... [--mix MIX]... [--size INGRESSES]... [--rounds N] [--seconds N]
        npm run bench -- steady [--mode MODE] [--only WORDS]
        npm run bench -- soak [--minutes N]
