@@ -107,19 +107,16 @@ function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route 
       ground: 'externalTrafficPolicy Cluster hides the client, so that the answer comes back by this node',
     };
   }
-  const own = insideRoute(servicePort, view);
   if (isPod(from, view)) {
     return {
-      ...own,
-      policy: `externalTrafficPolicy Local, but a Pod is inside the cluster: ${own.policy}`,
+      ...insideRoute('a Pod', servicePort, view),
       masquerade: false,
       ground: 'Pods reach each other as they are',
     };
   }
   if (view.isLocal(from.source)) {
     return {
-      ...own,
-      policy: `externalTrafficPolicy Local, but the node itself is inside the cluster: ${own.policy}`,
+      ...insideRoute('the node itself', servicePort, view),
       masquerade: true,
       ground: 'it comes from the node itself',
     };
@@ -134,12 +131,13 @@ function routeOf(frontend: Frontend, from: PacketSource, view: NodeView): Route 
 }
 
 /** What Pods and the node itself get of an external address under policy Local, and how that reads. */
-function insideRoute(servicePort: ResolvedPort, view: NodeView): Pick<Route, 'action' | 'set' | 'policy'> {
+function insideRoute(who: string, servicePort: ResolvedPort, view: NodeView): Pick<Route, 'action' | 'set' | 'policy'> {
   const action = insideAction(servicePort, view);
   if (view.mode !== 'ipvs' || externalAction(servicePort).kind !== 'forward') {
-    return { action, set: servicePort.cluster, policy: 'every endpoint, as by the ClusterIP' };
+    const policy = `externalTrafficPolicy Local, but ${who} is inside the cluster: every endpoint, as by the ClusterIP`;
+    return { action, set: servicePort.cluster, policy };
   }
-  const policy = 'but IPVS has one set of endpoints for all: those on this node';
+  const policy = `externalTrafficPolicy Local: endpoints on this node only, for ${who} too, as IPVS has one set of them for all`;
   return { action, set: servicePort.local, policy };
 }
 

@@ -1,17 +1,32 @@
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusterOf } from '../../test/rules/cluster.ts';
+import { PersistentMap } from '../lib/persistent-map.ts';
 import type { Snapshot } from '../model/snapshot.ts';
-import { createLogger, type Logger } from '../observe/log.ts';
+import { createLogger, silentLogger, type Logger } from '../observe/log.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { FakeClock } from '../system/clock-fake.ts';
 import type { RulesBackend, SyncOutcome } from './backend.ts';
 import { defaultRulesConfig } from './config.ts';
-import { SyncLoop, type SyncObserver } from './sync.ts';
+import { SyncLoop, type SyncLoopOptions, type SyncObserver } from './sync.ts';
 
 const EMPTY = clusterOf([]).snapshot;
 
 function snapshot(revision: number): Snapshot {
   return { ...EMPTY, revision };
+}
+
+/** A backend without a sync. */
+const idle: Omit<RulesBackend, 'sync'> = {
+  mode: 'nftables',
+  configure: () => {},
+  cleanup: async () => ({ removed: [], problems: [] }),
+  stop: async () => {},
+  state: () => ({}),
+};
+
+function quiet(clock: FakeClock): Omit<SyncLoopOptions, 'backend' | 'minSyncPeriodMs'> {
+  return { clock, random: () => 1, log: silentLogger, metrics: createMetrics() };
 }
 
 interface Bench {
@@ -262,4 +277,145 @@ test('while a Service is refused, the changes of others do not wait for the retr
   expect(begun.slice(before)).toEqual([2]);
   await clock.advance(60);
   expect(begun.slice(before)).toEqual([2, 3]);
+});
+
+test('no change waits longer than the period, counted from the first that waits, nor than the sync under way', async () => {
+  const steps = fc.record({ pause: fc.integer({ min: 0, max: 150 }), changes: fc.integer({ min: 1, max: 5 }) });
+  const worlds = fc.record({
+    period: fc.constantFrom(50, 100, 1000),
+    syncMs: fc.constantFrom(0, 5, 80, 400),
+    steps: fc.array(steps, { minLength: 1, maxLength: 40 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(worlds, async ({ period, syncMs, steps: all }) => {
+      const clock = new FakeClock();
+      const starts: { readonly at: number; readonly revision: number }[] = [];
+      const backend: RulesBackend = {
+        ...idle,
+        sync: async ({ revision }) => {
+          starts.push({ at: clock.monotonic(), revision });
+          await clock.sleep(syncMs);
+          return { kind: 'applied', counts: {} };
+        },
+      };
+      const loop = new SyncLoop({ ...quiet(clock), backend, minSyncPeriodMs: period });
+      const asked: number[] = [];
+      for (const { pause, changes } of all) {
+        for (let i = 0; i < changes; i++) {
+          asked.push(clock.monotonic());
+          loop.update(snapshot(asked.length));
+        }
+        await clock.advance(pause);
+      }
+      await clock.advance(period + 2 * syncMs + 1);
+      for (const [index, at] of asked.entries()) {
+        const start = starts.find(({ revision }) => revision > index);
+        expect(start?.at).toBeLessThanOrEqual(at + Math.max(period, syncMs));
+      }
+      for (const [index, { at }] of starts.entries()) {
+        expect(at).toBeGreaterThanOrEqual((starts[index - 1]?.at ?? Number.NEGATIVE_INFINITY) + period);
+      }
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('without a period asked for, a change in a stream waits a quarter of a second at most, and the sync under way', async () => {
+  const syncMs = 60;
+  const clock = new FakeClock();
+  const starts: { readonly at: number; readonly revision: number }[] = [];
+  const backend: RulesBackend = {
+    ...idle,
+    sync: async ({ revision }) => {
+      starts.push({ at: clock.monotonic(), revision });
+      await clock.sleep(syncMs);
+      return { kind: 'applied', counts: {} };
+    },
+  };
+  const loop = new SyncLoop({ ...quiet(clock), backend, minSyncPeriodMs: defaultRulesConfig.minSyncPeriodMs });
+  const asked: number[] = [];
+  for (let i = 1; i <= 2000; i++) {
+    asked.push(clock.monotonic());
+    loop.update(snapshot(i));
+    await clock.advance(5);
+  }
+  await clock.advance(1000);
+  for (const [index, at] of asked.entries()) {
+    const start = starts.find(({ revision }) => revision > index);
+    expect(start?.at).toBeLessThanOrEqual(at + syncMs + 250);
+  }
+});
+
+test('a failed sync is tried again at once, and does not wait for a long period', async () => {
+  const { clock, loop, begun } = bench(
+    0,
+    (nth) => (nth === 1 ? { kind: 'failed', reason: 'no', families: [4] } : { kind: 'applied', counts: {} }),
+    30_000,
+  );
+  loop.update(snapshot(1));
+  await clock.advance(201);
+  expect(begun).toEqual([1, 1]);
+  expect(loop.problem).toBeUndefined();
+});
+
+test('a failed sync loses nothing: what waited for it is counted, and flows are seen to, once it is in force', async () => {
+  const { clock, loop, metrics, told } = bench(0, (nth) =>
+    nth < 3 ? { kind: 'failed', reason: 'no', families: [4, 6] } : { kind: 'applied', counts: {} },
+  );
+  await clock.advance(10);
+  const cluster = clusterOf([{ name: 'web', clusterIPs: ['172.30.0.1'], endpoints: ['10.0.0.1:80'] }]).snapshot;
+  const changed = PersistentMap.from(
+    [...cluster.services.entries()].map(([key, service]) => {
+      const slices = service.slices.map((slice) => ({ ...slice, lastChangeTriggerTime: clock.now() }));
+      return [key, { ...service, slices }] as const;
+    }),
+  );
+  loop.update({ ...cluster, revision: 1, services: changed });
+  await clock.advance(100);
+  // Meanwhile something else changes; the failed one's trigger time must not be forgotten over it.
+  loop.update({ ...cluster, revision: 2, services: changed.with([['default/none', undefined]]) });
+  expect(told.filter((line) => line.startsWith('applied'))).toEqual([]);
+  await clock.advance(2000);
+  expect(told.filter((line) => line.startsWith('applied'))).toEqual(['applied 2']);
+  const text = await metrics.text();
+  expect(text).toContain('kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1');
+  expect(text).toContain('kubeproxy_sync_proxy_rules_endpoint_changes_pending 0');
+});
+
+test('changes are taken while a sync is under way, however long that takes', async () => {
+  const { clock, loop, begun } = bench(60_000);
+  loop.update(snapshot(1));
+  await clock.advance(1);
+  for (let revision = 2; revision <= 500; revision++) loop.update(snapshot(revision));
+  expect(begun).toEqual([1]);
+  await clock.advance(60_001);
+  expect(begun).toEqual([1, 500]);
+});
+
+test('a change does not wait for the repair of what somebody undoes again and again', async () => {
+  const clock = new FakeClock();
+  const begun: (readonly [number, number])[] = [];
+  let drift: (what: string) => void = () => undefined;
+  const backend: RulesBackend = {
+    ...idle,
+    watch: (onDrift) => (drift = onDrift),
+    sync: async ({ revision }) => {
+      begun.push([revision, clock.monotonic()]);
+      await clock.sleep(20);
+      // As soon as it is written, it is undone.
+      drift('somebody else');
+      return { kind: 'applied', counts: {} };
+    },
+  };
+  const loop = new SyncLoop({ ...quiet(clock), backend, minSyncPeriodMs: 100 });
+  loop.update(snapshot(1));
+  await clock.advance(60_000);
+  // In the middle of a repair, after which the next is seconds away.
+  const before = begun.length;
+  while (begun.length === before) await clock.advance(10);
+  const asked = clock.monotonic();
+  loop.update(snapshot(2));
+  await clock.advance(200);
+  const [, at = Number.POSITIVE_INFINITY] = begun.find(([revision]) => revision === 2) ?? [];
+  expect(at - asked).toBeLessThanOrEqual(100);
 });

@@ -161,12 +161,11 @@ export class SyncLoop {
         this.#running = undefined;
         if (this.#problem !== undefined) {
           this.#schedule(backoffDelay(RETRY, this.#failures, this.#options.random()));
-          if (this.#wanted !== this.#tried || this.#nextConfig) this.#schedule(this.#untilNextStart());
         } else if (this.#drift !== undefined) {
           this.#schedule(backoffDelay(REPAIR, this.#repairs, this.#options.random()));
-        } else if (this.#wanted !== this.#applied || this.#nextConfig) {
-          this.#schedule(this.#untilNextStart());
         }
+        // A change waits neither for a retry nor for a repair that somebody undoes again and again.
+        if (this.#wanted !== this.#tried || this.#nextConfig) this.#schedule(this.#untilNextStart());
       });
     });
   }

@@ -31,6 +31,16 @@ export const RAW: Readonly<Partial<Record<RulesMode, RawTool>>> = {
       return text.slice(0, text.indexOf('# iptables-restore, IPv6'));
     },
   },
+  // The virtual servers alone: sets and addresses are beside what is compared.
+  ipvs: {
+    name: 'ipvsadm --restore',
+    words: (file) => ['sh', '-c', `ipvsadm --restore <${file}`],
+    render: async (snapshot, config) => {
+      const text = (await import('../../src/rules/ipvs/render.ts')).renderIpvs(snapshot, config);
+      const heading = '# ipvsadm --restore\n';
+      return text.slice(text.indexOf(heading) + heading.length, text.indexOf('# ip -batch'));
+    },
+  },
 };
 
 export interface KubeProxyFigures {

@@ -4,8 +4,10 @@ import { createMetrics } from '../../src/observe/metrics.ts';
 import { cleanupRules } from '../../src/rules/cleanup.ts';
 import type { RulesConfig } from '../../src/rules/config.ts';
 import { IptablesBackend } from '../../src/rules/iptables/apply.ts';
+import { DriftWatch } from '../../src/rules/iptables/drift.ts';
 import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
+import type { Exec } from '../../src/system/exec.ts';
 import { Topology, netnsMissing, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from './cluster.ts';
@@ -95,6 +97,29 @@ describe.skipIf(missing).for(['nft', 'legacy'] as const)('iptables-%s in the ker
       tool: { variant: `-${variant}`, legacy: variant === 'legacy', families: [4, 6] },
     });
     await one.stop();
+  });
+
+  test('a table whose shape is the same is not looked into; what goes missing is found by the next look', async () => {
+    await backend().sync(clusterOf([SERVICE]).snapshot);
+    const ran: string[] = [];
+    const exec: Exec = {
+      run: (file, args, options) => {
+        ran.push(file);
+        return topology.node.exec.run(file, args, options);
+      },
+    };
+    const watch = new DriftWatch({ config: ALL, exec, clock: systemClock });
+    const legacy = variant === 'legacy';
+    const tool = { variant: `-${variant}`, legacy, version: '', families: [4, 6] } as const;
+    const looks = [4, 6].map((family) => `ip${family === 4 ? '' : '6'}tables-${variant}-restore`);
+    expect(await watch.check(tool)).toBeUndefined();
+    expect(ran.splice(0)).toEqual(legacy ? ['perl', ...looks] : looks);
+    expect(await watch.check(tool)).toBeUndefined();
+    expect(ran.splice(0)).toEqual(legacy ? ['perl'] : looks);
+    await topology.node.run(`ip6tables-${variant}`, '-t', 'nat', '-F', 'PREROUTING');
+    expect(await watch.check(tool)).toMatch(/^IPv6: PREROUTING .*KUBE-SERVICES/);
+    expect(await watch.check(tool)).toMatch(/^IPv6: PREROUTING .*KUBE-SERVICES/);
+    await watch.stop();
   });
 
   test('connections spread over the endpoints, on the ClusterIP and on a NodePort', async () => {

@@ -2,7 +2,7 @@
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HammerResult } from './hammer.ts';
-import { netnsMissing } from './netns.ts';
+import { ipvsMissing, netnsMissing } from './netns.ts';
 import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service } from './steady.ts';
 import { until } from './until.ts';
 
@@ -18,8 +18,8 @@ const UDP_FLOW = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, o
 /** What a mode's test does to the rules of that mode on the node, as somebody else may. */
 export type Flush = (world: SteadyWorld) => Promise<unknown>;
 
-export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
-  const missing = netnsMissing();
+export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush): void {
+  const missing = netnsMissing() ?? (mode === 'ipvs' ? ipvsMissing() : undefined);
   if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode ${mode} (${missing})\n`);
   describe.skipIf(missing)(`${mode}: a client that connects every 10 ms fails not once while`, () => {
     let world: SteadyWorld;
@@ -77,11 +77,14 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
     });
 
     test('the proxy is restarted in another mode, and back', async () => {
-      const other = mode === 'nftables' ? 'iptables' : 'nftables';
+      const others = { nftables: ['iptables'], iptables: ['nftables'], ipvs: ['nftables', 'ipvs', 'iptables'] }[mode];
       const result = await world.hammered(async () => {
-        await world.stop('SIGTERM');
-        await world.start(other);
-        await world.change([{ pod: 'b' }, { pod: 'c' }]);
+        for (const other of others) {
+          await world.stop('SIGTERM');
+          await world.start(other);
+          await world.change([{ pod: 'a' }, { pod: 'b' }]);
+          await world.change([{ pod: 'b' }, { pod: 'c' }]);
+        }
         await world.stop('SIGTERM');
         await world.start(mode);
         await world.change([{ pod: 'c' }]);

@@ -42,8 +42,9 @@ export class Talk {
     return { answers: this.#answers, by: this.#by, ended: this.#ended };
   }
 
+  /** By a reset: nothing on the way has to remember the connection. */
   close(): void {
     clearInterval(this.#timer);
-    this.#socket.destroy();
+    this.#socket.resetAndDestroy();
   }
 }

@@ -1,4 +1,5 @@
-// Looks every few seconds whether the rules that lead to ours are still there: one process a family, which lists nothing.
+// Looks every few seconds whether the rules that lead to ours are still there: one process a family, which lists nothing, and not even that
+// while the tables have the shape that they had.
 // `iptables -F` leaves the chains and takes the jumps; `-X` takes the canaries.
 
 import type { IpFamily } from '../../lib/ip.ts';
@@ -7,9 +8,12 @@ import type { Exec } from '../../system/exec.ts';
 import type { RulesConfig } from '../config.ts';
 import { fixedChains, jumps, loopbackGuard } from './layout.ts';
 import { CANARY, TABLES, partsOfChain, type Table } from './names.ts';
+import { tableShape } from './table-shape.ts';
 import { programOf, type IptablesTool } from './tool.ts';
 
 const INTERVAL_MS = 1_500;
+/** A table of the same shape is taken for untouched for so long: a rule may have been replaced by one of the same size. */
+const TRUST_SHAPE_MS = 30_000;
 /** A check of a large table takes time (the legacy tool reads all of it); it gets at most a twentieth of one CPU, unless repair would take over 5 s. */
 const LONGEST_INTERVAL_MS = 2_500;
 const SHARE = 20;
@@ -24,6 +28,8 @@ export interface DriftOptions {
 export class DriftWatch {
   readonly #options: DriftOptions;
   #config: RulesConfig;
+  /** The shape of the tables before the last check that found nothing missing, and when that was. */
+  #whole: { readonly shape: string; readonly at: number } | undefined;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #stopped = false;
@@ -35,6 +41,7 @@ export class DriftWatch {
 
   configure(config: RulesConfig): void {
     this.#config = config;
+    this.#whole = undefined;
   }
 
   /** Calls `look` from time to time until `stop`. */
@@ -49,7 +56,18 @@ export class DriftWatch {
   }
 
   /** What is missing, for the log; undefined when all is there. */
-  async check({ families, variant, legacy }: IptablesTool): Promise<string | undefined> {
+  async check(tool: IptablesTool): Promise<string | undefined> {
+    const { exec, clock } = this.#options;
+    const shape = tool.legacy ? await tableShape(exec, tool.families) : undefined;
+    const at = clock.monotonic();
+    if (shape !== undefined && shape === this.#whole?.shape && at - this.#whole.at < TRUST_SHAPE_MS) return undefined;
+    const missing = await this.#ask(tool);
+    // What changes during the check has another shape the next time.
+    this.#whole = missing === undefined && shape !== undefined ? { shape, at } : undefined;
+    return missing;
+  }
+
+  async #ask({ families, variant, legacy }: IptablesTool): Promise<string | undefined> {
     for (const family of families) {
       const program = programOf(family, variant, '-restore');
       // Over nf_tables `--test` would not look; there is nothing to commit in either.

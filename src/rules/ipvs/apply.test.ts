@@ -303,6 +303,20 @@ test('a set that is too small is exchanged for a larger one', async () => {
   expect(kernel.sets.has('fairlead-exchange')).toBe(false);
 });
 
+test('where IPv6 is off, nothing of it is written', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  kernel.hasIpv6 = false;
+  const both: ServiceSketch = {
+    ...WEB,
+    clusterIPs: ['172.30.0.1', 'fd00:10:96::1'],
+    endpoints: ['10.0.0.1:80', '[fd00:10::1]:80'],
+  };
+  expect(await backendOver(kernel).sync(clusterOf([both]).snapshot)).toMatchObject({ kind: 'applied' });
+  expect([...kernel.servers.keys()]).toEqual([VIP]);
+  expect([...(kernel.link ?? [])]).toEqual(['172.30.0.1']);
+  expect(kernel.iptables.tables[6].nat.has('KUBE-SERVICES')).toBe(false);
+});
+
 test('what a tool refuses is said, and the next sync starts from what is there', async () => {
   const kernel = new FakeIpvs(LOCAL);
   kernel.schedulers = new Set(['wrr']);

@@ -191,7 +191,7 @@ export class IpvsBackend implements RulesBackend {
     const tool = await this.#findTool();
     await this.#setParameters();
     const saved = await this.#kernel.read(tool);
-    const planner = new Planner(config);
+    const planner = new Planner(config, tool.families);
     planner.advance(snapshot, saved.addresses.local);
     const difference = loadDifference(planner, saved, config);
     await this.#kernel.ipset(difference.setsAdded);
@@ -316,13 +316,16 @@ export class IpvsBackend implements RulesBackend {
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
     const { exec, log } = this.#options;
-    const tool = (this.#tool = await findTool(exec, this.#config));
+    const found = await findTool(exec, this.#config);
+    const families = (await this.#kernel.hasIpv6()) ? found.families : ([4] as const);
+    const tool = (this.#tool = { ...found, families });
     log.info('ipvs chosen', {
       scheduler: schedulerOf(this.#config.ipvs.scheduler),
       iptables: programOf(4, tool.variant, ''),
       version: tool.version,
     });
-    if (!tool.families.includes(6)) log.info('IPv6 rules are left out: ip6tables cannot be used here');
+    if (!tool.families.includes(6))
+      log.info('IPv6 is left out: it is off on this machine, or ip6tables cannot be used');
     return tool;
   }
 

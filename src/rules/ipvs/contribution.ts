@@ -1,7 +1,7 @@
 // What one Service needs of IPVS: virtual servers, addresses, entries of sets. Pure: the planner puts the contributions together.
 
 import { cidrContains, cidrFamily } from '../../lib/cidr.ts';
-import { hostPort, isLoopback, type Ip } from '../../lib/ip.ts';
+import { hostPort, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { Protocol } from '../../model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService } from '../../model/snapshot.ts';
 import type { FrontendKey } from '../claims.ts';
@@ -32,6 +32,8 @@ export interface Contribution {
 }
 
 export interface ContributionContext {
+  /** Those that this machine has. */
+  readonly families: readonly IpFamily[];
   /** Addresses of the node that are on other links; what is there already is not put on the dummy link. */
   readonly local: ReadonlySet<Ip>;
   /** Those of them on which NodePorts answer. */
@@ -49,9 +51,13 @@ interface Place {
   readonly address: Ip;
 }
 
-function placesOf(service: ResolvedService | undefined, nodePortAddresses: readonly Ip[]): readonly Place[] {
+function placesOf(
+  service: ResolvedService | undefined,
+  { nodePortAddresses, families }: Pick<ContributionContext, 'nodePortAddresses' | 'families'>,
+): readonly Place[] {
   const places = new Map<FrontendKey, Place>();
   for (const port of carriedPorts(service)) {
+    if (!families.includes(port.family)) continue;
     for (const frontend of frontendsOf(port)) {
       const own = nodePortAddresses.filter((ip) => ip.includes(':') === (port.family === 6));
       for (const address of frontend.address === undefined ? own : [frontend.address]) {
@@ -67,17 +73,17 @@ function placesOf(service: ResolvedService | undefined, nodePortAddresses: reado
 /** The places that the Service would have. */
 export function placeKeys(
   service: ResolvedService | undefined,
-  nodePortAddresses: readonly Ip[],
+  context: Pick<ContributionContext, 'nodePortAddresses' | 'families'>,
 ): ReadonlySet<FrontendKey> {
-  return new Set(placesOf(service, nodePortAddresses).map(({ key }) => key));
+  return new Set(placesOf(service, context).map(({ key }) => key));
 }
 
 export function contributionOf(service: ResolvedService, context: ContributionContext): Contribution {
   const writer = new Writer(context);
-  for (const place of placesOf(service, context.nodePortAddresses)) {
+  for (const place of placesOf(service, context)) {
     if (context.holds(place.key)) writer.place(place);
   }
-  for (const port of carriedPorts(service)) writer.healthCheck(port);
+  for (const port of carriedPorts(service)) if (context.families.includes(port.family)) writer.healthCheck(port);
   return { servers: writer.servers, addresses: [...writer.addresses], entries: [...writer.entries] };
 }
 

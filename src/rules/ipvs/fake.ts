@@ -48,6 +48,7 @@ export class FakeIpvs implements Exec {
   hasDummy = true;
   readonly parameters = new Map<string, string>();
   timeouts = '900 120 300';
+  hasIpv6 = true;
   reads = 0;
 
   constructor(local: readonly Ip[] = []) {
@@ -266,6 +267,7 @@ export class FakeIpvs implements Exec {
   #cat(args: readonly string[]): ExecResult {
     const [path] = args;
     if (path === '/proc/net/ip_vs_stats') return result(this.hasIpvs ? 0 : 1);
+    if (path?.endsWith('/disable_ipv6')) return result(0, this.hasIpv6 ? '0\n' : '1\n');
     if (path === '/proc/net/ip_vs') return result(0, this.#proc());
     return result(1, '', `cat: ${path}: No such file or directory\n`);
   }

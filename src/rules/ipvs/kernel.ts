@@ -61,7 +61,22 @@ export class IpvsKernel {
   }
 
   async addresses(): Promise<SavedAddresses> {
-    return parseAddresses(await this.#say('ip', ['-details', '-json', 'address', 'show']));
+    const text = await this.#say('ip', ['-details', '-json', 'address', 'show']);
+    try {
+      return parseAddresses(text);
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new ToolError(
+        'ip',
+        `ip -json address show gives no JSON (iproute2 4.14 or newer is needed): ${error.message}`,
+      );
+    }
+  }
+
+  /** Whether addresses of IPv6 can be put on a new link. */
+  async hasIpv6(): Promise<boolean> {
+    const disabled = await this.#exec.run('cat', ['/proc/sys/net/ipv6/conf/default/disable_ipv6']);
+    return disabled.stdout.trim() === '0';
   }
 
   /** Every virtual and real server with its connections, as the kernel shows them. */

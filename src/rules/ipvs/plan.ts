@@ -2,12 +2,13 @@
 // Service contributes, so that a change of one costs what that Service is worth. It touches nothing: render makes text of a plan, apply
 // runs it.
 
-import { isLoopback, type Ip } from '../../lib/ip.ts';
+import { isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { ObjectKey } from '../../model/records.ts';
 import type { ResolvedService, Snapshot } from '../../model/snapshot.ts';
 import { Claims, type FrontendKey } from '../claims.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
+import { FAMILIES } from '../iptables/names.ts';
 import { nodePortAddresses } from '../userspace/plan.ts';
 import { contributionOf, placeKeys, type Contribution, type VirtualServer } from './contribution.ts';
 import type { ServerKey, SetEntry } from './names.ts';
@@ -32,6 +33,7 @@ export interface Difference<T> {
 
 export class Planner {
   readonly #config: RulesConfig;
+  readonly #families: readonly IpFamily[];
   readonly #claims = new Claims();
   readonly #resolved = new Map<ObjectKey, ResolvedService>();
   readonly #places = new Map<ObjectKey, ReadonlySet<FrontendKey>>();
@@ -44,8 +46,10 @@ export class Planner {
   #nodePortAddresses: readonly Ip[] = [];
   #node = '';
 
-  constructor(config: RulesConfig) {
+  /** `families`: those that this machine has. */
+  constructor(config: RulesConfig, families: readonly IpFamily[] = FAMILIES) {
     this.#config = config;
+    this.#families = families;
   }
 
   get services(): number {
@@ -92,7 +96,7 @@ export class Planner {
     const dirty = new Set<ObjectKey>();
     const update = (key: ObjectKey, service: ResolvedService | undefined): void => {
       const now = carriedPorts(service).length === 0 ? undefined : service;
-      const places = placeKeys(now, this.#nodePortAddresses);
+      const places = placeKeys(now, { nodePortAddresses: this.#nodePortAddresses, families: this.#families });
       this.#claims.update(key, this.#places.get(key) ?? NO_PLACES, places, dirty);
       if (now || this.#resolved.has(key)) dirty.add(key);
       if (now) {
@@ -119,6 +123,7 @@ export class Planner {
     const now =
       service &&
       contributionOf(service, {
+        families: this.#families,
         local: this.#local,
         nodePortAddresses: this.#nodePortAddresses,
         nodeIps: snapshot.node.ips,

@@ -61,12 +61,19 @@ export async function setParameters(
     const [before = '', after = ''] = (result.stdout.split('\n')[index] ?? '').split(' ');
     const name = path.replaceAll('/', '.');
     if (after !== String(value)) {
-      const found = after === '' ? 'is not there' : `is ${after} and cannot be set`;
-      const text = `${name} ${found}: set it to ${value} on the node (sysctl -w ${name}=${value}), or run \`fairlead proxy --init-only\` once with privileges`;
-      problems.push({ text, needed });
+      problems.push({ text: after === '' ? missing(name, path) : fixed(name, after, value), needed });
     } else if (before !== after) changed.push(`${name} ${before} → ${after}`);
   }
   return { changed, problems };
+}
+
+function missing(name: string, path: string): string {
+  const mend = path.includes('/vs/') ? ': load the module ip_vs on the node (modprobe ip_vs)' : '';
+  return `${name} is not there${mend}`;
+}
+
+function fixed(name: string, now: string, value: number): string {
+  return `${name} is ${now} and cannot be set to ${value}: run \`fairlead proxy --init-only\` once with privileges, or set it on the node (sysctl -w ${name}=${value})`;
 }
 
 const SCRIPT = `while [ $# -gt 0 ]; do

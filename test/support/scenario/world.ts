@@ -1,7 +1,7 @@
 // The fixed world of every scenario: one node, its Pod and Service ranges, and a client outside.
 
 import { parseCidr, type Cidr } from '../../../src/lib/cidr.ts';
-import { parseIp, type Ip } from '../../../src/lib/ip.ts';
+import { isLoopback, parseIp, type Ip } from '../../../src/lib/ip.ts';
 import type { DetectLocal } from '../../../src/rules/config.ts';
 import type { NodeView } from '../../../src/rules/packet.ts';
 
@@ -42,8 +42,12 @@ export const IPTABLES_VIEW: NodeView = {
   isNodePortAddress: (address) => LOCAL.has(address) && address !== '::1',
 };
 
-/** The same in ipvs mode. */
-export const IPVS_VIEW: NodeView = { ...NODE_VIEW, mode: 'ipvs' };
+/** The same in ipvs mode: on every address of the node but loopback. */
+export const IPVS_VIEW: NodeView = {
+  ...NODE_VIEW,
+  mode: 'ipvs',
+  isNodePortAddress: (address) => LOCAL.has(address) && !isLoopback(address),
+};
 
 /** `from` of a packet row: an address, `node`, `client`, or those with `6` behind them. */
 export function sourceOf(text: string): Ip | undefined {

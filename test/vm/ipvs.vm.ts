@@ -1,0 +1,277 @@
+// What the IPVS mode does to a real kernel, beside the scenarios: connections that outlive their endpoint, damage and its repair, restarts,
+// others' virtual servers, take-over, cleanup.
+
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { Snapshot } from '../../src/model/snapshot.ts';
+import type { Resolution } from '../../src/model/resolve.ts';
+import { createMetrics, type Metrics } from '../../src/observe/metrics.ts';
+import { silentLogger } from '../../src/observe/log.ts';
+import type { IpvsConfig, RulesSettings } from '../../src/rules/config.ts';
+import { chooseMode } from '../../src/rules/mode.ts';
+import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
+import { cleanupRules } from '../../src/rules/cleanup.ts';
+import { systemClock } from '../../src/system/clock.ts';
+import { CONFIG, clusterOf, type ServiceSketch } from '../rules/cluster.ts';
+import type { HammerResult } from '../support/hammer.ts';
+import { Topology, type Host } from '../support/netns.ts';
+import { until } from '../support/until.ts';
+
+const VIP = '172.30.0.1';
+const WEB: ServiceSketch = {
+  name: 'web',
+  clusterIPs: [VIP],
+  nodePort: 30_080,
+  endpoints: ['10.0.0.1:8080', '10.0.0.2:8080'],
+};
+/** Connections to it go on. */
+const LONG_VIP = '172.30.0.2';
+
+/** Both Services with that Pod alone. */
+function on(pod: string): readonly ServiceSketch[] {
+  return [
+    { ...WEB, endpoints: [`${pod}:8080`] },
+    { name: 'long', clusterIPs: [LONG_VIP], endpoints: [`${pod}:8081`] },
+  ];
+}
+
+const SETTINGS: RulesSettings = { ...CONFIG, nodePortAddresses: 'by-mode' };
+
+let topology: Topology;
+let node: Host;
+let plane: RulesPlane | undefined;
+let metrics: Metrics;
+
+beforeAll(async () => {
+  topology = await Topology.create();
+  ({ node } = topology);
+  for (const [name, ip] of [
+    ['a', '10.0.0.1'],
+    ['b', '10.0.0.2'],
+  ] as const) {
+    const pod = await topology.addPod(name, [ip]);
+    await pod.serve({ protocol: 'TCP', address: ip, port: 8080, name });
+    await pod.serve({ protocol: 'TCP', address: ip, port: 8081, name, keeps: true });
+  }
+});
+afterAll(() => topology?.close());
+
+async function start(
+  snapshot: Snapshot,
+  mode: 'ipvs' | 'nftables' | 'iptables' = 'ipvs',
+  settings = SETTINGS,
+): Promise<RulesPlane> {
+  metrics = createMetrics();
+  plane = await startRulesPlane({
+    mode,
+    config: settings,
+    exec: node.exec,
+    follow: node.follow,
+    clock: systemClock,
+    random: Math.random,
+    log: silentLogger,
+    metrics,
+    removeOnStop: false,
+  });
+  await apply(plane, snapshot);
+  return plane;
+}
+
+function apply(to: RulesPlane, snapshot: Snapshot): Promise<boolean> {
+  to.update(snapshot);
+  return until(() => (to.state() as { revision?: number }).revision === snapshot.revision);
+}
+
+async function stop(): Promise<void> {
+  await plane?.stop();
+  plane = undefined;
+}
+
+afterEach(async () => {
+  await stop();
+  await cleanupRules(node);
+});
+
+/** Changes the cluster as the API server would: each state builds on the one before. */
+function next(sketches: readonly ServiceSketch[], before?: Resolution): Resolution {
+  return clusterOf(sketches, before);
+}
+
+async function answers(): Promise<string> {
+  const outcome = await topology.client.connect({ protocol: 'TCP', address: VIP, port: 80 });
+  return outcome.kind === 'answered' ? outcome.by : outcome.kind;
+}
+
+async function save(): Promise<string> {
+  const servers = await node.run('ipvsadm', '--save', '--numeric');
+  const sets = (await node.run('ipset', 'save')).split('\n').filter((line) => line.startsWith('add'));
+  const links = await node.run('ip', '-o', 'address', 'show', 'dev', 'kube-ipvs0');
+  const addresses = [...links.matchAll(/inet6? (\S+)/g)].map((match) => match[1] ?? '');
+  return [...servers.split('\n').sort(), ...sets.sort(), ...addresses.sort()].join('\n');
+}
+
+async function chains(): Promise<readonly string[]> {
+  const saved = (await node.run('iptables-save')).split('\n');
+  return saved.filter((line) => line.startsWith('-A')).sort();
+}
+
+describe('connections', () => {
+  test('one that stands outlives the removal of its endpoint, which goes with it; new ones go elsewhere', async () => {
+    const first = next(on('10.0.0.1'));
+    const running = await start(first.snapshot);
+    const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
+    try {
+      await until(async () => (await talk.state()).by === 'a');
+      await apply(running, next(on('10.0.0.2'), first).snapshot);
+      const { answers: before } = await talk.state();
+      expect(await node.run('ipvsadm', '--save', '--numeric')).toContain(`${LONG_VIP}:80 -r 10.0.0.1:8081 -m -w 0`);
+      for (let i = 0; i < 5; i++) expect(await answers()).toBe('b');
+      await until(async () => (await talk.state()).answers > before + 50);
+      expect(await talk.state()).toMatchObject({ by: 'a', ended: '' });
+    } finally {
+      await talk.close();
+    }
+    await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), 50_000);
+  });
+
+  test('one that IPVS carries outlives a change of the mode, and IPVS goes when it has ended', async () => {
+    const { snapshot } = next(on('10.0.0.1'));
+    await start(snapshot);
+    const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
+    try {
+      await until(async () => (await talk.state()).by === 'a');
+      await stop();
+      await start(snapshot, 'nftables');
+      const { answers: before } = await talk.state();
+      expect(await answers()).toBe('a');
+      await until(async () => (await talk.state()).answers > before + 50);
+      expect(await talk.state()).toMatchObject({ ended: '' });
+    } finally {
+      await talk.close();
+    }
+    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 50_000);
+    expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('');
+    expect(await node.run('ipset', 'list', '-name')).toBe('');
+    expect(await answers()).toBe('a');
+  });
+});
+
+describe('a client that connects every 10 ms fails not once', () => {
+  const targets = [
+    { protocol: 'TCP' as const, address: VIP, port: 80 },
+    { protocol: 'TCP' as const, address: '192.168.0.2', port: 30_080 },
+  ];
+
+  async function hammered(happens: () => Promise<void>): Promise<HammerResult> {
+    const hammer = await topology.client.hammer({ targets, everyMs: 10, timeoutMs: 10_000 });
+    let result: HammerResult | undefined;
+    try {
+      await happens();
+    } finally {
+      result = await hammer.stop();
+    }
+    return result;
+  }
+
+  test('while the mode changes, to and from each', { timeout: 120_000 }, async () => {
+    const { snapshot } = next([WEB]);
+    await start(snapshot);
+    const { failures, attempts } = await hammered(async () => {
+      for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs'] as const) {
+        await stop();
+        await start(snapshot, mode);
+      }
+    });
+    expect(failures).toEqual([]);
+    expect(attempts).toBeGreaterThan(50);
+    await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'));
+    expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
+  });
+
+  test('while endpoints come and go, and the proxy restarts', { timeout: 120_000 }, async () => {
+    const one = { ...WEB, endpoints: ['10.0.0.1:8080'] };
+    const other = { ...WEB, endpoints: ['10.0.0.2:8080'] };
+    let now = next([WEB]);
+    await start(now.snapshot);
+    const { failures, attempts } = await hammered(async () => {
+      for (const web of [one, WEB, other, WEB, one]) {
+        now = next([web], now);
+        if (plane) await apply(plane, now.snapshot);
+      }
+      await stop();
+      await start(next([other]).snapshot);
+    });
+    expect(failures).toEqual([]);
+    expect(attempts).toBeGreaterThan(50);
+  });
+});
+
+describe('what others do', () => {
+  test('is repaired, whatever it is', { timeout: 240_000 }, async () => {
+    await start(next([WEB]).snapshot);
+    const whole = await save();
+    const rules = await chains();
+    const damages = [
+      'ipvsadm --clear',
+      'ipset flush',
+      `ip address delete ${VIP}/32 dev kube-ipvs0`,
+      'ip link delete kube-ipvs0',
+      'iptables -t nat -F; iptables -F',
+    ];
+    for (const [index, damage] of damages.entries()) {
+      await node.run('sh', '-c', damage);
+      const repairs = `fairlead_rules_drift_repairs_total ${index + 1}`;
+      await until(
+        async () => (await metrics.text()).includes(repairs),
+        40_000,
+        () => `not repaired: ${damage}`,
+      );
+      expect(await save()).toBe(whole);
+      expect(await chains()).toEqual(rules);
+      expect(['a', 'b']).toContain(await answers());
+    }
+  });
+
+  test('a virtual server of theirs stays, also through restart and cleanup', async () => {
+    await node.run('ipvsadm', '-A', '-t', '203.0.113.99:80', '-s', 'rr');
+    const { snapshot } = next([WEB]);
+    await start(snapshot);
+    const whole = await save();
+    await stop();
+    await start(snapshot);
+    expect(await save()).toBe(whole);
+    await stop();
+    await start(next([]).snapshot);
+    await stop();
+    expect((await cleanupRules(node)).problems).toEqual([]);
+    expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('-A -t 203.0.113.99:80 -s rr\n');
+    await node.run('ipvsadm', '--clear');
+    expect(await node.run('ipset', 'list', '-name')).toBe('');
+    expect(await node.run('ip', 'link')).not.toContain('kube-ipvs0');
+    expect(await node.run('iptables-save')).not.toContain('KUBE-');
+  });
+});
+
+describe('settings', () => {
+  test('scheduler, time-outs and strictARP change while it runs', { timeout: 240_000 }, async () => {
+    const running = await start(next([WEB]).snapshot);
+    const configure = (ipvs: Partial<IpvsConfig>): void =>
+      running.configure({ ...SETTINGS, ipvs: { ...SETTINGS.ipvs, ...ipvs } });
+    for (const scheduler of ['wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh']) {
+      configure({ scheduler });
+      await until(async () => (await node.run('ipvsadm', '--save', '--numeric')).includes(`${VIP}:80 -s ${scheduler}`));
+      expect(['a', 'b']).toContain(await answers());
+    }
+    configure({ strictARP: true, tcpTimeoutMs: 600_000, udpTimeoutMs: 10_000 });
+    await until(async () => /600 \d+ 10$/m.test(await node.run('ipvsadm', '-L', '--timeout')));
+    const strict = await node.run('cat', '/proc/sys/net/ipv4/conf/all/arp_ignore');
+    expect(strict.trim()).toBe('1');
+  });
+
+  test('a scheduler that the kernel does not have is said at start', async () => {
+    const settings = { ...SETTINGS, ipvs: { ...SETTINGS.ipvs, scheduler: 'best' } };
+    await expect(chooseMode('ipvs', settings, node.exec)).rejects.toMatchObject({
+      code: 'ipvs-scheduler',
+      message: expect.stringContaining('no IPVS scheduler "best"') as unknown,
+    });
+  });
+});
