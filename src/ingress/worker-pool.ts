@@ -11,7 +11,7 @@ import type { StartThread, WorkerThread } from '../system/worker-thread.ts';
 import type { DataPathCounts, Serving } from './data-path.ts';
 import { IngressListenError, type ListenAddress } from './listen-error.ts';
 import type { RouteTable } from './route-table.ts';
-import { CertificateTable, type CertificateState } from './tls.ts';
+import type { CertificateState, CertificateTable } from './tls.ts';
 import type { Addresses, FromWorker, ToWorker, WorkerCounts, WorkerData } from './worker-messages.ts';
 import { changesBetween, emptySource, sourceOf, type WorkerSource } from './worker-source.ts';
 
