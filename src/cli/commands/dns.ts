@@ -184,7 +184,9 @@ async function byCorefile(
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
     planes: [
-      corefilePlane(context, workers(args, context.cpus), corefile, load, (next) => role.prepare(next, clusterNeeds)),
+      corefilePlane(context, threadsOf(args, context, corefile), corefile, load, (next) =>
+        role.prepare(next, clusterNeeds),
+      ),
     ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
@@ -193,6 +195,12 @@ async function byCorefile(
 }
 
 const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+
+/** As the flag says, or as `multisocket` does: a thread for each socket. */
+function threadsOf(args: Arguments, { cpus }: RunningContext, { blocks }: Corefile): number {
+  const wanted = blocks.flatMap(({ sockets }) => (sockets === undefined ? [] : sockets === 'cpus' ? cpus : sockets));
+  return workers(args, wanted.length > 0 ? Math.max(...wanted) : cpus);
+}
 
 interface CorefileRoleOptions {
   readonly args: Arguments;
@@ -250,6 +258,8 @@ class CorefileRole {
       if (error instanceof BindError) return { kind: 'mistake', message: error.message };
       throw error;
     }
+    if (threadsOf(this.#args, this.#context, next) !== threadsOf(this.#args, this.#context, this.#corefile))
+      this.#context.log.warn('multisocket has changed, which takes a restart; the number of threads stays');
     const { needs } = found;
     const before = this.#needs;
     const differs = JSON.stringify(needs) !== JSON.stringify(before);
