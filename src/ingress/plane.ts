@@ -325,6 +325,10 @@ function flagsOf(options: IngressPlaneOptions): RoutingFlags {
     ingressClassByName: options.ingressClassByName,
     watchIngressWithoutClass: options.watchIngressWithoutClass,
     disableCatchAll: options.disableCatchAll,
+    namespaces: options.namespaces,
+    conformance: options.conformance,
+    ofReadNamespaces: options.ofReadNamespaces,
+    disableExternalNames: options.disableExternalNames,
   };
   return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
 }

@@ -2,7 +2,13 @@
 // table from them, with the code that the main thread has: a compiled table holds expressions and functions, which cannot be sent.
 
 import { PersistentMap } from '../lib/persistent-map.ts';
-import type { ConfigMapRecord, IngressClassRecord, IngressRecord, SecretRecord } from '../model/records.ts';
+import type {
+  ConfigMapRecord,
+  IngressClassRecord,
+  IngressRecord,
+  NamespaceRecord,
+  SecretRecord,
+} from '../model/records.ts';
 import type { ResolvedService, Snapshot } from '../model/snapshot.ts';
 import type { RouteTable } from './route-table.ts';
 
@@ -14,6 +20,7 @@ export interface WorkerSource {
   readonly services: PersistentMap<ResolvedService>;
   readonly secrets: PersistentMap<SecretRecord>;
   readonly configMaps: PersistentMap<ConfigMapRecord>;
+  readonly namespaces: PersistentMap<NamespaceRecord>;
 }
 
 type Entries<V> = readonly (readonly [string, V | undefined])[];
@@ -26,6 +33,7 @@ export interface SourceChanges {
   readonly services: Entries<ResolvedService>;
   readonly secrets: Entries<SecretRecord>;
   readonly configMaps: Entries<ConfigMapRecord>;
+  readonly namespaces: Entries<NamespaceRecord>;
 }
 
 export function emptySource(): WorkerSource {
@@ -36,6 +44,7 @@ export function emptySource(): WorkerSource {
     services: PersistentMap.empty(),
     secrets: PersistentMap.empty(),
     configMaps: PersistentMap.empty(),
+    namespaces: PersistentMap.empty(),
   };
 }
 
@@ -58,6 +67,7 @@ export function sourceOf(table: RouteTable, previous: RouteTable | undefined, be
     services: before.services.with(services),
     secrets: snapshot.secrets,
     configMaps: snapshot.configMaps,
+    namespaces: snapshot.namespaces,
   };
 }
 
@@ -69,6 +79,7 @@ export function changesBetween(before: WorkerSource, after: WorkerSource): Sourc
     services: entriesBetween(before.services, after.services),
     secrets: entriesBetween(before.secrets, after.secrets),
     configMaps: entriesBetween(before.configMaps, after.configMaps),
+    namespaces: entriesBetween(before.namespaces, after.namespaces),
   };
 }
 
@@ -81,6 +92,7 @@ export function withChanges(source: WorkerSource, changes: SourceChanges): Worke
     services: source.services.with(changes.services),
     secrets: source.secrets.with(changes.secrets),
     configMaps: source.configMaps.with(changes.configMaps),
+    namespaces: source.namespaces.with(changes.namespaces),
   };
 }
 
@@ -89,7 +101,6 @@ export function snapshotOf(source: WorkerSource): Snapshot {
   return {
     ...source,
     node: { name: '', ips: [], zone: undefined, podCIDRs: [] },
-    namespaces: PersistentMap.empty(),
     pods: PersistentMap.empty(),
     serviceCIDRs: [],
   };
