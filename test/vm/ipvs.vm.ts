@@ -17,7 +17,8 @@ import { Topology, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 
 /** Programs take ten times as long as outside. */
-const LIMIT_MS = 240_000;
+const LIMIT_MS = 300_000;
+const WAIT_MS = 120_000;
 
 const VIP = '172.30.0.1';
 const WEB: ServiceSketch = {
@@ -81,7 +82,7 @@ async function start(
 
 function apply(to: RulesPlane, snapshot: Snapshot): Promise<boolean> {
   to.update(snapshot);
-  return until(() => (to.state() as { revision?: number }).revision === snapshot.revision);
+  return until(() => (to.state() as { revision?: number }).revision === snapshot.revision, WAIT_MS);
 }
 
 async function stop(): Promise<void> {
@@ -126,17 +127,17 @@ describe('connections', () => {
       const running = await start(first.snapshot);
       const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
       try {
-        await until(async () => (await talk.state()).by === 'a');
+        await until(async () => (await talk.state()).by === 'a', WAIT_MS);
         await apply(running, next(on('10.0.0.2'), first).snapshot);
         const { answers: before } = await talk.state();
         expect(await node.run('ipvsadm', '--save', '--numeric')).toContain(`${LONG_VIP}:80 -r 10.0.0.1:8081 -m -w 0`);
         for (let i = 0; i < 5; i++) expect(await answers()).toBe('b');
-        await until(async () => (await talk.state()).answers > before + 50);
+        await until(async () => (await talk.state()).answers > before + 50, WAIT_MS);
         expect(await talk.state()).toMatchObject({ by: 'a', ended: '' });
       } finally {
         await talk.close();
       }
-      await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), 50_000);
+      await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), WAIT_MS);
     },
   );
 
@@ -145,9 +146,9 @@ describe('connections', () => {
     const running = await start(first.snapshot, 'ipvs', { ...SETTINGS, resetTcpToDeletedEndpoints: true });
     const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
     try {
-      await until(async () => (await talk.state()).by === 'a');
+      await until(async () => (await talk.state()).by === 'a', WAIT_MS);
       await apply(running, next(on('10.0.0.2'), first).snapshot);
-      await until(async () => (await talk.state()).ended === 'ECONNRESET');
+      await until(async () => (await talk.state()).ended === 'ECONNRESET', WAIT_MS);
       expect(await talk.state()).toMatchObject({ by: 'a' });
     } finally {
       await talk.close();
@@ -162,17 +163,17 @@ describe('connections', () => {
       await start(snapshot);
       const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
       try {
-        await until(async () => (await talk.state()).by === 'a');
+        await until(async () => (await talk.state()).by === 'a', WAIT_MS);
         await stop();
         await start(snapshot, 'nftables');
         const { answers: before } = await talk.state();
         expect(await answers()).toBe('a');
-        await until(async () => (await talk.state()).answers > before + 50);
+        await until(async () => (await talk.state()).answers > before + 50, WAIT_MS);
         expect(await talk.state()).toMatchObject({ ended: '' });
       } finally {
         await talk.close();
       }
-      await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 50_000);
+      await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), WAIT_MS);
       expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('');
       expect(await node.run('ipset', 'list', '-name')).toBe('');
       expect(await answers()).toBe('a');
@@ -180,14 +181,15 @@ describe('connections', () => {
   );
 });
 
-describe('a client that connects every 10 ms fails not once', () => {
+// Every 10 ms outside is every 50 ms here.
+describe('a client that connects all the time fails not once', () => {
   const targets = [
     { protocol: 'TCP' as const, address: VIP, port: 80 },
     { protocol: 'TCP' as const, address: '192.168.0.2', port: 30_080 },
   ];
 
   async function hammered(happens: () => Promise<void>): Promise<HammerResult> {
-    const hammer = await topology.client.hammer({ targets, everyMs: 10, timeoutMs: 10_000 });
+    const hammer = await topology.client.hammer({ targets, everyMs: 50, timeoutMs: 30_000 });
     let result: HammerResult | undefined;
     try {
       await happens();
@@ -208,7 +210,7 @@ describe('a client that connects every 10 ms fails not once', () => {
     });
     expect(failures).toEqual([]);
     expect(attempts).toBeGreaterThan(50);
-    await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'));
+    await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'), WAIT_MS);
     expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
   });
 
@@ -247,7 +249,7 @@ describe('what others do', () => {
       const repairs = `fairlead_rules_drift_repairs_total ${index + 1}`;
       await until(
         async () => (await metrics.text()).includes(repairs),
-        40_000,
+        WAIT_MS,
         () => `not repaired: ${damage}`,
       );
       expect(await save()).toBe(whole);
@@ -283,11 +285,14 @@ describe('settings', () => {
       running.configure({ ...SETTINGS, ipvs: { ...SETTINGS.ipvs, ...ipvs } });
     for (const scheduler of ['wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh']) {
       configure({ scheduler });
-      await until(async () => (await node.run('ipvsadm', '--save', '--numeric')).includes(`${VIP}:80 -s ${scheduler}`));
+      await until(
+        async () => (await node.run('ipvsadm', '--save', '--numeric')).includes(`${VIP}:80 -s ${scheduler}`),
+        WAIT_MS,
+      );
       expect(['a', 'b']).toContain(await answers());
     }
     configure({ strictARP: true, tcpTimeoutMs: 600_000, udpTimeoutMs: 10_000 });
-    await until(async () => /600 \d+ 10$/m.test(await node.run('ipvsadm', '-L', '--timeout')));
+    await until(async () => /600 \d+ 10$/m.test(await node.run('ipvsadm', '-L', '--timeout')), WAIT_MS);
     const strict = await node.run('cat', '/proc/sys/net/ipv4/conf/all/arp_ignore');
     expect(strict.trim()).toBe('1');
   });
