@@ -584,7 +584,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
     const { edit, lines } = this.#forward ?? {};
     const onSuccess = edit && edit.successFields !== '' && SUCCESSES.has(status) ? edit.successFields : '';
-    return (edit?.answerFields ?? '') + onSuccess + (lines?.fields ?? '') + cookies;
+    const endpoint = this.#attempts?.endpoint;
+    const own = edit?.endpointField && endpoint ? edit.endpointField(endpoint) : '';
+    return (edit?.answerFields ?? '') + own + onSuccess + (lines?.fields ?? '') + cookies;
   }
 
   #dropUpstream(): void {
