@@ -21,6 +21,7 @@ import {
   manifests,
   missingCommands,
   nginxText,
+  pemFiles,
   secretManifest,
   startBackend,
   startProxy,
@@ -32,6 +33,8 @@ const run = promisify(execFile);
 const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
 const FIRST_PORT = 17_100;
 const CONNECTIONS = 32;
+/** Until Node has compiled what it runs often. */
+const WARM_UP_SECONDS = 3;
 
 interface Mix {
   readonly title: string;
@@ -137,7 +140,7 @@ async function contest(
 ): Promise<void> {
   const proxies = all.filter(({ kind }) => kind.secure || !mix.secure);
   const results = new Map(proxies.map((proxy) => [proxy, [] as Result[]]));
-  for (const proxy of proxies) await load(folder, proxy, mix, 1);
+  for (const proxy of proxies) await load(folder, proxy, mix, WARM_UP_SECONDS);
   for (let round = 0; round < rounds; round++) {
     for (const proxy of proxies) results.get(proxy)?.push(await load(folder, proxy, mix, seconds));
   }
@@ -227,8 +230,7 @@ async function change(folder: string, size: number): Promise<void> {
     const ports = { http: FIRST_PORT + 60, https: FIRST_PORT + 61 };
     const place = join(folder, `${name}-${size}`);
     await mkdir(join(place, 'manifests'), { recursive: true });
-    const apply =
-      name === 'fairlead' ? await fairleadChanger(place, hosts) : await nginxChanger(folder, place, ports, hosts);
+    const apply = name === 'fairlead' ? await fairleadChanger(place, hosts) : nginxChanger(place, ports, hosts);
     await apply('/first');
     const command =
       name === 'fairlead'
@@ -287,14 +289,12 @@ function rule(host: string, path: string): object {
   return { host, http: { paths: [{ path, pathType: 'Prefix', backend }] } };
 }
 
-async function nginxChanger(
-  folder: string,
+function nginxChanger(
   place: string,
   ports: { http: number; https: number },
   hosts: readonly HostSpec[],
-): Promise<(path: string) => Promise<void>> {
-  for (const file of ['cert.pem', 'key.pem'])
-    await writeFile(join(place, file), await readFile(join(folder, 'nginx', file)));
+): (path: string) => Promise<void> {
+  pemFiles(place);
   return (path) => {
     const text = nginxText(place, ports, FIRST_PORT, [...hosts, { host: 'bench.example', path }]);
     // `/1k` of the host under load stays, as a location of its own.

@@ -101,6 +101,7 @@ export function readSettings(
       'session-cookie-path should be set when use-regex is true; the path of the rule is used',
     );
   }
+  readBalance(reader);
   const own = [...ingress.annotations].flatMap(([full, value]) =>
     full.startsWith(`${prefix}/`) ? [[full.slice(prefix.length + 1), value] as const] : [],
   );
@@ -144,6 +145,13 @@ function readHashBy(reader: SettingReader): HashSettings | undefined {
   const parsed = parseTemplate(text);
   if (parsed.kind === 'template') return { key: parsed.template, subset: subset ? Math.max(1, size) : 1 };
   return reader.ignored('upstream-hash-by', `the variable $${parsed.variable} is not known`);
+}
+
+/** Told of where it is asked for: what there is, is round robin. */
+function readBalance(reader: SettingReader): void {
+  if (reader.oneOf('load-balance', ['round_robin', 'ewma']) === 'ewma') {
+    reader.unknown('load-balance', 'ewma is not carried out; endpoints take turns');
+  }
 }
 
 function readSatisfy(reader: SettingReader): 'all' | 'any' {
