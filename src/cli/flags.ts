@@ -190,9 +190,9 @@ export const FLAGS: readonly Flag[] = [
     name: 'workers',
     kind: 'text',
     value: 'N',
-    help: 'threads that answer DNS queries; 0 answers on the main thread, with the least memory',
-    commands: ['up', 'dns'],
-    fallback: 'up: 0; dns: the number of CPUs',
+    help: 'threads that answer DNS queries or carry HTTP requests; 0 does it on the main thread, with the least memory',
+    commands: ['up', 'dns', 'ingress'],
+    fallback: 'up: 0; dns and ingress: the number of CPUs',
   },
   {
     name: 'conf',
@@ -334,9 +334,16 @@ export const FLAGS: readonly Flag[] = [
   {
     name: 'disable-svc-external-name',
     kind: 'switch',
-    help: 'never forward to a Service of type ExternalName; always so in this version',
+    help: 'never forward to a Service of type ExternalName',
     commands: ROUTES,
-    fallback: 'true',
+    fallback: 'false',
+  },
+  {
+    name: 'conformance',
+    kind: 'switch',
+    help: "where ingress-nginx and the Ingress API differ, as the API: no redirect to the slash at the end of a rule's path, none to HTTPS",
+    commands: ROUTES,
+    fallback: 'true with --manifests',
   },
   {
     name: 'enable-ssl-passthrough',

@@ -124,6 +124,7 @@ export class Answerer {
       const found = next.sites.get(key);
       if (found) {
         site.routes = found.routes;
+        site.timeouts = found.timeouts;
         site.version++;
         const tls = found.tls();
         if (tls) listener.secure(tls);
@@ -151,9 +152,9 @@ export class Answerer {
     const { idleMs, maxConnections, clock, workers } = this.#options;
     const opened: string[] = [];
     try {
-      for (const [key, { at, routes, tls }] of sites) {
+      for (const [key, { at, routes, tls, timeouts }] of sites) {
         if (this.#listeners.has(key)) continue;
-        const site: Site = { routes, version: 0 };
+        const site: Site = { routes, version: 0, timeouts };
         const shared = workers > 1;
         const common = {
           server: this.#server,

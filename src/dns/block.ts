@@ -64,6 +64,18 @@ export interface QueryLog {
   readonly format: string;
 }
 
+/** Of connections, in milliseconds. */
+export interface Timeouts {
+  /** For the whole of a message. */
+  readonly readMs?: number;
+  /** For the client to take what it is sent. */
+  readonly writeMs?: number;
+  /** Of silence. */
+  readonly idleMs?: number;
+  /** Queries after which a connection is ended. */
+  readonly maxQueries?: number;
+}
+
 export interface HeaderRule {
   readonly set: number;
   readonly clear: number;
@@ -147,6 +159,8 @@ export class BlockDraft {
   readonly doors: BlockDoors;
   /** By plugin; a plugin may answer at more than one place of the chain. */
   readonly handlers = new Map<string, MakeHandler[]>();
+  /** The plugins that it names. */
+  readonly plugins = new Set<string>();
   readonly tasks: BackgroundTask[] = [];
   /** Run once all lines of the block have been read; they throw a CorefileError. */
   readonly checks: (() => void)[] = [];
@@ -162,7 +176,12 @@ export class BlockDraft {
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;
   loadBalanced = false;
-  logsErrors = false;
+  /** Takes `RCODE name type` and why. */
+  errorLog: ((services: BlockServices) => (head: string, why: string) => void) | undefined;
+  timeouts: Timeouts | undefined;
+  /** Sockets, and threads, that share each port. */
+  sockets: number | 'cpus' | undefined;
+  debugs = false;
   otherClasses = false;
   tls: TlsSetting | undefined;
   bufsize: number | undefined;

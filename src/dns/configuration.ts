@@ -7,7 +7,7 @@ import type { Meters } from '../observe/metrics.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Files } from '../system/files.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
-import type { BlockDraft, BlockServices } from './block.ts';
+import type { BlockDraft, BlockServices, Timeouts } from './block.ts';
 import { refuse, type Handle } from './handler.ts';
 import type { ListenAddress } from './listener.ts';
 import { serverLabel, type DnsMetrics } from './metrics.ts';
@@ -47,7 +47,12 @@ export interface Configuration {
   /** What answers at each address. */
   readonly sites: ReadonlyMap<
     string,
-    { readonly at: ListenAddress; readonly routes: Routes; readonly tls: () => TlsSetting | undefined }
+    {
+      readonly at: ListenAddress;
+      readonly routes: Routes;
+      readonly tls: () => TlsSetting | undefined;
+      readonly timeouts: Timeouts | undefined;
+    }
   >;
   /** Begins the background tasks. */
   start(): void;
@@ -71,7 +76,7 @@ export function configure(options: ConfigurationOptions): Configuration {
   );
   const services = (ask: Handle, { draft, listen: [first] }: BlockAt): BlockServices => ({
     clock,
-    log: options.log,
+    log: draft.debugs ? withDebug(options.log) : options.log,
     metrics: options.metrics,
     dnsMetrics: options.dnsMetrics,
     random: options.random,
@@ -100,7 +105,8 @@ export function configure(options: ConfigurationOptions): Configuration {
       const here = running.filter(({ at }) => at.listen.some((one) => siteKey(one) === siteKey(address)));
       const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block, view: at.draft.view }));
       const tls = (): TlsSetting | undefined => here.find(({ at }) => at.draft.tls !== undefined)?.at.draft.tls;
-      return [siteKey(address), { at: address, routes: new Routes(routed), tls }] as const;
+      const timeouts = here.find(({ at }) => at.draft.timeouts !== undefined)?.at.draft.timeouts;
+      return [siteKey(address), { at: address, routes: new Routes(routed), tls, timeouts }] as const;
     }),
   );
   let tasks: Promise<unknown> = Promise.resolve();
@@ -123,4 +129,9 @@ function selfIps(listen: readonly ListenAddress[]): readonly Ip[] {
   const named = listen.map(({ address }) => address).filter((address) => !isUnspecified(address));
   if (named.length === listen.length) return [...new Set(named)];
   return interfaceAddresses().filter((address) => !isLoopback(address));
+}
+
+/** A log that writes what is for debugging as what is to be known. */
+function withDebug(log: Logger): Logger {
+  return { ...log, debug: (message, fields) => log.info(message, fields), named: (part) => withDebug(log.named(part)) };
 }

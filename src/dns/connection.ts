@@ -2,6 +2,7 @@
 // wait, on silence, and on what a client does not read.
 
 import type { Socket } from 'node:net';
+import type { Timeouts } from './block.ts';
 import type { Answered } from './server.ts';
 import { FrameReader, frame } from './wire/frame.ts';
 
@@ -10,6 +11,8 @@ export interface ConnectionOptions {
   /** Milliseconds, never going back. */
   readonly monotonic: () => number;
   readonly idleMs: number;
+  /** What goes before that. */
+  readonly timeouts?: Timeouts | undefined;
   readonly onClose: () => void;
 }
 
@@ -23,7 +26,11 @@ export interface Connection {
 const MOST_WAITING = 64;
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): Connection {
+  const { timeouts = {} } = options;
+  const { idleMs = options.idleMs, maxQueries = Infinity } = timeouts;
+  const { readMs = idleMs, writeMs = idleMs } = timeouts;
   const frames = new FrameReader();
+  let taken = 0;
   const queue: Buffer[] = [];
   let waiting = 0;
   let ended = false;
@@ -57,24 +64,30 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
     while (mayAnswer()) {
       const packet = queue.shift();
       if (!packet) break;
+      // The last one that it may bring.
+      if (++taken >= maxQueries) {
+        ended = true;
+        queue.length = 0;
+      }
       answer(packet);
     }
+    socket.setTimeout(socket.writableNeedDrain ? writeMs : idleMs);
     if (queue.length > 0) socket.pause();
     else if (!ended) socket.resume();
     endWhenDone();
   };
 
-  socket.setTimeout(options.idleMs, () => socket.destroy());
+  socket.setTimeout(idleMs, () => socket.destroy());
   socket.on('data', (chunk: Buffer) => {
     const now = options.monotonic();
     const messages = frames.push(chunk);
     if (messages.length > 0 || partialSince === 0) partialSince = now;
     if (!frames.partial) partialSince = 0;
-    else if (now - partialSince > options.idleMs) {
+    else if (now - partialSince > readMs) {
       socket.destroy();
       return;
     }
-    queue.push(...messages);
+    if (taken < maxQueries) queue.push(...messages);
     pump();
   });
   socket.on('drain', pump);

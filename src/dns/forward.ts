@@ -88,6 +88,7 @@ export interface ForwarderOptions extends ForwardRules {
 type Asking = Pick<Query, 'name' | 'type' | 'flags' | 'klass'> & {
   readonly udpSize?: number;
   readonly dnssecOk?: boolean;
+  readonly note?: (label: string, value: string) => void;
 };
 type Told =
   | { readonly kind: 'told'; readonly packet: Buffer }
@@ -175,7 +176,10 @@ export function createForwarder(options: ForwarderOptions): Handler {
       if (result.kind === 'reply') {
         fails.delete(server);
         const rcode = (result.packet[3] ?? 0) & 0xf;
-        metrics.answered(upstreamText(server), rcode, (clock.monotonic() - start) / 1000);
+        const seconds = (clock.monotonic() - start) / 1000;
+        metrics.answered(upstreamText(server), rcode, seconds);
+        options.log.debug('an upstream server has answered', { upstream: upstreamText(server), rcode, seconds });
+        asking.note?.('forward/upstream', upstreamText(server));
         const told: Told = { kind: 'told', packet: result.packet };
         if (!options.failover.has(rcode)) return told;
         refused = told;
@@ -221,6 +225,7 @@ export function createForwarder(options: ForwarderOptions): Handler {
         type: query.type,
         klass: query.klass,
         flags: query.flags & (FLAG.RD | FLAG.CD | FLAG.AD),
+        note: (label, value) => void asked.metadata?.set(label, value),
         ...(edns ? { udpSize: sizeLimit(edns, 'udp'), dnssecOk: edns.dnssecOk } : {}),
       },
       asked.transport,

@@ -20,8 +20,8 @@ export interface Asked {
   /** Where it came in, and how large it was; undefined for questions of our own. */
   readonly arrived?: { readonly address: string; readonly port: number; readonly size: number };
   readonly transport: Transport;
-  /** What plugins say of the question by label, where the block has `metadata`; undefined for a label that none gives. */
-  readonly metadata?: (label: string) => string | undefined;
+  /** What plugins say of the question by label, where the block has `metadata`. */
+  metadata?: Map<string, string>;
   /** Who asks; undefined for questions of our own, such as where an ExternalName leads. */
   readonly client: Peer | undefined;
   /** The plugin that has the question: the one that answered, once it is answered. */

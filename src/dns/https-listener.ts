@@ -26,7 +26,8 @@ type Reading =
 
 /** Rejects with a DnsListenError. */
 export async function startHttpsListener(options: ListenerOptions): Promise<Side> {
-  const { at, server, site, metrics, clock, idleMs, maxConnections, shared } = options;
+  const { at, server, site, metrics, clock, maxConnections, shared } = options;
+  const idleMs = site.timeouts?.idleMs ?? options.idleMs;
   let { tls } = options;
   if (!tls) throw new Error('https without a certificate');
   const sockets = new Set<TLSSocket>();

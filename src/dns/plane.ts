@@ -11,11 +11,13 @@ import { startThread, type StartThread } from '../system/worker-thread.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import { AnsweringHere, type Answering } from './answering.ts';
 import type { BlockDraft } from './block.ts';
+import { createBlockMetrics, type BlockMetrics } from './block-metrics.ts';
 import type { BlockSource } from './block-source.ts';
 import type { Corefile, LoadedCorefile } from './corefile/load.ts';
 import { flagBlock, type FlagSettings } from './flag-block.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { BoundAddress } from './listener.ts';
+import { serverLabel } from './metrics.ts';
 import { createReloadMetrics, type ReloadMetrics } from './reload-metrics.ts';
 import { nameText } from './wire/name.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -128,6 +130,7 @@ class RunningPlane implements DnsPlane {
   readonly #options: CommonOptions;
   readonly #answering: Answering;
   readonly #reloads: ReloadMetrics;
+  readonly #blocks: BlockMetrics;
   readonly #stopping = new AbortController();
   #drafts: readonly BlockDraft[] = [];
   #pending: Snapshot | undefined;
@@ -146,6 +149,7 @@ class RunningPlane implements DnsPlane {
         ? new WorkerPool({ ...common, workers, pods, metrics, startThread: options.startThread ?? startThread })
         : new AnsweringHere({ ...common, metrics, files, random });
     this.#reloads = createReloadMetrics(this.#answering.metrics);
+    this.#blocks = createBlockMetrics(this.#answering.metrics);
   }
 
   get addresses(): readonly BoundAddress[] {
@@ -182,6 +186,11 @@ class RunningPlane implements DnsPlane {
       this.#drafts = before;
       throw error;
     }
+    if (source.kind === 'flags') return;
+    this.#blocks.inForce(drafts, (_, i) => {
+      const [first] = source.listen[i] ?? [];
+      return first ? serverLabel(first) : '';
+    });
   }
 
   #apply(): void {

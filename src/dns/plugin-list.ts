@@ -27,8 +27,12 @@ import { local } from './plugins/local.ts';
 import { log } from './plugins/log.ts';
 import { loop } from './plugins/loop.ts';
 import { minimal } from './plugins/minimal.ts';
-import { debug, metadata } from './plugins/notes.ts';
+import { debug } from './plugins/debug.ts';
+import { metadata } from './plugins/metadata.ts';
 import { nsid } from './plugins/nsid.ts';
+import { timeouts } from './plugins/timeouts.ts';
+import { multisocket } from './plugins/multisocket.ts';
+import { pprof } from './plugins/pprof.ts';
 import { prometheus } from './plugins/prometheus.ts';
 import { ready } from './plugins/ready.ts';
 import { reload } from './plugins/reload.ts';
@@ -48,8 +52,8 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   'grpc_server',
   'https',
   'https3',
-  'timeouts',
-  'multisocket',
+  timeouts,
+  multisocket,
   reload,
   nsid,
   bufsize,
@@ -58,7 +62,7 @@ export const PLUGINS: readonly (PluginDefinition | string)[] = [
   'trace',
   ready,
   health,
-  'pprof',
+  pprof,
   'shed',
   prometheus,
   errors,

@@ -28,7 +28,6 @@ const ENTRIES: readonly Entry[] = [
   ['bufsize', own(({ query }) => query.edns?.udpSize ?? MIN_UDP_SIZE)],
   ['server_ip', own(({ arrived }) => arrived?.address ?? '')],
   ['server_port', own(({ arrived }) => String(arrived?.port ?? 0))],
-  ['metadata', { arity: 1, call: (asked, [label]) => asked.metadata?.(String(label)) ?? '' }],
   ['incidr', { arity: 2, call: (_, [ip, range]) => inRange(ip, range) }],
 ];
 

@@ -19,6 +19,7 @@ type Field = (logged: Logged) => string;
 const FIELDS: ReadonlyMap<string, Field> = new Map<string, Field>([
   ['remote', ({ asked }) => hostOf(asked.client?.address ?? '')],
   ['port', ({ asked }) => String(asked.client?.port ?? 0)],
+  ['local', ({ asked }) => hostOf(asked.arrived?.address ?? '')],
   ['type', ({ asked }) => typeName(asked.query.type)],
   ['class', ({ asked }) => (asked.query.klass === CLASS_IN ? 'IN' : `CLASS${asked.query.klass}`)],
   ['name', ({ asked }) => nameText(asked.query.name)],
@@ -56,8 +57,15 @@ function flagsText(flags: number): string {
 
 /** A field that a format names and there is not. */
 export function unknownField(format: string): string | undefined {
-  for (const [whole, name = ''] of format.matchAll(/\{([^}]*)\}/g)) if (!FIELDS.has(name)) return whole;
+  for (const [whole, name = ''] of format.matchAll(/\{([^}]*)\}/g))
+    if (!FIELDS.has(name) && !name.startsWith('/')) return whole;
   return undefined;
+}
+
+/** `{/label}` is what `metadata` has under that label. */
+function fieldOf(name: string, logged: Logged): string {
+  if (name.startsWith('/')) return logged.asked.metadata?.get(name.slice(1)) || '-';
+  return FIELDS.get(name)?.(logged) ?? '-';
 }
 
 /** The line of the first log that takes the question; undefined when none does. */
@@ -65,7 +73,7 @@ export function queryLine(logs: readonly QueryLog[], logged: Logged): string | u
   const { key } = logged.asked.query;
   const log = logs.find(({ zones }) => zoneOf(key, zones) !== undefined);
   if (!log?.classes.has(classOf(logged.packet))) return undefined;
-  return log.format.replace(/\{([^}]*)\}/g, (_, name: string) => FIELDS.get(name)?.(logged) ?? '-');
+  return log.format.replace(/\{([^}]*)\}/g, (_, name: string) => fieldOf(name, logged));
 }
 
 /** NODATA is a denial too. */

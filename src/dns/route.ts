@@ -18,7 +18,7 @@ export interface RunningBlock {
   /** Whether addresses take turns in front. */
   readonly turns: boolean;
   readonly logs: readonly QueryLog[];
-  readonly logsErrors: boolean;
+  readonly errorLog: ((head: string, why: string) => void) | undefined;
   readonly bufsize: number | undefined;
   readonly extras: EdnsExtras | undefined;
   readonly header: HeaderRule | undefined;
@@ -55,7 +55,7 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
     random: draft.loadBalanced ? services.random : () => 0,
     turns: draft.loadBalanced,
     logs: draft.queryLogs,
-    logsErrors: draft.logsErrors,
+    errorLog: draft.errorLog?.(services),
     bufsize: draft.bufsize,
     extras: draft.nsid === undefined ? undefined : { nsid: Buffer.from(draft.nsid, 'utf8').toString('latin1') },
     header: draft.header,

@@ -1,6 +1,7 @@
 // One packet in, one packet out: parsing, the server block's chain, encoding, counting, and the log of queries.
 
 import type { Logger } from '../observe/log.ts';
+import type { Timeouts } from './block.ts';
 import { encodeRefusal, encodeReply, OPT_SIZE, sizeLimit, turnsOf } from './encode.ts';
 import { packetOf, refuse, type Answer, type Asked, type Outcome, type Peer, type Transport } from './handler.ts';
 import { KeptAnswers, MOST_KEPT_BYTES } from './kept-answers.ts';
@@ -23,6 +24,8 @@ export interface Site {
   routes: Routes;
   /** Grows with every change of what is answered. */
   version: number;
+  /** As a block there says; the listener's own where it says nothing. */
+  timeouts?: Timeouts | undefined;
 }
 
 export interface Arrival {
@@ -85,7 +88,7 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     if (!packet) return undefined;
     const rcode = (packet[3] ?? 0) & 0xf;
     record(passage, rcode, route ? asked.by : 'refuse', packet);
-    if (block && (block.logsErrors || block.logs.length > 0)) note(passage, outcome, packet);
+    if (block && (block.errorLog || block.logs.length > 0)) note(passage, outcome, packet);
     return outcome.kind === 'messages' ? outcome.packets : packet;
   };
 
@@ -112,8 +115,11 @@ export function createDnsServer(options: ServerOptions): DnsServer {
   const note = (passage: Passage, outcome: Outcome, packet: Buffer): void => {
     const { asked, route } = passage;
     const { query } = asked;
-    if (route?.block.logsErrors && outcome.kind === 'reply' && outcome.why !== undefined)
-      log.error(`${rcodeName((packet[3] ?? 0) & 0xf)} ${nameText(query.name)} ${typeName(query.type)}: ${outcome.why}`);
+    if (outcome.kind === 'reply' && outcome.why !== undefined)
+      route?.block.errorLog?.(
+        `${rcodeName((packet[3] ?? 0) & 0xf)} ${nameText(query.name)} ${typeName(query.type)}`,
+        outcome.why,
+      );
     const size = passage.packet.length;
     const line = queryLine(route?.block.logs ?? [], { asked, packet, size, seconds: seconds(passage) });
     if (line !== undefined) log.info(line);

@@ -25,6 +25,7 @@ export async function bindTcp(options: ListenerOptions): Promise<Side> {
       receive: (packet) => server.receive(packet, arrival, from),
       monotonic: () => clock.monotonic(),
       idleMs,
+      timeouts: site.timeouts,
       onClose: () => connections.delete(connection),
     });
     connections.add(connection);

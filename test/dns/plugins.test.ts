@@ -1,9 +1,15 @@
 // Plugins over real sockets, where a table of cases does not fit: views, transfers, zone files that change.
 
 import { createSocket } from 'node:dgram';
+import { createConnection, type Socket } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
+import { encodeReply } from '../../src/dns/encode.ts';
+import { FrameReader, frame } from '../../src/dns/wire/frame.ts';
+import { parseName } from '../../src/dns/wire/name.ts';
+import { encodeQuery } from '../../src/dns/wire/query.ts';
 import { serveCorefile, type CorefileWorld } from './corefile-world.ts';
 import { dig, type DigReply } from './dig.ts';
+import { startFakeUpstream } from './fake-upstream.ts';
 import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000 });
@@ -94,4 +100,89 @@ test('dns64 makes IPv6 addresses of IPv4 ones, for names that exist and have non
   expect((await ask(world, 'ns.z.test', 'AAAA')).answer).toEqual(['ns.z.test. 60 IN AAAA 2001:db8:64::c000:221']);
   expect((await ask(world, 'six.z.test', 'AAAA')).answer).toEqual(['six.z.test. 60 IN AAAA 2001:db8::6']);
   expect((await ask(world, 'none.z.test', 'AAAA')).status).toBe('NXDOMAIN');
+});
+
+test('timeouts bounds the queries and the silence of a connection', async () => {
+  const world = await serve('z.test:PORT {\n  timeouts {\n    idle 1s\n    maxtcpqueries 2\n  }\n  file db\n}\n', {
+    db: ZONE(1, '192.0.2.1'),
+  });
+  const connect = async (): Promise<{
+    readonly socket: Socket;
+    readonly answers: () => number;
+    readonly closed: () => boolean;
+  }> => {
+    const socket = createConnection(world.server.port, world.server.address);
+    const frames = new FrameReader();
+    let answers = 0;
+    let closed = false;
+    socket.on('data', (chunk: Buffer) => {
+      answers += frames.push(chunk).length;
+    });
+    socket.on('close', () => {
+      closed = true;
+    });
+    await new Promise<void>((resolve) => socket.once('connect', resolve));
+    return { socket, answers: () => answers, closed: () => closed };
+  };
+  const name = parseName('ns.z.test');
+  if (!name) throw new Error('no name');
+  const packet = frame(encodeQuery({ id: 1, flags: 0, name, type: 1 }));
+  const busy = await connect();
+  for (let i = 0; i < 5; i++) busy.socket.write(packet);
+  await until(busy.closed);
+  expect(busy.answers()).toBe(2);
+  const silent = await connect();
+  await until(silent.closed);
+});
+
+test('errors tells many failures of one kind as one line, at the level it was told', async () => {
+  const world = await serve(
+    'z.test:PORT {\n  errors {\n    consolidate 3s "^hosts has no such" warning show_first\n  }\n  hosts /nosuch\n}\n',
+  );
+  for (let i = 0; i < 4; i++) await ask(world, `n${i}.z.test`);
+  const told = (): readonly string[] => world.lines.filter((line) => /hosts has no such/.test(line));
+  expect(told()[0]).toMatch(/WARN +SERVFAIL n0\.z\.test\. A: hosts has no such name/);
+  await until(() => told().some((line) => /\d errors like '\^hosts has no such' occurred in last 3s/.test(line)));
+});
+
+test('log writes what metadata knows, and debug what is for debugging', async () => {
+  const upstream = await startFakeUpstream(({ query }) => [
+    encodeReply(query, { kind: 'code', rcode: 3 }, 512, () => 0),
+  ]);
+  const at = `${upstream.server.address}:${upstream.server.port}`;
+  const world = await serve(
+    `.:PORT {\n  metadata\n  debug\n  log . "{name} from {local} by {/forward/upstream} {/kubernetes/service} {/nosuch}"\n  kubernetes cluster.local {\n    startup_timeout 0s\n  }\n  forward . ${at}\n}\n`,
+  );
+  try {
+    await ask(world, 'www.example.test');
+    await ask(world, '_http._tcp.web.shop.svc.cluster.local', 'SRV');
+    const lines = world.lines.join('\n');
+    expect(lines).toContain(`www.example.test. from 127.0.0.1 by ${at} - -`);
+    expect(lines).toContain('_http._tcp.web.shop.svc.cluster.local. from 127.0.0.1 by - web -');
+    expect(lines).toContain('an upstream server has answered');
+  } finally {
+    await upstream.close();
+  }
+});
+
+test('header changes what plugins behind it see, ederror explains, and the plugins of a block are shown', async () => {
+  const asked: boolean[] = [];
+  const upstream = await startFakeUpstream(({ query }) => {
+    asked.push((query.flags & 0x0100) !== 0);
+    return [encodeReply(query, { kind: 'code', rcode: 3 }, 512, () => 0)];
+  });
+  const at = `${upstream.server.address}:${upstream.server.port}`;
+  const world = await serve(
+    `z.test:PORT {\n  template ANY ANY . {\n    rcode REFUSED\n    ederror 21 "not here"\n  }\n}\n.:PORT {\n  header {\n    query clear rd\n  }\n  forward . ${at}\n}\n`,
+  );
+  try {
+    await ask(world, 'www.example.test');
+    expect(asked).toEqual([false]);
+    expect((await ask(world, 'x.z.test')).text).toMatch(/EDE: 21 .*not here/);
+    expect(await world.metrics()).toMatch(
+      /coredns_plugin_enabled\{server="dns:[^"]*",zone="z\.test\.",view="",name="template"\} 1/,
+    );
+  } finally {
+    await upstream.close();
+  }
 });

@@ -14,7 +14,7 @@ export function zoneSite(zone: Zone): Site {
     random: Math.random,
     turns: true,
     logs: [],
-    logsErrors: false,
+    errorLog: undefined,
     bufsize: undefined,
     extras: undefined,
     header: undefined,

@@ -11,6 +11,7 @@ import type { NodeLocal } from '../../dns/node-local/node.ts';
 import type { Prepared } from '../../dns/plane.ts';
 import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
+import { keepHeapSmall } from '../../system/heap.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
@@ -36,6 +37,7 @@ export async function dns(args: Arguments): Promise<number> {
     context.out(`${names.map((name) => `dns.${name}`).join('\n')}\n`);
     return EXIT_STOPPED;
   }
+  keepHeapSmall();
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
@@ -184,7 +186,9 @@ async function byCorefile(
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
     planes: [
-      corefilePlane(context, workers(args, context.cpus), corefile, load, (next) => role.prepare(next, clusterNeeds)),
+      corefilePlane(context, threadsOf(args, context, corefile), corefile, load, (next) =>
+        role.prepare(next, clusterNeeds),
+      ),
     ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
@@ -193,6 +197,12 @@ async function byCorefile(
 }
 
 const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+
+/** As the flag says, or as `multisocket` does: a thread for each socket. */
+function threadsOf(args: Arguments, { cpus }: RunningContext, { blocks }: Corefile): number {
+  const wanted = blocks.flatMap(({ sockets }) => (sockets === undefined ? [] : sockets === 'cpus' ? cpus : sockets));
+  return workers(args, wanted.length > 0 ? Math.max(...wanted) : cpus);
+}
 
 interface CorefileRoleOptions {
   readonly args: Arguments;
@@ -250,6 +260,8 @@ class CorefileRole {
       if (error instanceof BindError) return { kind: 'mistake', message: error.message };
       throw error;
     }
+    if (threadsOf(this.#args, this.#context, next) !== threadsOf(this.#args, this.#context, this.#corefile))
+      this.#context.log.warn('multisocket has changed, which takes a restart; the number of threads stays');
     const { needs } = found;
     const before = this.#needs;
     const differs = JSON.stringify(needs) !== JSON.stringify(before);

@@ -13,6 +13,7 @@ import { UsageError } from '../errors.ts';
 import { explainIngressRoutes } from '../explain-routes.ts';
 import { runHouse, type HouseView } from '../house.ts';
 import {
+  namespaceSelector,
   noticeFlagsWithoutEffect,
   observeSettings,
   statusSettings,
@@ -23,7 +24,7 @@ import {
 import { IngressStatusKeeper } from '../ingress-status.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { ingressObjects, ingressPlane } from '../planes.ts';
-import { nodeName, port } from '../settings.ts';
+import { nodeName, port, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { version } from './version.ts';
 
@@ -35,9 +36,11 @@ export async function ingress(args: Arguments): Promise<number> {
   const webhookAt = webhookSettings(args);
   const observe = observeSettings(args);
   const stop = stopSettings(args);
+  const selector = namespaceSelector(args);
   const source = chooseSource(args, context, {
     namespace: args.text('watch-namespace') || undefined,
     certificateAuthority: args.text('certificate-authority') || undefined,
+    ...(selector ? { selectors: { namespaces: selector } } : {}),
   });
   noticeFlagsWithoutEffect(args, context.log);
   const events = eventRecorder(args, context);
@@ -50,6 +53,7 @@ export async function ingress(args: Arguments): Promise<number> {
     lenientClass: manifestDirs(args).length > 0,
     tell: events.tell,
     accessLog: context.out,
+    workers: workers(args, context.cpus),
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
@@ -85,6 +89,7 @@ export async function ingress(args: Arguments): Promise<number> {
       'ingressClasses',
       'secrets',
       'configMaps',
+      ...(selector ? (['namespaces'] as const) : []),
       ...(args.isSet('enable-topology-aware-routing') === true ? (['nodes'] as const) : []),
     ],
     planes: [plane],

@@ -168,6 +168,7 @@ async function draftOf(block: ServerBlock, at: Served, doors: DraftDoors): Promi
     if (plugin.once && seen.has(name)) throw new CorefileError(place, `${name} may stand in a server block once`);
     seen.add(name);
     await plugin.setup(directive, draft);
+    draft.plugins.add(name);
   }
   for (const check of draft.checks) check();
   if (at.scheme !== 'dns' && !draft.tls)

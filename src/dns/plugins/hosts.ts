@@ -4,7 +4,7 @@ import { parseIp, type Ip } from '../../lib/ip.ts';
 import { answered, coded } from '../answers.ts';
 import type { BlockServices, PluginDefinition } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
-import { count, duration, integer, notBuilt, zoneOf, zones } from '../corefile/words.ts';
+import { count, duration, integer, zoneOf, zones } from '../corefile/words.ts';
 import type { Handler, Outcome } from '../handler.ts';
 import { lowerName, parseName, ROOT, type DnsName } from '../wire/name.ts';
 import { addressData, addressType } from '../wire/record.ts';
@@ -53,10 +53,12 @@ interface HostsOptions {
   readonly ttl: number;
   readonly reverse: boolean;
   readonly fallthrough: readonly DnsName[];
+  /** Types that hosts never has are handed on, for names that it has, too. */
+  readonly otherTypesFall: boolean;
   readonly table: () => HostTable;
 }
 
-export function hostsHandler({ zones: own, ttl, reverse, fallthrough, table }: HostsOptions): Handler {
+export function hostsHandler({ zones: own, ttl, reverse, fallthrough, otherTypesFall, table }: HostsOptions): Handler {
   return {
     name: 'hosts',
     byQuestion: true,
@@ -71,6 +73,7 @@ export function hostsHandler({ zones: own, ttl, reverse, fallthrough, table }: H
       const targets = reverse && type === RR.PTR ? names.get(key) : undefined;
       if (targets) return pointers(targets, ttl);
       const ips = addresses.get(key) ?? wildcard(addresses, key);
+      if (ips && otherTypesFall && type !== RR.A && type !== RR.AAAA && type !== RR.PTR) return next(asked);
       if (ips) {
         const answer = ips
           .filter((ip) => addressType(ip) === type)
@@ -106,6 +109,7 @@ export const hosts: PluginDefinition = {
       reloadMs: DEFAULT_RELOAD_MS,
       reverse: true,
       fallthrough: [] as readonly DnsName[],
+      otherTypesFall: false,
     };
     for (const option of options) {
       const { name, args: words } = option;
@@ -121,7 +125,10 @@ export const hosts: PluginDefinition = {
         read.reloadMs = duration(words[0] ?? '', option.place);
       } else if (name === 'no_reverse') read.reverse = false;
       else if (name === 'fallthrough') read.fallthrough = zones(words, option.place, [ROOT]);
-      else throw notBuilt('hosts', `"${name}"`, option.place);
+      else {
+        count(words, option.place, name, 0);
+        read.otherTypesFall = true;
+      }
     }
     const text = await draft.doors.readText(path);
     if (text === undefined) draft.doors.warn(`${place.file}:${place.line}: there is no file ${path} yet`);

@@ -6,7 +6,7 @@ import { CorefileError, type Place } from '../corefile/error.ts';
 import type { LinearRegex } from '../../lib/linear-regex.ts';
 import { compilePattern } from './pattern.ts';
 import type { Directive, Option } from '../corefile/parse.ts';
-import { count, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
+import { count, integer, notBuilt, unknownOption, zoneOf, zones } from '../corefile/words.ts';
 import type { Asked, Handler } from '../handler.ts';
 import { parseRecord } from '../record-text.ts';
 import { parseTemplate, type TemplateFields } from '../text-template.ts';
@@ -26,6 +26,8 @@ interface TemplateRule {
   readonly authority: readonly Render[];
   readonly additional: readonly Render[];
   readonly rcode: number;
+  /** RFC 8914. */
+  readonly ede: { readonly code: number; readonly text: string } | undefined;
   readonly fallthrough: readonly DnsName[];
 }
 
@@ -48,7 +50,7 @@ export function templateHandler(rule: TemplateRule): Handler {
       const additional = records(rule.additional, fields);
       if (!answer || !authority || !additional)
         return coded(RCODE.SERVFAIL, 'a template makes a line that is no record');
-      return answered({ rcode: rule.rcode, answer, authority, additional });
+      return answered({ rcode: rule.rcode, answer, authority, additional, ...(rule.ede ? { ede: rule.ede } : {}) });
     },
   };
 }
@@ -107,18 +109,19 @@ export const template: PluginDefinition = {
   },
 };
 
-const OPTIONS = ['match', 'answer', 'authority', 'additional', 'rcode', 'fallthrough'];
+const OPTIONS = ['match', 'answer', 'authority', 'additional', 'rcode', 'ederror', 'fallthrough'];
 
 function readTemplate({ args, options, place }: Directive, blockZones: readonly DnsName[]): TemplateRule {
   count(args, place, 'template', 2, Infinity);
   const [klass = '', type = '', ...zoneNames] = args;
   const lines = (name: string): readonly Option[] => options.filter((option) => option.name === name);
   for (const { name, place: at } of options) {
-    if (name === 'ederror' || name === 'var' || name === 'expr') throw notBuilt('template', `"${name}"`, at);
+    if (name === 'var' || name === 'expr') throw notBuilt('template', `"${name}"`, at);
     if (!OPTIONS.includes(name)) throw unknownOption('template', name, at, OPTIONS);
   }
   const [fall] = lines('fallthrough');
   const [code] = lines('rcode');
+  const [error] = lines('ederror');
   const rcode = code ? rcodeNumber(code.args[0] ?? '') : RCODE.NOERROR;
   if (rcode === undefined)
     throw new CorefileError(code?.place ?? place, `"${code?.args[0]}" is no response code such as NXDOMAIN`);
@@ -133,6 +136,10 @@ function readTemplate({ args, options, place }: Directive, blockZones: readonly 
     authority: lines('authority').flatMap(renders),
     additional: lines('additional').flatMap(renders),
     rcode,
+    ede: error && {
+      code: integer(error.args[0] ?? '', error.place, 'the code of ederror', 0, 0xffff),
+      text: Buffer.from(error.args.slice(1).join(' '), 'utf8').toString('latin1'),
+    },
     fallthrough: fall ? zones(fall.args, fall.place, [ROOT]) : [],
   };
 }
