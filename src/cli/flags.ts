@@ -334,9 +334,16 @@ export const FLAGS: readonly Flag[] = [
   {
     name: 'disable-svc-external-name',
     kind: 'switch',
-    help: 'never forward to a Service of type ExternalName; always so in this version',
+    help: 'never forward to a Service of type ExternalName',
     commands: ROUTES,
-    fallback: 'true',
+    fallback: 'false',
+  },
+  {
+    name: 'conformance',
+    kind: 'switch',
+    help: "where ingress-nginx and the Ingress API differ, as the API: no redirect to the slash at the end of a rule's path, none to HTTPS",
+    commands: ROUTES,
+    fallback: 'true with --manifests',
   },
   {
     name: 'enable-ssl-passthrough',

@@ -90,6 +90,10 @@ export const INGRESS_FLAGS: readonly IngressFlag[] = [
   flag('switch', 'enable-annotation-validation', 'the webhook refuses annotations whose values cannot be read', {
     fallback: 'true',
   }),
+  flag('text', 'watch-namespace-selector', 'take Ingresses of namespaces with these labels only', {
+    value: 'SELECTOR',
+    fallback: 'all',
+  }),
   flag('text', 'certificate-authority', "the API server's CA, in place of the one of the kubeconfig", {
     value: 'FILE',
   }),

@@ -8,6 +8,7 @@ import { UsageError } from './errors.ts';
 import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
 import type { WebhookSettings } from './admission.ts';
 import { parseIp } from '../lib/ip.ts';
+import { parseLabelSelector, type LabelSelector } from '../lib/label-selector.ts';
 import type { StatusSettings } from './ingress-status.ts';
 import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
 import type { RoutingFlags } from '../ingress/routing-options.ts';
@@ -25,21 +26,33 @@ export function routingFlags(
   choice: { readonly sslRedirect: boolean; readonly lenientClass: boolean },
 ): RoutingFlags {
   const [namespace, service] = objectFlag(args, 'default-backend-service')?.split('/') ?? [];
-  if (args.isSet('disable-svc-external-name') === false) {
-    throw new UsageError('flag --disable-svc-external-name=false: ExternalName Services are not forwarded to yet');
-  }
   return {
+    sslRedirect: args.isSet('ssl-redirect') ?? (args.isSet('conformance') === true ? false : choice.sslRedirect),
     sslPassthrough: args.isSet('enable-ssl-passthrough') ?? false,
-    sslRedirect: args.isSet('ssl-redirect') ?? choice.sslRedirect,
     watchIngressWithoutClass: args.isSet('watch-ingress-without-class') ?? choice.lenientClass,
     ingressClass: args.text('ingress-class') ?? 'nginx',
     controllerClass: args.text('controller-class') ?? 'k8s.io/ingress-nginx',
     ingressClassByName: args.isSet('ingress-class-by-name') ?? choice.lenientClass,
     watchNamespace: args.text('watch-namespace') || undefined,
     disableCatchAll: args.isSet('disable-catch-all') ?? false,
+    disableExternalNames: args.isSet('disable-svc-external-name') ?? false,
+    ofReadNamespaces: namespaceSelector(args) !== undefined,
+    conformance: args.isSet('conformance') ?? choice.lenientClass,
     annotationsPrefix: annotationsPrefix(args),
     defaultBackend: namespace && service ? { namespace, service } : undefined,
   };
+}
+
+/** `--watch-namespace-selector`. */
+export function namespaceSelector(args: Arguments): LabelSelector | undefined {
+  const text = args.text('watch-namespace-selector') ?? '';
+  if (text === '') return undefined;
+  if (args.text('watch-namespace')) {
+    throw new UsageError('flags --watch-namespace and --watch-namespace-selector exclude each other');
+  }
+  const selector = parseLabelSelector(text);
+  if (selector) return selector;
+  throw new UsageError(`flag --watch-namespace-selector is a label selector such as team=blue, not "${text}"`);
 }
 
 /** Undefined with `--update-status=false`. */

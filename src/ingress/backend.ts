@@ -1,3 +1,4 @@
+import { isOfThisMachine, parseIp, type Ip } from '../lib/ip.ts';
 import type { PersistentMap } from '../lib/persistent-map.ts';
 import type { IngressBackend, IngressPortRef } from '../model/records.ts';
 import { wayOf, type UpstreamSettings } from './annotations/upstream.ts';
@@ -60,8 +61,13 @@ export function serviceKeyOf(ref: BackendRef): string | undefined {
   return ref.backend.kind === 'service' ? `${ref.namespace}/${ref.backend.service}` : undefined;
 }
 
-export function resolveBackend(ref: BackendRef, services: PersistentMap<ResolvedService>): Backend {
-  return { ref, target: targetOf(ref, services) };
+/** `externalNames`: whether ExternalName Services are forwarded to. */
+export function resolveBackend(
+  ref: BackendRef,
+  services: PersistentMap<ResolvedService>,
+  externalNames = true,
+): Backend {
+  return { ref, target: targetOf(ref, services, externalNames) };
 }
 
 /** What the log says of a backend that cannot be used, with the mend. */
@@ -73,7 +79,7 @@ export function unavailableText(ref: BackendRef, reason: UnavailableReason): str
     case 'no-service':
       return 'the Service does not exist; create it or correct the name in the Ingress';
     case 'external-name':
-      return 'the Service is an ExternalName, which this version does not forward to; use a Service with endpoints';
+      return 'the Service is an ExternalName that is not forwarded to: --disable-svc-external-name is given, the name is of this machine, the port is missing, or the backend speaks gRPC';
     case 'no-port':
       return `the Service has no TCP port ${port}; correct the port in the Ingress or add it to the Service`;
     case 'no-cluster-ip':
@@ -83,12 +89,15 @@ export function unavailableText(ref: BackendRef, reason: UnavailableReason): str
   }
 }
 
-function targetOf(ref: BackendRef, services: PersistentMap<ResolvedService>): BackendTarget {
+function targetOf(ref: BackendRef, services: PersistentMap<ResolvedService>, externalNames: boolean): BackendTarget {
   const { backend } = ref;
   if (backend.kind === 'resource') return { kind: 'unavailable', reason: 'resource' };
   const service = services.get(`${ref.namespace}/${backend.service}`);
   if (!service) return { kind: 'unavailable', reason: 'no-service' };
-  if (service.record.type === 'ExternalName') return { kind: 'unavailable', reason: 'external-name' };
+  if (service.record.type === 'ExternalName') {
+    const endpoint = externalNames ? externalEndpoint(ref, service.record) : undefined;
+    return endpoint ? { kind: 'endpoints', endpoints: [endpoint] } : { kind: 'unavailable', reason: 'external-name' };
+  }
   const first = service.record.ports.find(({ protocol }) => protocol === 'TCP');
   const wanted: IngressPortRef = ref.firstPort && first ? { kind: 'number', number: first.port } : backend.port;
   const ports = service.ports.filter((port) => port.protocol === 'TCP' && isNamed(port, wanted));
@@ -104,6 +113,32 @@ function targetOf(ref: BackendRef, services: PersistentMap<ResolvedService>): Ba
   }
   const endpoints = ports.flatMap(endpointsOf);
   return endpoints.length > 0 ? { kind: 'endpoints', endpoints } : { kind: 'unavailable', reason: 'no-endpoints' };
+}
+
+/**
+ * The name in the place of an address: it is asked for at each connection (`http/name-lookup.ts`, which refuses what leads to this machine).
+ * The port is that of the Service, or the backend's number where the Service has none.
+ */
+function externalEndpoint(
+  ref: BackendRef,
+  { externalName = '', ports }: ResolvedService['record'],
+): Endpoint | undefined {
+  const { backend, upstream } = ref;
+  if (backend.kind !== 'service' || upstream.protocol === 'grpc' || upstream.protocol === 'grpcs') return undefined;
+  const wanted = backend.port;
+  const declared =
+    ports.find((each) => each.protocol === 'TCP' && isNamed(each, wanted)) ?? (ref.firstPort && ports[0]);
+  const port = declared ? declared.port : wanted.kind === 'number' ? wanted.number : undefined;
+  const name = externalName.replace(/\.$/, '').toLowerCase();
+  if (port === undefined || !mayBeAsked(name)) return undefined;
+  const state = { local: false, ready: true, serving: true, terminating: false };
+  return { ip: name as Ip, port, ...state, nodeName: undefined, zone: undefined, podName: undefined };
+}
+
+function mayBeAsked(name: string): boolean {
+  if (name === '' || /(^|\.)localhost$/.test(name)) return false;
+  const ip = parseIp(name);
+  return ip === undefined || !isOfThisMachine(ip);
 }
 
 function isNamed(port: { readonly name: string; readonly port: number }, ref: IngressPortRef): boolean {

@@ -13,6 +13,8 @@ export interface ClassSelection {
   readonly watchIngressWithoutClass: boolean;
   /** `--watch-namespace`: only Ingresses of this namespace are ours. */
   readonly watchNamespace?: string | undefined;
+  /** Those that `--watch-namespace-selector` selects; undefined without it. */
+  readonly namespaces?: ReadonlySet<string> | undefined;
   /** `--disable-catch-all`: a default backend without rules is not ours. */
   readonly disableCatchAll?: boolean;
 }
@@ -34,6 +36,7 @@ export function isOurs(
   selection: ClassSelection,
 ): boolean {
   if (selection.watchNamespace !== undefined && ingress.namespace !== selection.watchNamespace) return false;
+  if (selection.namespaces?.has(ingress.namespace) === false) return false;
   if (selection.disableCatchAll === true && isCatchAll(ingress)) return false;
   if (ingress.className !== undefined) {
     if (selection.ingressClassByName && ingress.className === selection.ingressClass) return true;

@@ -7,6 +7,7 @@ import type { ObjectKey } from '../model/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection } from './http/client-connection.ts';
+import type { ConnectionSettings } from './connection-settings.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { createEngine, type Engine, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
@@ -53,14 +54,20 @@ export class DataPath {
   #https: IngressListener | undefined;
   #shown: CertificatePair | undefined;
   #front: FrontSettings = DEFAULT_FRONT;
+  /** As the process was started; the ConfigMap's go before. */
+  readonly #times: EngineTimes;
+  readonly #upstreamTimes: { idleMs: number; maxIdle: number };
+  #connections: ConnectionSettings | undefined;
   #accepted = 0;
 
   constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest, logs }: DataPathOptions) {
     this.#clock = clock;
+    this.#times = times;
+    this.#upstreamTimes = { idleMs: times.upstreamIdleMs, maxIdle: times.maxIdle };
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
       deadlines: this.#deadlines,
-      times: { idleMs: times.upstreamIdleMs },
+      times: this.#upstreamTimes,
       random: Math.random,
       now: () => clock.now(),
     });
@@ -125,6 +132,7 @@ export class DataPath {
 
   /** From the return of this call on requests are routed by `table`. */
   apply(table: RouteTable): void {
+    this.#setTimes(table.selection.globals?.connections);
     this.#certificates.apply(table);
     const front = table.selection.globals?.front ?? DEFAULT_FRONT;
     const pair = this.#certificates.defaultCertificate;
@@ -135,6 +143,15 @@ export class DataPath {
       this.#https?.setTls(pair, { ...front, ciphers: this.#certificates.ciphers });
     }
     this.#routes.apply(table);
+  }
+
+  #setTimes(settings: ConnectionSettings | undefined): void {
+    if (settings === this.#connections) return;
+    this.#connections = settings;
+    const times = { ...this.#times, ...settings };
+    this.#engine.times = times;
+    this.#upstreamTimes.idleMs = times.upstreamIdleMs;
+    this.#upstreamTimes.maxIdle = times.maxIdle;
   }
 
   /** Accepts no more; what is under way may end within `graceMs`. */

@@ -1,6 +1,6 @@
 // The connections to endpoints, by endpoint and by the way it is reached: they outlive one route table.
 
-import { hostPort } from '../lib/ip.ts';
+import { hostPort, parseIp } from '../lib/ip.ts';
 import type { SecretRecord } from '../model/records.ts';
 import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import { DEFAULT_BACKEND_TLS, type BackendTlsSettings } from './annotations/proxy-ssl.ts';
@@ -9,6 +9,7 @@ import { BackendTlsContexts, type BackendTls } from './backend-tls.ts';
 import type { Dial } from './http/byte-stream.ts';
 import type { Deadlines } from './http/deadlines.ts';
 import { createTcpDial, createTlsDial } from './http/dial.ts';
+import { lookupElsewhere } from './http/name-lookup.ts';
 import { createHttp2Dial } from './http/http2-upstream.ts';
 import { EndpointPool, type UpstreamTimes } from './http/upstream.ts';
 import type { RouteTable } from './route-table.ts';
@@ -65,7 +66,13 @@ export class EndpointPools {
     const key = poolKey(upstream, ip, port);
     let entry = this.#entries.get(key);
     if (!entry) {
-      const pool = new EndpointPool(ip, port, this.#dialFor(upstream), this.#deadlines, this.#times);
+      const pool = new EndpointPool(
+        ip,
+        port,
+        this.#dialFor(upstream, parseIp(ip) === undefined),
+        this.#deadlines,
+        this.#times,
+      );
       entry = { pool, tls: upstream.tls, uses: 0 };
       this.#entries.set(key, entry);
     }
@@ -108,12 +115,13 @@ export class EndpointPools {
     this.#entries.clear();
   }
 
-  #dialFor({ protocol, tls = DEFAULT_BACKEND_TLS }: UpstreamSettings): Dial {
+  /** `named`: the endpoint is a name, of an ExternalName Service. */
+  #dialFor({ protocol, tls = DEFAULT_BACKEND_TLS }: UpstreamSettings, named: boolean): Dial {
     switch (protocol) {
       case 'http':
-        return this.#tcp;
+        return named ? createTcpDial(lookupElsewhere) : this.#tcp;
       case 'https':
-        return createTlsDial(() => this.#tlsOf(tls));
+        return createTlsDial(() => this.#tlsOf(tls), named ? lookupElsewhere : undefined);
       case 'grpc':
         return createHttp2Dial(undefined);
       case 'grpcs':

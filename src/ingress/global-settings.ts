@@ -8,6 +8,7 @@ import { objectRef, SettingReader, type Problem } from './annotations/reader.ts'
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
 import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
+import { readConnections, type ConnectionSettings } from './connection-settings.ts';
 import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
@@ -46,6 +47,7 @@ export interface GlobalSettings {
   readonly errorCodes: ReadonlySet<number>;
   readonly policy: AnnotationPolicy;
   readonly log: LogSettings;
+  readonly connections: ConnectionSettings;
   /** `strict-validate-path-type`, for admission. */
   readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
@@ -86,6 +88,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   blocks: undefined,
   errorCodes: new Set(),
   log: DEFAULT_LOG,
+  connections: {},
   policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
   strictPathType: true,
   denied: undefined,
@@ -134,6 +137,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     blocks: readBlockList(reader),
     errorCodes: readCodes(reader) ?? base.errorCodes,
     log: readLogSettings(reader),
+    connections: readConnections(reader),
     policy: {
       maxRisk: reader.oneOf('annotations-risk-level', RISKS) ?? base.policy.maxRisk,
       forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,

@@ -25,7 +25,7 @@ import { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
-import { balancedTarget, newKey, readCookie, shortHash } from './sticky.ts';
+import { balancedTarget, newKey, rankedTargets, readCookie, shortHash } from './sticky.ts';
 
 export interface GuardOptions {
   readonly now: () => number;
@@ -263,7 +263,7 @@ export class Guard {
     const turn = this.#options.turnOf(key);
     if (!turn) return undefined;
     const canary = key === location.canary?.backend.key ? { canary: key } : {};
-    if (!affinity) return { targets: turn, cookie: '', ...canary };
+    if (!affinity) return { targets: this.#hashed(location, request, turn), cookie: '', ...canary };
     const backend = shortHash(key);
     const known = cookie?.backend === backend ? cookie.key : undefined;
     const set = (value: string): string => {
@@ -283,6 +283,15 @@ export class Guard {
     const target = held ?? turn.pick();
     if (!target) return { targets: turn, cookie: '', ...canary };
     return { targets: new Preferring(target, turn), cookie: held ? '' : set(targetHash(target)), ...canary };
+  }
+
+  /** upstream-hash-by: the same endpoint for the same text, while it is there. */
+  #hashed({ settings }: Location, request: TemplateRequest, turn: RoundRobin<EndpointPool>): Targets<EndpointPool> {
+    const { hashBy } = settings;
+    if (!hashBy) return turn;
+    const best = rankedTargets(turn.targets, hashBy.key.render(request), hashBy.subset);
+    const target = best[Math.floor(this.#options.random() * best.length)];
+    return target ? new Preferring(target, turn) : turn;
   }
 
   /** The canary's backend or the location's own. `sticky` is the backend of the affinity cookie. */

@@ -16,6 +16,10 @@ export interface RoutingOptions extends ClassSelection {
   readonly globals?: GlobalSettings;
   /** `--annotations-prefix`. */
   readonly annotationsPrefix?: string;
+  /** `--disable-svc-external-name`. */
+  readonly disableExternalNames?: boolean;
+  /** `--conformance`: a Prefix path with a slash at its end takes the path without it, as the API has it; ingress-nginx redirects. */
+  readonly conformance?: boolean;
   /** `--default-backend-service`: takes what no rule and no default backend of an Ingress takes. */
   readonly defaultBackend?: { readonly namespace: string; readonly service: string } | undefined;
 }
@@ -68,6 +72,8 @@ export interface HostRoutes {
   readonly longestPrefix: number;
   /** ImplementationSpecific: literal prefixes, longest first. */
   readonly literal: readonly Location[];
+  /** Paths for which there is a rule with a slash at the end and none without: nginx answers 301 to the one with the slash. */
+  readonly slashed: ReadonlySet<string>;
   /** A default backend, for what nothing else takes. */
   readonly fallback: Location | undefined;
   /** An Ingress of this host has a `tls` entry that covers it, so plain HTTP may be sent on to HTTPS. */
@@ -92,6 +98,7 @@ export function compileHost(
   host: string,
   ingresses: readonly IngressRecord[],
   settingsByIngress: PersistentMap<IngressSettings>,
+  conformance = true,
 ): HostRoutes | undefined {
   const routing = ingresses.flatMap((ingress) => {
     const settings = settingsByIngress.get(`${ingress.namespace}/${ingress.name}`);
@@ -138,6 +145,8 @@ export function compileHost(
     exact,
     prefix,
     longestPrefix: Math.max(0, ...[...prefix.keys()].map((path) => path.length)),
+    slashed:
+      conformance || regexMode ? NONE : slashedPaths([...exact.values(), ...prefix.values(), ...literal.values()]),
     literal: [...literal.values()].sort((a, b) => b.matchPath.length - a.matchPath.length),
     fallback,
     tls,
@@ -149,6 +158,18 @@ export function compileHost(
     passthrough: host === '' ? undefined : passthroughOf(primary),
     otherNames,
   };
+}
+
+const NONE: ReadonlySet<string> = new Set();
+
+function slashedPaths(locations: readonly Location[]): ReadonlySet<string> {
+  const paths = locations.map(({ path }) => normaliseRulePath(path) ?? '');
+  const bare = new Set(paths.filter((path) => !path.endsWith('/')));
+  return new Set(
+    paths
+      .filter((path) => path.length > 1 && path.endsWith('/') && !bare.has(path.slice(0, -1)))
+      .map((path) => path.slice(0, -1)),
+  );
 }
 
 function passthroughOf(primary: readonly RoutingIngress[]): BackendRef | undefined {
@@ -254,6 +275,7 @@ function isPlain(settings: IngressSettings): boolean {
     settings.cors === undefined &&
     settings.snippet === undefined &&
     settings.errors === undefined &&
+    settings.hashBy === undefined &&
     settings.requestHeaders === undefined &&
     settings.basicAuth === undefined &&
     settings.externalAuth === undefined &&
@@ -296,6 +318,7 @@ export function defaultRoutes({ defaultBackend, globals = DEFAULT_GLOBALS }: Rou
     prefix: new Map(),
     longestPrefix: 0,
     literal: [],
+    slashed: NONE,
     fallback,
     tls: false,
     regex: undefined,

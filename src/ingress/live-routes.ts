@@ -14,7 +14,7 @@ import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { isBlocked } from './block-list.ts';
 import { everyAnswer, type EveryAnswer } from './every-answer.ts';
 import { Guard } from './guard.ts';
-import { findHost, findLocation, hostName, toHttps, wwwTarget } from './match.ts';
+import { findHost, findLocation, hostName, toHttps, withSlash, wwwTarget } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
 
@@ -175,6 +175,10 @@ export class LiveRoutes {
   }
 
   #inHost(table: RouteTable, routes: HostRoutes, client: ClientFacts, head: RequestHead): Forward | Answer {
+    if (routes.slashed.size > 0) {
+      const slash = withSlash(routes, requestOf(client, head));
+      if (slash !== undefined) return { status: 301, reason: 'the path ends with a slash', location: slash };
+    }
     const location = findLocation(routes, head.path);
     if (!location) {
       const refusal = this.#guard.refuseUnmatched(table, routes, requestOf(client, head));

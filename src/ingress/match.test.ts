@@ -200,7 +200,7 @@ test('a backend without Service, port or endpoints, an ExternalName and a resour
       services: [
         ...SERVICES,
         service({ name: 'empty' }),
-        service({ name: 'outside', externalName: 'example.com' }),
+        service({ name: 'outside', externalName: 'localhost' }),
         service({ name: 'named', portName: 'web', endpoints: ['10.0.0.1:80'] }),
       ],
     };

@@ -64,6 +64,8 @@ export function route(table: RouteTable, question: RouteQuestion): RouteAnswer {
   if (denied !== undefined) return { kind: 'status', status: 503, reason: denied };
   const redirect = settings && redirectOf(settings, routes, globals, request);
   if (redirect) return redirected(redirect.status, redirect.location);
+  const slash = withSlash(routes, request);
+  if (slash !== undefined) return redirected(301, slash);
   return toLocation(table, location ?? table.hosts.get(DEFAULT_BACKEND)?.fallback, path, query);
 }
 
@@ -136,6 +138,12 @@ export function findLocation(routes: HostRoutes, path: string): Location | undef
     if (path.startsWith(literal.matchPath)) return literal;
   }
   return prefix ?? routes.fallback;
+}
+
+/** Where nginx sends a request that lacks the slash at the end of a rule; undefined where it does not. */
+export function withSlash(routes: HostRoutes, request: TemplateRequest): string | undefined {
+  if (routes.slashed.size === 0 || !routes.slashed.has(request.path)) return undefined;
+  return `${request.secure ? 'https' : 'http'}://${hostName(request.host)}${request.path}/${request.query}`;
 }
 
 /** The redirect that stands in the way of a location, in the order of nginx' phases: app-root, the location's own, HTTPS. */

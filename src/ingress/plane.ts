@@ -83,6 +83,8 @@ class RunningPlane implements IngressPlane {
   #routing: ReturnType<typeof routingOptions>;
   readonly #defaults: GlobalSettings;
   #configMap: ConfigMapRecord | undefined;
+  /** Of `--watch-namespace-selector`, as one text. */
+  #namespaces: string | undefined;
   #awaited = false;
   readonly #warnings: SettingWarnings;
   readonly #log: Logger;
@@ -209,9 +211,16 @@ class RunningPlane implements IngressPlane {
       this.#awaited = true;
       return false;
     }
-    if (map === this.#configMap) return true;
+    const namespaces = this.#options.ofReadNamespaces ? [...snapshot.namespaces.keys()].sort().join(' ') : undefined;
+    if (map === this.#configMap && namespaces === this.#namespaces) return true;
     this.#configMap = map;
-    this.#routing = routingOptions(this.#options, this.#defaults, map);
+    this.#namespaces = namespaces;
+    this.#routing = routingOptions(
+      this.#options,
+      this.#defaults,
+      map,
+      namespaces === undefined ? undefined : new Set(namespaces.split(' ')),
+    );
     this.#warnings.tellOfConfigMap(key ?? '', this.#routing.globals);
     return true;
   }

@@ -57,7 +57,10 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   const hosts = new Map<string, HostRoutes | undefined>();
   const certificates = new Map<string, CertificateRef | undefined>();
   for (const [host, ingresses] of contributors) {
-    hosts.set(host, ingresses.length > 0 ? compileHost(host, ingresses, settings) : undefined);
+    hosts.set(
+      host,
+      ingresses.length > 0 ? compileHost(host, ingresses, settings, selection.conformance ?? true) : undefined,
+    );
     certificates.set(host, certificateOf(host, ingresses));
   }
   if (base !== previous && selection.defaultBackend) hosts.set(DEFAULT_BACKEND, defaultRoutes(selection));
@@ -67,7 +70,10 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   for (const [key, { ref, count }] of touched) {
     const before = base.uses.get(key) ?? 0;
     if (before > 0 === count > 0) continue;
-    backends.set(key, count > 0 ? resolveBackend(ref, snapshot.services) : undefined);
+    backends.set(
+      key,
+      count > 0 ? resolveBackend(ref, snapshot.services, selection.disableExternalNames !== true) : undefined,
+    );
     const service = serviceKeyOf(ref);
     if (service === undefined) continue;
     const others = (ofService.get(service) ?? base.backendsOfService.get(service) ?? []).filter((x) => x.key !== key);
@@ -75,7 +81,7 @@ export function compileRoutes(snapshot: Snapshot, selection: RoutingOptions, pre
   }
   for (const { key } of snapshot.services.differences(base.snapshot.services)) {
     for (const ref of ofService.get(key) ?? base.backendsOfService.get(key) ?? []) {
-      backends.set(ref.key, resolveBackend(ref, snapshot.services));
+      backends.set(ref.key, resolveBackend(ref, snapshot.services, selection.disableExternalNames !== true));
     }
   }
   return {

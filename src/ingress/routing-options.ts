@@ -14,6 +14,11 @@ export interface RoutingFlags extends Partial<ClassSelection> {
   /** `--enable-ssl-passthrough`. */
   readonly sslPassthrough?: boolean;
   readonly defaultBackend?: RoutingOptions['defaultBackend'];
+  readonly conformance?: boolean;
+  /** `--watch-namespace-selector` is given: the namespaces that are read are the only ones whose Ingresses count. */
+  readonly ofReadNamespaces?: boolean;
+  /** ExternalName Services are never forwarded to. */
+  readonly disableExternalNames?: boolean;
 }
 
 /** What holds where neither an annotation nor the ConfigMap says otherwise. */
@@ -28,6 +33,7 @@ export function routingOptions(
   flags: RoutingFlags,
   defaults: GlobalSettings,
   configMap: ConfigMapRecord | undefined,
+  namespaces?: ReadonlySet<string>,
 ): RoutingOptions & { readonly globals: GlobalSettings } {
   return {
     globals: readGlobals(configMap, defaults),
@@ -35,6 +41,9 @@ export function routingOptions(
     defaultBackend: flags.defaultBackend,
     watchNamespace: flags.watchNamespace,
     disableCatchAll: flags.disableCatchAll ?? false,
+    conformance: flags.conformance ?? true,
+    disableExternalNames: flags.disableExternalNames ?? false,
+    namespaces,
     controllerClass: flags.controllerClass ?? DEFAULT_SELECTION.controllerClass,
     ingressClass: flags.ingressClass ?? DEFAULT_SELECTION.ingressClass,
     ingressClassByName: flags.ingressClassByName ?? DEFAULT_SELECTION.ingressClassByName,

@@ -35,3 +35,20 @@ export function balancedTarget<T extends { readonly ip: string; readonly port: n
   }
   return best;
 }
+
+/** The `count` targets with the highest hashes for a key: one that goes moves its own share alone. */
+export function rankedTargets<T extends { readonly ip: string; readonly port: number }>(
+  targets: readonly T[],
+  key: string,
+  count: number,
+): readonly T[] {
+  if (count === 1) {
+    const one = balancedTarget(targets, key);
+    return one ? [one] : [];
+  }
+  return targets
+    .map((target) => ({ target, hash: shortHash(`${key} ${target.ip} ${target.port}`) }))
+    .sort((a, b) => (a.hash < b.hash ? 1 : -1))
+    .slice(0, count)
+    .map(({ target }) => target);
+}

@@ -57,6 +57,24 @@ export function isUnspecified(ip: Ip): boolean {
   return ip === '0.0.0.0' || ip === '::';
 }
 
+/**
+ * Addresses that mean this machine or its own link, never another host's service: loopback, link-local (clouds answer for credentials there),
+ * unspecified and multicast; of IPv6 also those that hold such an IPv4 address.
+ */
+export function isOfThisMachine(ip: Ip): boolean {
+  if (isLoopback(ip) || isUnspecified(ip)) return true;
+  const mapped = /^(?:::ffff:|64:ff9b::)(.+)$/.exec(ip)?.[1];
+  const inner = mapped === undefined ? undefined : parseIp(mapped.includes('.') ? mapped : fromGroups(mapped));
+  if (inner) return isOfThisMachine(inner);
+  return ip.includes(':') ? /^(fe[89ab]|ff)/.test(ip) : /^(0\.|169\.254\.|22[4-9]\.|2[3-5][0-9]\.)/.test(ip);
+}
+
+/** `7f00:1` → `127.0.0.1`. */
+function fromGroups(text: string): string {
+  const [high = 0, low = 0] = text.split(':').map((group) => Number.parseInt(group, 16));
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
 /** `1.2.3.4:80` or `[fd00::1]:80`. */
 export function hostPort(ip: string, port: number): string {
   return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;

@@ -57,8 +57,23 @@ export function fairlead(workers: number): ServerKind {
       const objects = join(folder, 'manifests');
       await mkdir(objects, { recursive: true });
       await writeFile(join(objects, 'cluster.json'), manifests(size));
-      const flags = ['--manifests', objects, ...(workers === 1 ? [] : ['--workers', String(workers)])];
+      const flags = ['--manifests', objects, '--workers', String(workers)];
       return [process.execPath, ENTRY, 'dns', '-conf', join(folder, 'Corefile'), ...flags];
+    },
+  };
+}
+
+/** The same over an API server, without anything outside. */
+export function fairleadOver(url: string, workers: number): ServerKind {
+  return {
+    name: `fairlead over an API server, ${workers} worker${workers === 1 ? '' : 's'}`,
+    mixes: ['cluster'],
+    everywhere: true,
+    command: async ({ folder, port, upstreamPort }) => {
+      const upstream = `127.0.0.1:${upstreamPort}`;
+      const text = kubeadmCorefile({ dns: port, health: port + 1, ready: port + 2, metrics: port + 3, upstream });
+      await writeFile(join(folder, 'Corefile'), text.replace('pods insecure', `endpoint ${url}\n       pods insecure`));
+      return [process.execPath, ENTRY, 'dns', '-conf', join(folder, 'Corefile'), '--workers', String(workers)];
     },
   };
 }
@@ -240,4 +255,11 @@ export async function cpuSeconds(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** Resident megabytes: now, and the most so far. */
+export async function memoryMb(pid: number): Promise<{ readonly now: number; readonly peak: number }> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const of = (name: string): number => Number(new RegExp(`${name}:\\s+([0-9]+)`).exec(status)?.[1] ?? 0) / 1024;
+  return { now: of('VmRSS'), peak: of('VmHWM') };
 }

@@ -4,13 +4,25 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { MIXES, MIX_TITLES, questions, type ClusterSize, type Mix } from './dns-cluster.ts';
+import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
+import {
+  endpointAddress,
+  endpointSlice,
+  MIXES,
+  MIX_TITLES,
+  questions,
+  serviceObjects,
+  type ClusterSize,
+  type Mix,
+} from './dns-cluster.ts';
 import { load, type LoadResult } from './dns-load.ts';
 import {
   BARE,
   DNSMASQ,
   fairlead,
+  fairleadOver,
   KNOT,
+  memoryMb,
   missingCommands,
   startServer,
   startUpstream,
@@ -25,7 +37,11 @@ const TOOLS = ['dnsperf', 'knotd', 'unbound', 'dnsmasq', 'taskset'];
 const LOAD_CPU = '1';
 const FIRST_PORT = 16_100;
 
+const PARTS = ['throughput', 'churn', 'memory'] as const;
+type Part = (typeof PARTS)[number];
+
 interface Options {
+  readonly parts: readonly Part[];
   readonly mixes: readonly Mix[];
   readonly rounds: number;
   readonly seconds: number;
@@ -46,7 +62,9 @@ export async function benchDns(argv: readonly string[]): Promise<number> {
   }
   const folder = await mkdtemp(join(tmpdir(), 'fairlead-bench-'));
   try {
-    await throughput(options, folder);
+    if (options.parts.includes('throughput')) await throughput(options, folder);
+    if (options.parts.includes('churn')) await churn(options, folder);
+    if (options.parts.includes('memory')) await memory(folder);
     return 0;
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -60,6 +78,7 @@ function readOptions(argv: readonly string[]): Options | string {
       args: [...argv],
       options: {
         mix: { type: 'string', multiple: true, default: [...MIXES] },
+        part: { type: 'string', multiple: true, default: [...PARTS] },
         rounds: { type: 'string', default: '5' },
         seconds: { type: 'string', default: '2' },
       },
@@ -67,9 +86,12 @@ function readOptions(argv: readonly string[]): Options | string {
     const mixes = MIXES.filter((mix) => values.mix.includes(mix));
     if (mixes.length !== new Set(values.mix).size)
       throw new Error(`--mix is ${MIXES.join(', ')}; not ${values.mix.join(', ')}`);
+    const parts = PARTS.filter((part) => values.part.includes(part));
+    if (parts.length !== new Set(values.part).size)
+      throw new Error(`--part is ${PARTS.join(', ')}; not ${values.part.join(', ')}`);
     const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
     if (!(rounds >= 1) || !(seconds >= 1)) throw new Error('--rounds and --seconds are numbers from 1');
-    return { mixes, rounds, seconds };
+    return { parts, mixes, rounds, seconds };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
@@ -79,7 +101,7 @@ function readOptions(argv: readonly string[]): Options | string {
 type Figures = Map<ServerKind, { readonly full: LoadResult[]; readonly half: LoadResult[] }>;
 
 async function throughput({ mixes, rounds, seconds }: Options, folder: string): Promise<void> {
-  const kinds = [fairlead(1), BARE, KNOT, UNBOUND, DNSMASQ];
+  const kinds = [fairlead(1), fairlead(2), BARE, KNOT, UNBOUND, DNSMASQ];
   const upstreamPort = FIRST_PORT;
   const stopUpstream = await startUpstream(upstreamPort);
   const servers: RunningServer[] = [];
@@ -93,6 +115,104 @@ async function throughput({ mixes, rounds, seconds }: Options, folder: string): 
     await Promise.all(servers.map((server) => server.stop()));
     await stopUpstream();
   }
+}
+
+/** Endpoints that change in a second, one Service after the other. */
+const CHANGES_PER_SECOND = 500;
+
+/** Latency under half of what it can do, at rest and while endpoints change, in turn. */
+async function churn({ rounds, seconds }: Options, folder: string): Promise<void> {
+  const api = await startTestApiServer();
+  fill(api, SIZE);
+  const place = { folder, port: FIRST_PORT + 100, upstreamPort: FIRST_PORT, size: SIZE };
+  const server = await startServer(fairleadOver(api.url, 1), place);
+  try {
+    const file = join(folder, 'questions-churn');
+    await writeFile(file, questions('cluster', SIZE, 0));
+    const all = '0,1';
+    const { qps } = await load({ server, file, seconds: 2, cpus: all });
+    const rate = Math.round(qps / 2);
+    const rest: LoadResult[] = [];
+    const changing: LoadResult[] = [];
+    let changes = 0;
+    for (let round = 0; round < rounds; round++) {
+      rest.push(await load({ server, file, seconds, rate, cpus: all }));
+      const timer = setInterval(() => {
+        for (let i = 0; i < CHANGES_PER_SECOND / 50; i++, changes++) {
+          const service = changes % SIZE.services;
+          api.apply(endpointSlice(service, [endpointAddress(service, 10 + (changes % 40))]));
+        }
+      }, 20);
+      changing.push(await load({ server, file, seconds, rate, cpus: all }));
+      clearInterval(timer);
+    }
+    const row = (name: string, results: readonly LoadResult[]): string[] => [
+      name,
+      `${median(results.map(({ p50 }) => p50)).toFixed(3)} ms`,
+      `${median(results.map(({ p99 }) => p99)).toFixed(3)} ms`,
+      String(results.reduce((sum, { lost }) => sum + lost, 0)),
+    ];
+    const ratio = median(changing.map(({ p99 }) => p99)) / median(rest.map(({ p99 }) => p99));
+    print(
+      `${rate} queries/s, half of what one worker did, ${changes} endpoint changes at ${CHANGES_PER_SECOND}/s; p99 changing / at rest: ${ratio.toFixed(2)}`,
+      [['', 'p50', 'p99', 'lost'], row('at rest', rest), row('changing', changing)],
+    );
+  } finally {
+    await server.stop();
+    await api.stop();
+  }
+}
+
+function fill(api: TestApiServer, { services, endpoints }: ClusterSize): void {
+  for (let i = 0; i < services; i++) api.apply(...serviceObjects(i, endpoints));
+}
+
+const MEMORY_SIZES: readonly ClusterSize[] = [
+  { services: 1, endpoints: 1 },
+  { services: 1000, endpoints: 3 },
+  { services: 1000, endpoints: 10 },
+  { services: 5000, endpoints: 10 },
+  { services: 10_000, endpoints: 10 },
+];
+
+/** Resident memory over an API server: in peace, and after the API server has lost its history, so that everything is listed again. */
+async function memory(folder: string): Promise<void> {
+  const rows = [['Services × endpoints', 'workers', 'resident', 'after a relist', 'peak']];
+  for (const workers of [0, 1, 2]) {
+    for (const size of MEMORY_SIZES) {
+      const api = await startTestApiServer();
+      fill(api, size);
+      const place = { folder, port: FIRST_PORT + 200, upstreamPort: FIRST_PORT, size };
+      const server = await startServer(fairleadOver(api.url, workers), place);
+      try {
+        const file = join(folder, 'questions-memory');
+        await writeFile(file, questions('cluster', size, 0));
+        await load({ server, file, seconds: 1, rate: 5000, cpus: LOAD_CPU });
+        await settled();
+        const before = await memoryMb(server.pid);
+        api.dropWatches('expire');
+        await settled();
+        const after = await memoryMb(server.pid);
+        const mb = (value: number): string => `${Math.round(value)} MB`;
+        rows.push([
+          `${size.services} × ${size.endpoints}`,
+          String(workers),
+          mb(before.now),
+          mb(after.now),
+          mb(after.peak),
+        ]);
+      } finally {
+        await server.stop();
+        await api.stop();
+      }
+    }
+  }
+  print('memory over an API server', rows);
+}
+
+/** For what is to be collected to be collected. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 4000));
 }
 
 interface Contest {

@@ -37,7 +37,7 @@ async function serve(
 ): Promise<{ port: number; server: CorefileServer }> {
   const port = await freePort();
   const block = `${scheme}://.:${port} {\n bind 127.0.0.1\n tls cert.pem key.pem ${more}\n kubernetes cluster.local\n}\n`;
-  const server = await serveCorefile(block, { workers, beside, idleMs: 1500 });
+  const server = await serveCorefile(block, { workers, beside, idleMs: 700 });
   servers.push(server);
   return { port, server };
 }

@@ -238,3 +238,18 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return typeof address === 'object' && address ? address.port : 0;
 }
+
+test('with a selector of namespaces the Ingresses of those count, and a label brings in more', async () => {
+  const server = await api();
+  const namespace = (name: string, labels: Json): Json => ({
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name, labels },
+  });
+  server.apply(namespace('shop', { team: 'red' }), namespace('ingress', { team: 'blue' }));
+  const running = start(server, 'one', '--update-status=false', '--watch-namespace-selector=team=blue');
+  await running.logged(({ message }) => message === 'resolved');
+  expect(running.log.some(({ message, hosts }) => message === 'routes updated' && Number(hosts) > 0)).toBe(false);
+  server.apply(namespace('shop', { team: 'blue' }));
+  await running.logged(({ message, hosts }) => message === 'routes updated' && hosts === 1, 15_000);
+});

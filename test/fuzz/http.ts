@@ -185,7 +185,7 @@ class MemoryBench {
       this.#backends.push(backend);
       return backend;
     };
-    const times = { idleMs: 60_000 };
+    const times = { idleMs: 60_000, maxIdle: 128 };
     // A pool for each case: what a backend received belongs to one case.
     const fresh = (): Forward => ({
       location: {

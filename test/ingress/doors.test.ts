@@ -2,7 +2,7 @@
 
 import { createServer, type IncomingMessage } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
-import { portOf } from './plane.ts';
+import { portOf, raw } from './plane.ts';
 import { site } from './site.ts';
 import { ingress, service } from './world.ts';
 
@@ -268,6 +268,24 @@ test('snippets are refused where the ConfigMap does not allow them, or the risk 
   expect((await word.ask()).status).toBe(503);
   const medium = await site({ 'server-alias': 'b.example' }, {}, { settings: { 'annotations-risk-level': 'Medium' } });
   expect((await medium.ask()).status).toBe(503);
+});
+
+test('keep-alive-requests and keep-alive of the ConfigMap end connections', async () => {
+  const closes = async (settings: Readonly<Record<string, string>>): Promise<readonly (string | undefined)[]> => {
+    const { port } = await site({}, {}, { settings });
+    const connection = await raw(port);
+    const answers: (string | undefined)[] = [];
+    for (let i = 1; i <= 2; i++) {
+      connection.send('GET / HTTP/1.1\r\nHost: a.example\r\n\r\n');
+      const text = await connection.until(new RegExp(`(?:HTTP/1.1 200[^]*?\\}){${i}}$`));
+      answers.push(/^connection: (.*)\r$/im.exec(text.slice(text.lastIndexOf('HTTP/1.1')))?.[1]);
+      if (answers.at(-1) === 'close') break;
+    }
+    return answers;
+  };
+  expect(await closes({})).toEqual([undefined, undefined]);
+  expect(await closes({ 'keep-alive-requests': '2' })).toEqual([undefined, 'close']);
+  expect(await closes({ 'keep-alive': '0' })).toEqual(['close']);
 });
 
 test('an Ingress that is shut leaves the others of the host alone', async () => {

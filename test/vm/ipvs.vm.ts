@@ -133,6 +133,20 @@ describe('connections', () => {
     await until(async () => !(await node.run('ipvsadm', '--save', '--numeric')).includes('10.0.0.1:8081'), 50_000);
   });
 
+  test('one that stands is reset with its endpoint where that is asked for', async () => {
+    const first = next(on('10.0.0.1'));
+    const running = await start(first.snapshot, 'ipvs', { ...SETTINGS, resetTcpToDeletedEndpoints: true });
+    const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
+    try {
+      await until(async () => (await talk.state()).by === 'a');
+      await apply(running, next(on('10.0.0.2'), first).snapshot);
+      await until(async () => (await talk.state()).ended === 'ECONNRESET');
+      expect(await talk.state()).toMatchObject({ by: 'a' });
+    } finally {
+      await talk.close();
+    }
+  });
+
   test('one that IPVS carries outlives a change of the mode, and IPVS goes when it has ended', async () => {
     const { snapshot } = next(on('10.0.0.1'));
     await start(snapshot);

@@ -13,6 +13,7 @@ import { UsageError } from '../errors.ts';
 import { explainIngressRoutes } from '../explain-routes.ts';
 import { runHouse, type HouseView } from '../house.ts';
 import {
+  namespaceSelector,
   noticeFlagsWithoutEffect,
   observeSettings,
   statusSettings,
@@ -35,9 +36,11 @@ export async function ingress(args: Arguments): Promise<number> {
   const webhookAt = webhookSettings(args);
   const observe = observeSettings(args);
   const stop = stopSettings(args);
+  const selector = namespaceSelector(args);
   const source = chooseSource(args, context, {
     namespace: args.text('watch-namespace') || undefined,
     certificateAuthority: args.text('certificate-authority') || undefined,
+    ...(selector ? { selectors: { namespaces: selector } } : {}),
   });
   noticeFlagsWithoutEffect(args, context.log);
   const events = eventRecorder(args, context);
@@ -85,6 +88,7 @@ export async function ingress(args: Arguments): Promise<number> {
       'ingressClasses',
       'secrets',
       'configMaps',
+      ...(selector ? (['namespaces'] as const) : []),
       ...(args.isSet('enable-topology-aware-routing') === true ? (['nodes'] as const) : []),
     ],
     planes: [plane],

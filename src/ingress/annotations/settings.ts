@@ -18,6 +18,7 @@ import { checkPolicy } from './risk.ts';
 import { parseSnippet, type Directive } from './snippet.ts';
 import { readRedirects, type RedirectSettings } from './redirect.ts';
 import { readRewrite, type RewriteSettings } from './rewrite.ts';
+import { parseTemplate, type Template } from './template.ts';
 import { readTransfer, type TransferSettings } from './transfer.ts';
 import { readUpstream, type UpstreamSettings } from './upstream.ts';
 
@@ -43,6 +44,8 @@ export interface IngressSettings {
   readonly requestHeaders: ObjectKey | undefined;
   readonly accessLog: boolean;
   readonly errors: ErrorSettings | undefined;
+  /** upstream-hash-by: requests with the same text go to the same endpoint, or to one of `subset` endpoints. */
+  readonly hashBy: HashSettings | undefined;
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
@@ -55,6 +58,12 @@ export interface IngressSettings {
   readonly problems: readonly Problem[];
   /** Names of the annotations that are read, without the prefix. */
   readonly known: ReadonlySet<string>;
+}
+
+export interface HashSettings {
+  readonly key: Template;
+  /** 1 without upstream-hash-by-subset. */
+  readonly subset: number;
 }
 
 export function readSettings(
@@ -73,6 +82,7 @@ export function readSettings(
     basicAuth: readBasicAuth(reader, globals, ingress.namespace),
     externalAuth: readAuth(reader, globals, ingress.namespace),
     satisfy: readSatisfy(reader),
+    hashBy: readHashBy(reader),
     errors: readErrorPages(reader, globals.errorCodes),
     snippet: readSnippets(reader, globals.policy.allowSnippets),
     requestHeaders: globals.proxySetHeaders,
@@ -91,6 +101,7 @@ export function readSettings(
       'session-cookie-path should be set when use-regex is true; the path of the rule is used',
     );
   }
+  readBalance(reader);
   const own = [...ingress.annotations].flatMap(([full, value]) =>
     full.startsWith(`${prefix}/`) ? [[full.slice(prefix.length + 1), value] as const] : [],
   );
@@ -124,6 +135,23 @@ function readAuth(reader: SettingReader, globals: GlobalSettings, namespace: str
   const own = readExternalAuth(reader, { prefix: '', namespace, allowCrossNamespace: globals.allowCrossNamespace });
   const global = reader.bool('enable-global-auth') ?? true;
   return own ?? (global ? globals.externalAuth : undefined);
+}
+
+function readHashBy(reader: SettingReader): HashSettings | undefined {
+  const text = reader.text('upstream-hash-by');
+  const subset = reader.bool('upstream-hash-by-subset') ?? false;
+  const size = reader.integer('upstream-hash-by-subset-size') ?? 3;
+  if (text === undefined) return undefined;
+  const parsed = parseTemplate(text);
+  if (parsed.kind === 'template') return { key: parsed.template, subset: subset ? Math.max(1, size) : 1 };
+  return reader.ignored('upstream-hash-by', `the variable $${parsed.variable} is not known`);
+}
+
+/** Told of where it is asked for: what there is, is round robin. */
+function readBalance(reader: SettingReader): void {
+  if (reader.oneOf('load-balance', ['round_robin', 'ewma']) === 'ewma') {
+    reader.unknown('load-balance', 'ewma is not carried out; endpoints take turns');
+  }
 }
 
 function readSatisfy(reader: SettingReader): 'all' | 'any' {

@@ -10,8 +10,6 @@ import type { PeerFacts } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
-/** Requests on one connection, as nginx' keepalive_requests. */
-const MAX_REQUESTS = 1000;
 /** Bytes of further requests that are kept while one is being answered; then the socket is not read on. */
 const MAX_PIPELINED = 64 * 1024;
 /** Bytes thrown away after a last answer, before the connection is cut. */
@@ -85,7 +83,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   }
 
   get mayKeepAlive(): boolean {
-    return !this.#engine.stopping && this.#requests < MAX_REQUESTS && !this.#ended;
+    return !this.#engine.stopping && this.#requests < this.#engine.times.maxRequests && !this.#ended;
   }
 
   expire(): void {

@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import { connect, type LookupFunction } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { BackendTls } from '../backend-tls.ts';
 import type { Dial } from './byte-stream.ts';
@@ -10,7 +10,7 @@ const READ_BUFFER = 64 * 1024;
  * Dials by TCP. All connections read into one buffer: libuv fills it and calls back before it reads anything else, so
  * the bytes are good during the call, and nothing is allocated for a read.
  */
-export function createTcpDial(): Dial {
+export function createTcpDial(lookup?: LookupFunction): Dial {
   const buffer = Buffer.allocUnsafeSlow(READ_BUFFER);
   return (ip, port, events) => {
     const socket = connect({
@@ -19,6 +19,7 @@ export function createTcpDial(): Dial {
       noDelay: true,
       allowHalfOpen: true,
       autoSelectFamily: false,
+      ...(lookup ? { lookup } : {}),
       onread: {
         buffer,
         callback: (length) => {
@@ -37,11 +38,11 @@ export function createTcpDial(): Dial {
 }
 
 /** Dials by TLS, with what `tls` gives at that moment. */
-export function createTlsDial(tls: () => BackendTls): Dial {
+export function createTlsDial(tls: () => BackendTls, lookup?: LookupFunction): Dial {
   return (host, port, events) => {
     const made = tls();
     const options = made.kind === 'ready' ? made.options : {};
-    const socket = connectTls({ host, port, ALPNProtocols: ['http/1.1'], ...options });
+    const socket = connectTls({ host, port, ALPNProtocols: ['http/1.1'], ...options, ...(lookup ? { lookup } : {}) });
     // Nothing is sent where the backend cannot be met as it should be.
     if (made.kind === 'bad') socket.destroy();
     socket.setNoDelay(true);

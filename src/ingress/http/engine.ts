@@ -20,6 +20,10 @@ export interface EngineTimes {
   readonly tunnelMs: number;
   /** How long the rest of a refused request is read and thrown away, so that the answer is not lost to a reset. */
   readonly lingerMs: number;
+  /** Requests on one connection, as nginx' keepalive_requests. */
+  readonly maxRequests: number;
+  /** Idle connections kept for one endpoint. */
+  readonly maxIdle: number;
 }
 
 export const DEFAULT_TIMES: EngineTimes = {
@@ -31,6 +35,8 @@ export const DEFAULT_TIMES: EngineTimes = {
   upstreamIdleMs: 60_000,
   tunnelMs: 60_000,
   lingerMs: 2_000,
+  maxRequests: 1000,
+  maxIdle: 128,
 };
 
 /** A client connection, as the engine holds it. */
@@ -48,7 +54,8 @@ const DEFAULT_MAX_STREAMS = 128;
 /** What all connections of one thread share. */
 export interface Engine {
   readonly host: EngineHost;
-  readonly times: EngineTimes;
+  /** Replaced when the configuration says so. */
+  times: EngineTimes;
   readonly deadlines: Deadlines;
   /** One reader for all connections: a head is used up before the next is read. */
   readonly requestHead: RequestHead;

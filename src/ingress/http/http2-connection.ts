@@ -18,8 +18,6 @@ import type { PeerFacts } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
-/** Requests on one connection, as nginx' keepalive_requests; then the client is told to open another. */
-const MAX_REQUESTS = 1000;
 /** What the streams of one connection may have sent without being read, together and each. */
 const CONNECTION_WINDOW = 1024 * 1024;
 const STREAM_WINDOW = 256 * 1024;
@@ -115,7 +113,7 @@ class Http2Connection implements OpenConnection, Expiring {
   #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
     this.#open++;
     this.deadline = Number.POSITIVE_INFINITY;
-    if (++this.#requests >= MAX_REQUESTS) this.#end();
+    if (++this.#requests >= this.#engine.times.maxRequests) this.#end();
     const ended = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
     const request = new Http2Stream(this.#engine, this, stream, ended);
     request.start(raw);

@@ -1,16 +1,16 @@
 import type { Dial, UpstreamEvents, UpstreamStream } from './byte-stream.ts';
 import type { Deadlines, Expiring } from './deadlines.ts';
 
-/** Idle connections kept for one endpoint. */
-const MAX_IDLE = 128;
-
 /** So many failures in a row take an endpoint out, at first for this long; each further one doubles the time, up to 32 s. */
 const EJECT_AFTER = 3;
 const EJECT_MS = 2_000;
 const MAX_DOUBLINGS = 4;
 
+/** What holds for all pools; changes while they are in use. */
 export interface UpstreamTimes {
   readonly idleMs: number;
+  /** Idle connections kept for one endpoint. */
+  readonly maxIdle: number;
 }
 
 /** Who uses a connection to a backend. `bytes` is only good during the call. */
@@ -172,7 +172,7 @@ export class EndpointPool {
 
   /** Takes back a connection on which a whole answer was read and nothing more. `seconds` is what the backend says it keeps it. */
   giveBack(connection: UpstreamConnection, seconds: number): void {
-    if (this.retired || this.#idle.length >= MAX_IDLE) {
+    if (this.retired || this.#idle.length >= this.#times.maxIdle) {
       connection.destroy();
       return;
     }

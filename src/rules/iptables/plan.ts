@@ -8,8 +8,9 @@ import type { ResolvedService, Snapshot } from '../../model/snapshot.ts';
 import { Claims } from '../claims.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
-import { contributionOf, frontendKeys, type Contribution } from './contribution.ts';
+import { contributionOf, frontendKeys } from './contribution.ts';
 import { SHARED_CHAINS, answersOnLoopback, fixedChains, nodePortLines, type MachineFacts } from './layout.ts';
+import { packContribution, unpackContribution, type PackedContribution } from './packed-contribution.ts';
 import { FAMILIES, chainId, partsOfChain, type ChainId } from './names.ts';
 
 /** A chain with all of its lines as they are to be; undefined when it goes. */
@@ -29,7 +30,7 @@ export class Planner {
   readonly #leftOut: ReadonlySet<ObjectKey>;
   readonly #claims = new Claims();
   readonly #resolved = new Map<ObjectKey, ResolvedService>();
-  readonly #contributions = new Map<ObjectKey, Contribution>();
+  readonly #contributions = new Map<ObjectKey, PackedContribution>();
   readonly #shared = new Map<ChainId, string>();
   readonly #endpoints: Record<IpFamily, number> = { 4: 0, 6: 0 };
   #endpointComments = true;
@@ -51,7 +52,9 @@ export class Planner {
   /** Whose each chain is that is a Service's alone. */
   owners(): ReadonlyMap<ChainId, ObjectKey> {
     const owners = new Map<ChainId, ObjectKey>();
-    for (const [key, { chains }] of this.#contributions) for (const id of chains.keys()) owners.set(id, key);
+    for (const [key, packed] of this.#contributions) {
+      for (const id of unpackContribution(packed).chains.keys()) owners.set(id, key);
+    }
     return owners;
   }
 
@@ -88,7 +91,7 @@ export class Planner {
     let left = line;
     for (const key of this.#sortedNames()) {
       const contribution = this.#contributions.get(key);
-      if (contribution?.chains.has(id)) return key;
+      if (contribution && unpackContribution(contribution).chains.has(id)) return key;
       left -= linesIn(contribution?.lines.get(id));
       if (left < 0) return key;
     }
@@ -127,7 +130,8 @@ export class Planner {
   }
 
   #contribute(key: ObjectKey, snapshot: Snapshot, changes: Map<ChainId, ChainChange>, shared: Set<ChainId>): void {
-    const old = this.#contributions.get(key);
+    const packed = this.#contributions.get(key);
+    const old = packed && unpackContribution(packed);
     const service = this.#resolved.get(key);
     const now =
       service &&
@@ -139,7 +143,7 @@ export class Planner {
         countsLoopback: this.#facts.countsPackets === true && answersOnLoopback(this.#config),
       });
     if ((old === undefined) !== (now === undefined)) this.#names = undefined;
-    if (now) this.#contributions.set(key, now);
+    if (now) this.#contributions.set(key, packContribution(now));
     else this.#contributions.delete(key);
     for (const [id, before] of old?.chains ?? []) {
       if (!now?.chains.has(id)) changes.set(id, { id, before, after: undefined });

@@ -124,6 +124,23 @@ test('a removed TCP endpoint gets no new connections and goes when the old ones 
   await backend.stop();
 });
 
+test('where connections to deleted endpoints are to be reset, one that terminates drains until no slice names it', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const backend = backendOver(kernel, { config: { ...ALL, resetTcpToDeletedEndpoints: true } });
+  const first = clusterOf([WEB]);
+  await backend.sync(first.snapshot);
+  const reals = kernel.servers.get(VIP)?.reals;
+  const old = reals?.get('10.0.0.2:80');
+  if (old) old.connections = 2;
+  const second = clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80', '10.0.0.2:80 terminating'] }], first);
+  await backend.sync(second.snapshot);
+  expect(old?.options).toBe('-m -w 0');
+  await backend.sync(clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80'] }], second).snapshot);
+  expect([...(reals?.keys() ?? [])]).toEqual(['10.0.0.1:80']);
+  expect(backend.state()).toMatchObject({ draining: [] });
+  await backend.stop();
+});
+
 test('an endpoint that comes back keeps its connections', async () => {
   const kernel = new FakeIpvs(LOCAL);
   const backend = backendOver(kernel);

@@ -22,6 +22,8 @@ export interface VirtualServer {
   readonly persistence: number | undefined;
   /** Sorted as the endpoints are. Without any, IPVS answers that the port is unreachable. */
   readonly reals: readonly RealKey[];
+  /** Every endpoint that a slice names, whatever its state, where connections to others are to be reset; undefined where none are. */
+  readonly named?: readonly RealKey[];
 }
 
 export interface Contribution {
@@ -40,6 +42,8 @@ export interface ContributionContext {
   readonly nodePortAddresses: readonly Ip[];
   /** The Node's own addresses, for source ranges. */
   readonly nodeIps: readonly Ip[];
+  /** Whether TCP connections to endpoints that no slice names any more are reset. */
+  readonly resets: boolean;
   /** Whether this Service is the one that holds the place. */
   readonly holds: (place: FrontendKey) => boolean;
 }
@@ -103,7 +107,8 @@ class Writer {
     this.servers.push({
       key,
       persistence: port.affinityTimeoutSeconds,
-      reals: endpoints.map((endpoint) => hostPort(endpoint.ip, endpoint.port)),
+      reals: endpoints.map(realKey),
+      ...(this.#context.resets ? { named: port.endpoints.map(realKey) } : {}),
     });
     for (const endpoint of endpoints) if (endpoint.local) this.#hairpin(port, endpoint);
     if (this.#context.local.has(address)) return;
@@ -175,6 +180,10 @@ export const NODE_PORT_SETS: Readonly<Record<Protocol, { readonly all: SetBase; 
   UDP: { all: 'NODE-PORT-UDP', local: 'NODE-PORT-LOCAL-UDP' },
   SCTP: { all: 'NODE-PORT-SCTP-HASH', local: 'NODE-PORT-LOCAL-SCTP-HASH' },
 };
+
+function realKey({ ip, port }: Endpoint): RealKey {
+  return hostPort(ip, port);
+}
 
 function endpointsOf(action: Action): readonly Endpoint[] {
   return action.kind === 'forward' ? action.endpoints : [];

@@ -67,6 +67,9 @@ export class FakeIpvs implements Exec {
         return this.#ip(args, input);
       case 'cat':
         return this.#cat(args);
+      case 'conntrack':
+        this.written.push({ tool: 'conntrack', text: args.join(' ') });
+        return result(0);
       case 'uname':
         return result(0, '6.1.0-56-cloud-amd64\n');
       case 'modprobe':

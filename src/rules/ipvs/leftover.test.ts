@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { CONFIG, NODE, clusterOf } from '../../../test/rules/cluster.ts';
+import { CONFIG, NODE, clusterOf, ip } from '../../../test/rules/cluster.ts';
 import { silentLogger } from '../../observe/log.ts';
 import { createMetrics } from '../../observe/metrics.ts';
 import { FakeClock } from '../../system/clock-fake.ts';
@@ -62,4 +62,23 @@ test('a stop leaves it to the next start', async () => {
   if (real) real.connections = 0;
   await clock.advance(60_000);
   expect(kernel.servers.size).toBe(1);
+});
+
+test('flows of UDP that it carried are given to the other mode', async () => {
+  const { kernel, leftover } = await withConnections(0);
+  for (const [address, connections] of [
+    ['172.30.0.1', 1],
+    ['172.30.0.7', 0],
+  ] as const) {
+    kernel.servers.set(`UDP ${address}:53`, {
+      options: '-s rr',
+      reals: new Map([['10.0.0.1:53', { options: '-m -w 1', connections }]]),
+    });
+    kernel.link?.add(ip(address));
+  }
+  await leftover.remove();
+  expect(isGone(kernel)).toBe(true);
+  expect(kernel.written.filter(({ tool }) => tool === 'conntrack').map(({ text }) => text)).toEqual([
+    '-D -f ipv4 -p udp --orig-dst 172.30.0.1',
+  ]);
 });

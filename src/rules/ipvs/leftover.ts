@@ -1,13 +1,14 @@
 // The IPVS mode that was in force before another took over, ours or kube-proxy's. New connections are the other mode's from its first sync on;
 // those that IPVS carries go on, and the whole is removed when the last has ended.
 
+import { ipFamily, type Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
 import { removeChains, type RemoveOptions } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
-import { LINK } from './names.ts';
+import { LINK, partsOfServer } from './names.ts';
 import { isOwnServer } from './ownership.ts';
 import { parseConnections, parseSets } from './parse.ts';
 import { removeServers, removeSets } from './remove.ts';
@@ -25,6 +26,13 @@ export interface LeftoverOptions {
   readonly chains: RemoveOptions;
 }
 
+interface Traffic {
+  readonly connections: number;
+  readonly flowsTo: ReadonlySet<Ip>;
+}
+
+const NO_TRAFFIC: Traffic = { connections: 0, flowsTo: new Set() };
+
 export class IpvsLeftover {
   readonly #options: LeftoverOptions;
   #timer: Timer | undefined;
@@ -38,8 +46,8 @@ export class IpvsLeftover {
 
   /** Removes what is there at once when nothing goes through it, else later. Says what was removed now. */
   async remove(): Promise<CleanupOutcome> {
-    const connections = await this.#connections();
-    if (connections === 'none') return this.#removeNow();
+    const { connections, flowsTo } = await this.#traffic();
+    if (connections === 0) return this.#removeNow(flowsTo);
     const { clock, log } = this.#options;
     const now = clock.monotonic();
     if (this.#since === undefined) {
@@ -48,7 +56,7 @@ export class IpvsLeftover {
     }
     if (now - this.#since > LONGEST_MS) {
       log.warn('IPVS is removed, connections that went through it are cut', { connections });
-      return this.#removeNow();
+      return this.#removeNow(flowsTo);
     }
     if (!this.#stopped) {
       this.#timer?.cancel();
@@ -72,32 +80,42 @@ export class IpvsLeftover {
     if (removed.length > 0) log.info('rules of another mode removed', { what: removed.join(', ') });
   }
 
-  async #removeNow(): Promise<CleanupOutcome> {
+  async #removeNow(flowsTo: ReadonlySet<Ip>): Promise<CleanupOutcome> {
     const { exec, chains } = this.#options;
     const parts = [await removeServers(exec), await removeChains(exec, chains), await removeSets(exec)];
+    // A flow of UDP has no end to wait for. It is known to conntrack as one that nobody translates, so the other mode would never see it.
+    for (const address of flowsTo) {
+      const family = ipFamily(address) === 6 ? 'ipv6' : 'ipv4';
+      await exec.run('conntrack', ['-D', '-f', family, '-p', 'udp', '--orig-dst', address], { timeoutMs: TIMEOUT_MS });
+    }
     return {
       removed: parts.flatMap(({ removed }) => removed),
       problems: parts.flatMap(({ problems }) => problems),
     };
   }
 
-  /** How many TCP connections go through virtual servers of this mode. */
-  async #connections(): Promise<number | 'none'> {
+  /** How many TCP connections go through virtual servers of this mode, and to which addresses there are flows of UDP. */
+  async #traffic(): Promise<Traffic> {
     const { exec } = this.#options;
     const shown = await exec.run('ip', ['link', 'show', LINK], { timeoutMs: TIMEOUT_MS });
-    if (shown.exitCode !== 0) return 'none';
+    if (shown.exitCode !== 0) return NO_TRAFFIC;
     try {
       const kernel = new IpvsKernel(exec);
       const addresses = await kernel.addresses();
       const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
-      let open = 0;
+      let connections = 0;
+      const flowsTo = new Set<Ip>();
       for (const [key, reals] of parseConnections(await kernel.connections())) {
-        if (!key.startsWith('TCP') || !isOwnServer(key, { addresses, sets }, [])) continue;
-        for (const { active } of reals.values()) open += active;
+        if (!isOwnServer(key, { addresses, sets }, [])) continue;
+        const { protocol, address } = partsOfServer(key);
+        for (const { active, inactive } of reals.values()) {
+          if (protocol === 'TCP') connections += active;
+          else if (protocol === 'UDP' && active + inactive > 0) flowsTo.add(address);
+        }
       }
-      return open === 0 ? 'none' : open;
+      return { connections, flowsTo };
     } catch (error) {
-      if (error instanceof ToolError) return 'none';
+      if (error instanceof ToolError) return NO_TRAFFIC;
       throw error;
     }
   }

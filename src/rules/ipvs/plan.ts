@@ -124,6 +124,7 @@ export class Planner {
       service &&
       contributionOf(service, {
         families: this.#families,
+        resets: this.#config.resetTcpToDeletedEndpoints,
         local: this.#local,
         nodePortAddresses: this.#nodePortAddresses,
         nodeIps: snapshot.node.ips,
@@ -153,11 +154,11 @@ const NO_PLACES: ReadonlySet<FrontendKey> = new Set();
 
 export function sameServer(a: VirtualServer | undefined, b: VirtualServer | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
-  return (
-    a.persistence === b.persistence &&
-    a.reals.length === b.reals.length &&
-    a.reals.every((real, index) => real === b.reals[index])
-  );
+  return a.persistence === b.persistence && sameList(a.reals, b.reals) && sameList(a.named ?? [], b.named ?? []);
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((each, index) => each === b[index]);
 }
 
 /** Counts who wants what: an entry that two Services want goes with the last of them. */

@@ -66,7 +66,7 @@ export function schedulerOf(scheduler: string): string {
 export interface Draining {
   /** No new connections, the old ones go on: TCP only. */
   readonly drained: readonly RealKey[];
-  /** Are wanted again. */
+  /** Drain no more: they are wanted again, or gone. */
   readonly restored: readonly RealKey[];
 }
 
@@ -96,7 +96,8 @@ const FORWARD = '-m';
 
 /**
  * The lines for one virtual server. `draining`: its real servers that have weight 0 now. A real server that is wanted no more gets weight
- * 0 while TCP connections may go on; flows of UDP and associations of SCTP move at once, as with kube-proxy.
+ * 0 while TCP connections may go on; flows of UDP and associations of SCTP move at once, as with kube-proxy, and so do connections that are
+ * to be reset: the kernel answers them when it finds no real server any more.
  */
 export function serverLines(
   { key, before, after }: ServerStep,
@@ -118,14 +119,21 @@ export function serverLines(
     if (draining.has(real)) restored.push(real);
     text += `${draining.has(real) ? '-e' : '-a'} ${words} -r ${real} ${FORWARD} -w 1\n`;
   }
+  const canDrain = partsOfServer(key).protocol === 'TCP';
+  const drains = (real: RealKey): boolean => canDrain && (after.named?.includes(real) ?? true);
   for (const real of before?.reals ?? []) {
     if (wanted.has(real)) continue;
-    if (partsOfServer(key).protocol === 'TCP') {
+    if (drains(real)) {
       drained.push(real);
       text += drainLine(words, real);
     } else {
       text += removeReal(key, real);
     }
+  }
+  for (const real of draining) {
+    if (wanted.has(real) || had.has(real) || drains(real)) continue;
+    restored.push(real);
+    text += removeReal(key, real);
   }
   return { text, drained, restored };
 }
