@@ -190,9 +190,9 @@ export const FLAGS: readonly Flag[] = [
     name: 'workers',
     kind: 'text',
     value: 'N',
-    help: 'threads that answer DNS queries; 0 answers on the main thread, with the least memory',
-    commands: ['up', 'dns'],
-    fallback: 'up: 0; dns: the number of CPUs',
+    help: 'threads that answer DNS queries or carry HTTP requests; 0 does it on the main thread, with the least memory',
+    commands: ['up', 'dns', 'ingress'],
+    fallback: 'up: 0; dns and ingress: the number of CPUs',
   },
   {
     name: 'conf',

@@ -109,6 +109,7 @@ export interface IngressChoice {
   readonly lenientClass: boolean;
   readonly tell?: Tell;
   readonly tellOfSync?: boolean;
+  readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
   readonly accessLog?: (text: string) => void;
@@ -138,6 +139,7 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         ...(choice.traffic ? { traffic: choice.traffic } : {}),
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
+        workers: choice.workers ?? 0,
         http: choice.http,
         https: choice.https,
         configMap,

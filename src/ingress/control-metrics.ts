@@ -1,6 +1,6 @@
 // ingress-nginx' metrics of the controller: what is in force, since when, and which certificates end when.
 
-import type { Metrics, Sample } from '../observe/metrics.ts';
+import type { Meters, Sample } from '../observe/metrics.ts';
 import { shortHash } from './sticky.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificateState } from './tls.ts';
@@ -8,7 +8,7 @@ import type { CertificateState } from './tls.ts';
 const PREFIX = 'nginx_ingress_controller_';
 
 export interface ControlMetricsOptions {
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   readonly version: string;
   readonly controllerClass: string;
   readonly table: () => RouteTable | undefined;

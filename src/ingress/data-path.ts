@@ -3,8 +3,6 @@
 
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { ObjectKey } from '../model/records.ts';
-import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection } from './http/client-connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
@@ -18,24 +16,45 @@ import { openListener, type IngressListener, type Opening, type TlsPlace } from 
 import { findHost, hostName } from './match.ts';
 import { passThrough } from './tls-passthrough.ts';
 import { peerFacts } from './tls-peer.ts';
-import type { Tell } from './notice.ts';
 import { LiveRoutes } from './live-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificatePair } from './self-signed.ts';
-import { CertificateTable, tlsFront, type CertificateState } from './tls.ts';
+import { tlsFront, type CertificateTable, type CertificateState } from './tls.ts';
 
 export interface DataPathOptions {
-  readonly log: Logger;
   readonly clock: Clock;
   readonly times: EngineTimes;
   /** How often deadlines are looked at, in milliseconds. */
   readonly tickMs: number;
-  /** `--default-ssl-certificate`, `namespace/name`. */
-  readonly defaultCertificate: ObjectKey | undefined;
-  readonly tell: Tell | undefined;
+  readonly certificates: CertificateTable;
+  /** Others listen on the same ports. */
+  readonly reusePort: boolean;
+  readonly ticketKeys: Buffer | undefined;
   readonly onRequest: (record: RequestRecord) => void;
   /** Whether an access log is written. */
   readonly logs: boolean;
+}
+
+/** What serves by route tables: here, or in worker threads. */
+export interface Serving {
+  readonly addresses: { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined };
+  /** The newest table; undefined before the first. */
+  readonly table: RouteTable | undefined;
+  /** The first table is in force everywhere. */
+  readonly ready: boolean;
+  readonly counts: DataPathCounts;
+  certificateStates(): readonly CertificateState[];
+  /** Rejects with IngressListenError. */
+  listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void>;
+  apply(table: RouteTable): void;
+  /** Accepts no more; what is under way may end within `graceMs`. */
+  stop(graceMs: number): Promise<void>;
+}
+
+export interface DataPathCounts extends ConnectionCounts {
+  /** Connections to backends, and endpoints that are passed over. */
+  readonly upstream: number;
+  readonly ejected: number;
 }
 
 export interface ConnectionCounts {
@@ -44,12 +63,13 @@ export interface ConnectionCounts {
   readonly accepted: number;
 }
 
-export class DataPath {
+export class DataPath implements Serving {
   readonly #clock: Clock;
   readonly #deadlines: Deadlines;
   readonly #engine: Engine;
   readonly #routes: LiveRoutes;
   readonly #certificates: CertificateTable;
+  readonly #sharing: Pick<DataPathOptions, 'reusePort' | 'ticketKeys'>;
   #http: IngressListener | undefined;
   #https: IngressListener | undefined;
   #shown: CertificatePair | undefined;
@@ -60,7 +80,9 @@ export class DataPath {
   #connections: ConnectionSettings | undefined;
   #accepted = 0;
 
-  constructor({ log, clock, times, tickMs, defaultCertificate, tell, onRequest, logs }: DataPathOptions) {
+  constructor({ clock, times, tickMs, certificates, reusePort, ticketKeys, onRequest, logs }: DataPathOptions) {
+    this.#sharing = { reusePort, ticketKeys };
+    this.#certificates = certificates;
     this.#clock = clock;
     this.#times = times;
     this.#upstreamTimes = { idleMs: times.upstreamIdleMs, maxIdle: times.maxIdle };
@@ -84,7 +106,6 @@ export class DataPath {
       this.#deadlines,
       () => clock.monotonic(),
     );
-    this.#certificates = new CertificateTable(log, clock.now(), defaultCertificate, tell);
   }
 
   get addresses(): { readonly http: ListenAddress | undefined; readonly https: ListenAddress | undefined } {
@@ -95,18 +116,15 @@ export class DataPath {
     return this.#routes.table;
   }
 
-  get counts(): ConnectionCounts {
+  get ready(): boolean {
+    return this.table !== undefined;
+  }
+
+  get counts(): DataPathCounts {
     let busy = 0;
     for (const connection of this.#engine.connections) if (connection.busy) busy++;
-    return { active: this.#engine.connections.size, busy, accepted: this.#accepted };
-  }
-
-  get upstreamConnections(): number {
-    return this.#routes.upstreamConnections;
-  }
-
-  get ejectedEndpoints(): number {
-    return this.#routes.ejectedEndpoints;
+    const { upstreamConnections: upstream, ejectedEndpoints: ejected } = this.#routes;
+    return { active: this.#engine.connections.size, busy, accepted: this.#accepted, upstream, ejected };
   }
 
   certificateStates(): readonly CertificateState[] {
@@ -116,6 +134,7 @@ export class DataPath {
   /** Rejects with IngressListenError. */
   async listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
     const common = {
+      ...this.#sharing,
       front: () => this.#front,
       onConnection: (socket: Socket | TLSSocket, opening: Opening) => this.#accept(socket, opening),
     };

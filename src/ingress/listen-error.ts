@@ -13,12 +13,14 @@ export class IngressListenError extends Error {
   override readonly name = 'IngressListenError';
   readonly code: IngressListenCode;
   readonly listen: ListenAddress;
+  readonly scheme: string;
 
   constructor(cause: NodeJS.ErrnoException, listen: ListenAddress, scheme: string) {
     const code = codeOf(cause);
     super(listenMessage(code, listen, scheme, cause), { cause });
     this.code = code;
     this.listen = listen;
+    this.scheme = scheme;
   }
 }
 

@@ -49,6 +49,10 @@ export interface ListenOptions {
   /** With these the listener speaks TLS. */
   readonly tls?: TlsFront;
   readonly front: () => FrontSettings;
+  /** Others listen there too, and the kernel shares out the connections. */
+  readonly reusePort?: boolean;
+  /** Keys of TLS tickets, where several listeners must know each other's. */
+  readonly ticketKeys?: Buffer | undefined;
   readonly onConnection: (socket: Socket | TLSSocket, opening: Opening) => void;
 }
 
@@ -82,6 +86,7 @@ class Listener implements IngressListener {
     const { tls } = options;
     this.#tls = tls && this.#tlsServer(tls.options);
     this.#clientTls = tls && this.#tlsServer(tls.clientOptions);
+    this.#shareTickets();
   }
 
   get address(): ListenAddress {
@@ -90,7 +95,12 @@ class Listener implements IngressListener {
 
   async open(): Promise<void> {
     const { listen: asked, tls } = this.#options;
-    const { address, port } = await listen(this.#server, asked, tls ? 'HTTPS' : 'HTTP');
+    const { address, port } = await listen(
+      this.#server,
+      asked,
+      tls ? 'HTTPS' : 'HTTP',
+      this.#options.reusePort ?? false,
+    );
     this.#server.on('error', () => {});
     this.#address = { address: parseIp(address) ?? asked.address, port };
   }
@@ -106,11 +116,16 @@ class Listener implements IngressListener {
       ...(resumption ? {} : { secureOptions: constants.SSL_OP_NO_TICKET }),
     };
     this.#tls?.setSecureContext({ ...tls.options, ...common });
+    this.#shareTickets();
     this.#clientTls?.setSecureContext({ ...tls.clientOptions, ...common, secureOptions: constants.SSL_OP_NO_TICKET });
   }
 
   close(): Promise<void> {
     return new Promise((resolve) => void this.#server.close(() => resolve()));
+  }
+
+  #shareTickets(): void {
+    if (this.#options.ticketKeys) this.#tls?.setTicketKeys(this.#options.ticketKeys);
   }
 
   #tlsServer(options: TlsOptions): TlsServer {
@@ -217,10 +232,10 @@ function peerOf({ remoteAddress, remotePort, localPort }: Socket): string {
   return `${remoteAddress} ${remotePort} ${localPort}`;
 }
 
-function listen(server: Server, listen: ListenAddress, scheme: string): Promise<AddressInfo> {
+function listen(server: Server, listen: ListenAddress, scheme: string, reusePort: boolean): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => reject(new IngressListenError(error, listen, scheme)));
-    server.listen({ host: listen.address, port: listen.port, backlog: 1024 }, () => {
+    server.listen({ host: listen.address, port: listen.port, backlog: 1024, reusePort }, () => {
       server.removeAllListeners('error');
       const bound = server.address();
       resolve(bound !== null && typeof bound === 'object' ? bound : { ...listen, family: '' });

@@ -2,12 +2,16 @@ import type { Plane } from '../model/plane.ts';
 import type { ConfigMapRecord, IngressRecord, ObjectKey } from '../model/records.ts';
 import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Metrics } from '../observe/metrics.ts';
+import type { Meters } from '../observe/metrics.ts';
 import { AccessLog } from './access-log.ts';
 import { systemClock, type Clock } from '../system/clock.ts';
+import { startThread, type StartThread } from '../system/worker-thread.ts';
 import { unavailableText, type Backend } from './backend.ts';
 import { DEFAULT_PREFIX } from './annotations/settings.ts';
-import { DataPath } from './data-path.ts';
+import { DataPath, type DataPathCounts, type Serving } from './data-path.ts';
+import type { CertificatePair } from './self-signed.ts';
+import { CertificateTable } from './tls.ts';
+import { WorkerPool } from './worker-pool.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
 import type { ListenAddress } from './listen-error.ts';
@@ -33,7 +37,7 @@ export interface IngressPlaneOptions extends RoutingFlags {
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate?: ObjectKey | undefined;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Meters;
   /** Told of what concerns one object: for Events. */
   readonly tell?: Tell;
   /** `--disable-sync-events` is not given: each Ingress that is new or changed is told of. */
@@ -45,6 +49,15 @@ export interface IngressPlaneOptions extends RoutingFlags {
   readonly accessLog?: (text: string) => void;
   /** Called when a Snapshot is in force. */
   readonly onApplied?: () => void;
+  /** Threads that carry the requests, sharing the ports; 0 carries them on this one. */
+  readonly workers?: number;
+  readonly startThread?: StartThread;
+  /** In a worker: others listen on the same ports, with the same certificate of their own and the same keys of TLS tickets. */
+  readonly reusePort?: boolean;
+  readonly ownPair?: CertificatePair;
+  readonly ticketKeys?: Buffer;
+  /** Where what is not traffic is counted; `metrics` unless given. */
+  readonly controlMetrics?: Meters;
   readonly clock?: Clock;
   readonly times?: Partial<EngineTimes>;
   /** How often deadlines are looked at, in milliseconds; what a time-out may be late by. */
@@ -59,6 +72,7 @@ export interface IngressPlane extends Plane {
   readonly table: RouteTable | undefined;
   /** Why a URL is answered as it is; undefined before the first Snapshot. */
   explain(url: ExplainedUrl): IngressExplanation | undefined;
+  readonly counts: DataPathCounts;
   /** The Ingresses that are ours, of the Snapshot in force. */
   ours(): readonly IngressRecord[];
   /** Where it listens, with the ports that the system chose. */
@@ -89,8 +103,9 @@ class RunningPlane implements IngressPlane {
   readonly #warnings: SettingWarnings;
   readonly #log: Logger;
   readonly #clock: Clock;
-  readonly #path: DataPath;
-  readonly #traffic: TrafficMetrics;
+  readonly #path: Serving;
+  /** Undefined where workers count. */
+  readonly #traffic: TrafficMetrics | undefined;
   readonly #control: ControlMetrics;
   readonly #access: AccessLog | undefined;
   #stopped: Promise<void> | undefined;
@@ -107,25 +122,53 @@ class RunningPlane implements IngressPlane {
     this.#defaults = defaultGlobals(options, { connectMs, readMs: upstreamMs, sendMs: upstreamMs, tunnelMs });
     this.#routing = routingOptions(options, this.#defaults, undefined);
     this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
-    this.#path = new DataPath({
-      log: options.log,
-      clock: this.#clock,
-      times,
-      tickMs: options.tickMs ?? TICK_MS,
-      defaultCertificate: options.defaultCertificate,
-      tell: this.#tell,
-      onRequest: (record) => this.#record(record),
-      logs: options.accessLog !== undefined,
-    });
-    this.#traffic = new TrafficMetrics(options.metrics, () => this.#path.counts, options.traffic);
+    this.#path = this.#serving(times);
+    if (!options.workers) {
+      const meters = options.metrics;
+      this.#traffic = new TrafficMetrics(meters, () => this.#path.counts, options.traffic);
+    }
     this.#control = new ControlMetrics({
-      metrics: options.metrics,
+      metrics: options.controlMetrics ?? options.metrics,
       version: options.version ?? '',
       controllerClass: this.#routing.controllerClass,
       table: () => this.#path.table,
       certificates: () => this.#path.certificateStates(),
-      upstream: () => ({ connections: this.#path.upstreamConnections, ejected: this.#path.ejectedEndpoints }),
+      upstream: () => ({ connections: this.#path.counts.upstream, ejected: this.#path.counts.ejected }),
     });
+  }
+
+  #serving(times: EngineTimes): Serving {
+    const { workers = 0, log, configMap, defaultCertificate, tickMs = TICK_MS, accessLog } = this.#options;
+    const clock = this.#clock;
+    const certificates = new CertificateTable(log, clock.now(), defaultCertificate, this.#tell, this.#options.ownPair);
+    if (workers === 0) {
+      return new DataPath({
+        clock,
+        times,
+        tickMs,
+        certificates,
+        reusePort: this.#options.reusePort ?? false,
+        ticketKeys: this.#options.ticketKeys,
+        onRequest: (record) => this.#record(record),
+        logs: accessLog !== undefined,
+      });
+    }
+    const data = {
+      flags: flagsOf(this.#options),
+      configMap,
+      defaultCertificate,
+      times,
+      tickMs,
+      graceMs: this.#options.graceMs ?? DEFAULT_GRACE_MS,
+      traffic: this.#options.traffic ?? {},
+      logs: accessLog !== undefined,
+    };
+    const { metrics, startThread: start = startThread } = this.#options;
+    return new WorkerPool({ workers, data, certificates, log, metrics, clock, startThread: start, accessLog });
+  }
+
+  get counts(): IngressPlane['counts'] {
+    return this.#path.counts;
   }
 
   get addresses(): IngressPlane['addresses'] {
@@ -137,7 +180,7 @@ class RunningPlane implements IngressPlane {
   }
 
   get ready(): boolean {
-    return this.#path.table !== undefined;
+    return this.#path.ready;
   }
 
   listen(http: ListenAddress | undefined, https: ListenAddress | undefined): Promise<void> {
@@ -205,7 +248,7 @@ class RunningPlane implements IngressPlane {
   #readConfigMap(snapshot: Snapshot): boolean {
     const { configMap: key } = this.#options;
     const map = key === undefined ? undefined : snapshot.configMaps.get(key);
-    if (key !== undefined && !map && !this.ready) {
+    if (key !== undefined && !map && !this.table) {
       if (!this.#awaited)
         this.#log.warn('nothing is served until the ConfigMap of --configmap is there', { configMap: key });
       this.#awaited = true;
@@ -230,7 +273,7 @@ class RunningPlane implements IngressPlane {
     return {
       ready: this.ready,
       addresses: this.addresses,
-      connections: { clients: this.#path.counts.active, backends: this.#path.upstreamConnections },
+      connections: { clients: this.#path.counts.active, backends: this.#path.counts.upstream },
       hosts: table ? hostStates(table) : [],
       certificates: this.#path.certificateStates().map((certificate) => ({
         ...certificate,
@@ -245,7 +288,7 @@ class RunningPlane implements IngressPlane {
   }
 
   #record(record: RequestRecord): void {
-    this.#traffic.record(record);
+    this.#traffic?.record(record);
     this.#access?.record(this.#routing.globals.log, record);
     this.#log.debug('request', {
       method: record.method,
@@ -267,6 +310,27 @@ class RunningPlane implements IngressPlane {
       reason: unavailableText(backend.ref, backend.target.reason),
     });
   }
+}
+
+/** What can be sent to a thread. The type sees to it that none is forgotten. */
+function flagsOf(options: IngressPlaneOptions): RoutingFlags {
+  const flags: { readonly [K in keyof Required<RoutingFlags>]: RoutingFlags[K] | undefined } = {
+    sslRedirect: options.sslRedirect,
+    sslPassthrough: options.sslPassthrough,
+    annotationsPrefix: options.annotationsPrefix,
+    defaultBackend: options.defaultBackend,
+    watchNamespace: options.watchNamespace,
+    controllerClass: options.controllerClass,
+    ingressClass: options.ingressClass,
+    ingressClassByName: options.ingressClassByName,
+    watchIngressWithoutClass: options.watchIngressWithoutClass,
+    disableCatchAll: options.disableCatchAll,
+    namespaces: options.namespaces,
+    conformance: options.conformance,
+    ofReadNamespaces: options.ofReadNamespaces,
+    disableExternalNames: options.disableExternalNames,
+  };
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
 }
 
 function reasonOf(backend: Backend): string {

@@ -54,11 +54,12 @@ export class CertificateTable {
 
   readonly #tell: Tell;
 
-  constructor(log: Logger, now: number, defaultSecret?: ObjectKey, tell: Tell = () => {}) {
+  constructor(log: Logger, now: number, defaultSecret?: ObjectKey, tell: Tell = () => {}, ownPair?: CertificatePair) {
     this.#log = log;
     this.#tell = tell;
     this.#defaultSecret = defaultSecret;
-    this.defaultPair = selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS);
+    this.defaultPair =
+      ownPair ?? selfSigned(DEFAULT_CERTIFICATE_NAME, ['ingress.local'], now, DEFAULT_CERTIFICATE_DAYS);
     this.#default = createSecureContext(this.defaultPair);
   }
 

@@ -1,4 +1,4 @@
-import type { Metrics, Sample } from '../observe/metrics.ts';
+import type { Meters, Sample } from '../observe/metrics.ts';
 import type { RequestRecord } from './http/forward.ts';
 import type { ConnectionCounts } from './data-path.ts';
 import type { Location } from './host-routes.ts';
@@ -107,7 +107,7 @@ export class TrafficMetrics {
   #sent = 0;
   #retries = 0;
 
-  constructor(metrics: Metrics, connections: () => ConnectionCounts, options: Partial<TrafficOptions> = {}) {
+  constructor(metrics: Meters, connections: () => ConnectionCounts, options: Partial<TrafficOptions> = {}) {
     this.#options = { ...DEFAULT_TRAFFIC, ...options };
     const histogram = (name: string, help: string, tally: (child: Child) => Tally): void => {
       if (this.#options.excluded.has(name)) return;
@@ -223,7 +223,7 @@ export class TrafficMetrics {
     }
   }
 
-  #process(metrics: Metrics, connections: () => ConnectionCounts): void {
+  #process(metrics: Meters, connections: () => ConnectionCounts): void {
     const gauge = `${PREFIX}nginx_process_connections`;
     metrics.collected({
       name: gauge,

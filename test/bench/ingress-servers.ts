@@ -109,7 +109,8 @@ export function fairleadCommand(objects: string, ports: Ports): readonly string[
   return [process.execPath, ENTRY, 'ingress', '--manifests', objects, ...flags];
 }
 
-function pemFiles(folder: string): string {
+/** Writes certificate and key; returns the folder. */
+export function pemFiles(folder: string): string {
   const { cert, key } = selfSigned('bench.example', ['bench.example'], Date.now(), 30);
   writeFileSync(join(folder, 'cert.pem'), cert);
   writeFileSync(join(folder, 'key.pem'), key);

@@ -21,6 +21,7 @@ import {
   manifests,
   missingCommands,
   nginxText,
+  pemFiles,
   secretManifest,
   startBackend,
   startProxy,
@@ -227,8 +228,7 @@ async function change(folder: string, size: number): Promise<void> {
     const ports = { http: FIRST_PORT + 60, https: FIRST_PORT + 61 };
     const place = join(folder, `${name}-${size}`);
     await mkdir(join(place, 'manifests'), { recursive: true });
-    const apply =
-      name === 'fairlead' ? await fairleadChanger(place, hosts) : await nginxChanger(folder, place, ports, hosts);
+    const apply = name === 'fairlead' ? await fairleadChanger(place, hosts) : nginxChanger(place, ports, hosts);
     await apply('/first');
     const command =
       name === 'fairlead'
@@ -287,14 +287,12 @@ function rule(host: string, path: string): object {
   return { host, http: { paths: [{ path, pathType: 'Prefix', backend }] } };
 }
 
-async function nginxChanger(
-  folder: string,
+function nginxChanger(
   place: string,
   ports: { http: number; https: number },
   hosts: readonly HostSpec[],
-): Promise<(path: string) => Promise<void>> {
-  for (const file of ['cert.pem', 'key.pem'])
-    await writeFile(join(place, file), await readFile(join(folder, 'nginx', file)));
+): (path: string) => Promise<void> {
+  pemFiles(place);
   return (path) => {
     const text = nginxText(place, ports, FIRST_PORT, [...hosts, { host: 'bench.example', path }]);
     // `/1k` of the host under load stays, as a location of its own.

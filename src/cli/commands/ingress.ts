@@ -24,7 +24,7 @@ import {
 import { IngressStatusKeeper } from '../ingress-status.ts';
 import type { ListenAddress } from '../listen-address.ts';
 import { ingressObjects, ingressPlane } from '../planes.ts';
-import { nodeName, port } from '../settings.ts';
+import { nodeName, port, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { version } from './version.ts';
 
@@ -53,6 +53,7 @@ export async function ingress(args: Arguments): Promise<number> {
     lenientClass: manifestDirs(args).length > 0,
     tell: events.tell,
     accessLog: context.out,
+    workers: workers(args, context.cpus),
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),

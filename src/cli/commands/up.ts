@@ -28,6 +28,7 @@ export function up(args: Arguments): Promise<number> {
     http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
     https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
     sslRedirect: false,
+    workers: workers(args, 0),
     lenientClass: manifestDirs(args).length > 0,
   });
   const dnsServers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
