@@ -61,8 +61,8 @@ const WATCH_MS = 5000;
 const SHORT_LIFE_MS = 10_000;
 const RESTART = { initial: 500, max: 30_000 };
 const MODULE = new URL('./worker.ts', import.meta.url);
-/** Measured: a smaller young generation costs throughput, a larger one memory without a gain. */
-const YOUNG_MB = 16;
+/** What is made for a query is garbage at once: a larger young generation costs memory, and no query is answered sooner. */
+const YOUNG_MB = 8;
 
 export class WorkerPool implements Answering {
   readonly metrics = createTally();

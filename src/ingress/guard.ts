@@ -25,7 +25,7 @@ import { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
-import { balancedTarget, newKey, rankedTargets, readCookie, shortHash } from './sticky.ts';
+import { balancedTarget, keyFor, newKey, rankedTargets, readCookie, shortHash } from './sticky.ts';
 
 export interface GuardOptions {
   readonly now: () => number;
@@ -124,7 +124,9 @@ export class Guard {
     const there = own !== undefined && own.targets.targets.length > 0;
     // default-backend takes what there is no endpoint for.
     const standIn = !there && location.errorBackend && errorTurn?.targets.length ? errorTurn : undefined;
-    const chosen = there ? own : standIn && { targets: standIn, cookie: '', canary: undefined };
+    const chosen = there
+      ? own
+      : standIn && { targets: standIn, cookie: '', canary: undefined, endpointField: undefined };
     if (!chosen) return this.#unavailable(visit, errorTurn);
     const { effect, entry, headers } = visit;
     const rewritten = rewriteOf(location, effect?.path ?? request.path, effect?.query ?? request.query);
@@ -151,6 +153,7 @@ export class Guard {
         (effect?.fields ?? ''),
       answerDropped: effect ? [...visit.dropped, ...effect.answerDropped] : visit.dropped,
       answerFields: fields + chosen.cookie,
+      endpointField: chosen.endpointField,
       successFields: effect?.onSuccess ?? '',
       gate: entry.gate,
       question: entry.question,
@@ -256,7 +259,14 @@ export class Guard {
   #targets(
     location: Location,
     request: TemplateRequest,
-  ): { readonly targets: Targets<EndpointPool>; readonly cookie: string; readonly canary?: string } | undefined {
+  ):
+    | {
+        readonly targets: Targets<EndpointPool>;
+        readonly cookie: string;
+        readonly canary?: string;
+        readonly endpointField?: (endpoint: EndpointPool) => string;
+      }
+    | undefined {
     const { affinity } = location.settings;
     const cookie = affinity && readCookie(cookieValue(request.header('cookie'), affinity.cookie));
     const key = this.#backendOf(location, request, affinity?.canary === 'sticky' ? cookie?.backend : undefined);
@@ -273,16 +283,25 @@ export class Guard {
     if (affinity.mode === 'balanced') {
       const own = known ?? newKey();
       const target = balancedTarget(turn.targets, own);
+      const cookieText = known === undefined ? set(own) : '';
+      if (!target) return { targets: turn, cookie: cookieText, ...canary };
+      const moved = (endpoint: EndpointPool): string => set(keyFor(turn.targets, endpoint));
       return {
-        targets: target ? new Preferring(target, turn) : turn,
-        cookie: known === undefined ? set(own) : '',
+        ...stuck(affinity.changeOnFailure, target, cookieText, moved),
+        targets: new Preferring(target, turn),
         ...canary,
       };
     }
     const held = known === undefined ? undefined : turn.targets.find((target) => targetHash(target) === known);
     const target = held ?? turn.pick();
     if (!target) return { targets: turn, cookie: '', ...canary };
-    return { targets: new Preferring(target, turn), cookie: held ? '' : set(targetHash(target)), ...canary };
+    const moved = (endpoint: EndpointPool): string => set(targetHash(endpoint));
+    const cookieText = held ? '' : moved(target);
+    return {
+      ...stuck(affinity.changeOnFailure, target, cookieText, moved),
+      targets: new Preferring(target, turn),
+      ...canary,
+    };
   }
 
   /** upstream-hash-by: the same endpoint for the same text, while it is there. */
@@ -304,6 +323,17 @@ export class Guard {
     const goes = goesToCanary(canary.settings, (name) => request.header(name), this.#options.random());
     return goes ? canary.backend.key : backend.key;
   }
+}
+
+/** The cookie, as one line for every answer; or, where a failure moves the client, as the line of the endpoint that answers. */
+function stuck(
+  changes: boolean,
+  target: EndpointPool,
+  cookie: string,
+  moved: (endpoint: EndpointPool) => string,
+): { readonly cookie: string; readonly endpointField?: (endpoint: EndpointPool) => string } {
+  if (!changes) return { cookie };
+  return { cookie: '', endpointField: (endpoint) => (endpoint === target ? cookie : moved(endpoint)) };
 }
 
 function targetHash(target: EndpointPool): string {

@@ -194,6 +194,17 @@ export class LiveRoutes {
     client: ClientFacts,
     head: RequestHead,
   ): Forward | Answer {
+    const decision = this.#decideFor(table, routes, location, client, head);
+    return 'status' in decision ? { ...decision, of: location } : decision;
+  }
+
+  #decideFor(
+    table: RouteTable,
+    routes: HostRoutes,
+    location: Location,
+    client: ClientFacts,
+    head: RequestHead,
+  ): Forward | Answer {
     const { maxBody } = location.settings.transfer;
     if (maxBody > 0 && head.contentLength > maxBody && location.denied === undefined) return TOO_LARGE;
     if (!location.plain || (!client.secure && toHttps(location.settings.redirect, routes))) {

@@ -52,3 +52,16 @@ export function rankedTargets<T extends { readonly ip: string; readonly port: nu
     .slice(0, count)
     .map(({ target }) => target);
 }
+
+/** A new key that leads to this target. */
+export function keyFor<T extends { readonly ip: string; readonly port: number }>(
+  targets: readonly T[],
+  target: T,
+): string {
+  // Each try hits with a chance of one in the number of targets.
+  for (let tries = targets.length * 32; tries > 0; tries--) {
+    const key = newKey();
+    if (balancedTarget(targets, key) === target) return key;
+  }
+  return newKey();
+}

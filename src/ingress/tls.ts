@@ -19,7 +19,13 @@ export const DEFAULT_CERTIFICATE_NAME = 'Fairlead Ingress Default Certificate';
 const DEFAULT_CERTIFICATE_DAYS = 365;
 
 type Parsed =
-  | { readonly kind: 'pair'; readonly pair: CertificatePair; readonly expires: number }
+  | {
+      readonly kind: 'pair';
+      readonly pair: CertificatePair;
+      readonly expires: number;
+      /** The DNS names that it is for, in lower case. */
+      readonly names: readonly string[];
+    }
   | { readonly kind: 'bad'; readonly reason: string };
 
 /** A certificate in use, for metrics and the state. */
@@ -144,9 +150,10 @@ export class CertificateTable {
 
   #pairOf(host: string): CertificatePair | undefined {
     const alias = this.#table?.otherNames.get(host)?.[0];
-    const ref = this.#table?.certificates.get(host) ?? (alias && this.#table?.certificates.get(alias.host));
+    const own = this.#table?.certificates.get(host);
+    const ref = own ?? (alias && this.#table?.certificates.get(alias.host));
     const secret = ref && this.#table?.snapshot.secrets.get(ref.secret);
-    const parsed = secret && this.#parse(secret);
+    const parsed = secret && this.#parseFor(own ? host : (alias?.host ?? host), secret);
     return parsed?.kind === 'pair' ? parsed.pair : undefined;
   }
 
@@ -197,8 +204,15 @@ export class CertificateTable {
     return parsed;
   }
 
+  /** As ingress-nginx: a certificate for other names is not served. */
+  #parseFor(host: string, secret: SecretRecord): Parsed {
+    const parsed = this.#parse(secret);
+    if (parsed.kind === 'bad' || parsed.names.some((name) => isFor(name, host))) return parsed;
+    return { kind: 'bad', reason: `its certificate is for ${parsed.names.join(', ') || 'no name'}` };
+  }
+
   #check(host: string, ref: CertificateRef, secret: SecretRecord | undefined): void {
-    const parsed = secret ? this.#parse(secret) : { kind: 'bad' as const, reason: 'it does not exist' };
+    const parsed = secret ? this.#parseFor(host, secret) : { kind: 'bad' as const, reason: 'it does not exist' };
     if (parsed.kind === 'pair') {
       this.#warned.delete(host);
       return;
@@ -259,6 +273,21 @@ export function tlsFront(
   };
 }
 
+/** The subject alternative names; without any the common name, which old certificates have alone. */
+function namesOf({ subjectAltName, subject }: X509Certificate): readonly string[] {
+  const names = [...(subjectAltName ?? '').matchAll(/DNS:([^\s,"]+)/g)].flatMap(([, name]) => name ?? []);
+  const common = /^CN=(.+)$/m.exec(subject)?.[1];
+  const all = names.length > 0 || common === undefined ? names : [common];
+  return all.map((name) => name.toLowerCase());
+}
+
+/** `*.domain` is for one label more. */
+function isFor(name: string, host: string): boolean {
+  return (
+    name === host || (name.startsWith('*.') && !host.startsWith('*') && host.slice(host.indexOf('.')) === name.slice(1))
+  );
+}
+
 function parsePair(secret: SecretRecord): Parsed {
   const cert = secret.data.get('tls.crt');
   const key = secret.data.get('tls.key');
@@ -267,7 +296,7 @@ function parsePair(secret: SecretRecord): Parsed {
     const parsed = new X509Certificate(cert);
     if (!parsed.checkPrivateKey(createPrivateKey(key)))
       return { kind: 'bad', reason: 'tls.key is not the key of tls.crt' };
-    return { kind: 'pair', pair: { cert, key }, expires: parsed.validToDate.getTime() };
+    return { kind: 'pair', pair: { cert, key }, expires: parsed.validToDate.getTime(), names: namesOf(parsed) };
   } catch (error) {
     return {
       kind: 'bad',

@@ -80,7 +80,14 @@ export function manifests(hosts: readonly HostSpec[], backend: number, secretOf:
       ],
     },
   }));
-  return [service, slice, ...objects].map((object) => JSON.stringify(object)).join('\n---\n');
+  // As the peers here: no access log.
+  const settings = {
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name: 'settings' },
+    data: { 'disable-access-log': 'true' },
+  };
+  return [service, slice, settings, ...objects].map((object) => JSON.stringify(object)).join('\n---\n');
 }
 
 export function secretManifest(name: string): string {
@@ -106,7 +113,7 @@ export const FAIRLEAD: ProxyKind = {
 
 export function fairleadCommand(objects: string, ports: Ports): readonly string[] {
   const flags = ['--http-port', ports.http, '--https-port', ports.https, '--healthz-port', ports.http + 5].map(String);
-  return [process.execPath, ENTRY, 'ingress', '--manifests', objects, ...flags];
+  return [process.execPath, ENTRY, 'ingress', '--configmap', 'default/settings', '--manifests', objects, ...flags];
 }
 
 /** Writes certificate and key; returns the folder. */

@@ -33,6 +33,8 @@ const run = promisify(execFile);
 const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
 const FIRST_PORT = 17_100;
 const CONNECTIONS = 32;
+/** Until Node has compiled what it runs often. */
+const WARM_UP_SECONDS = 3;
 
 interface Mix {
   readonly title: string;
@@ -138,7 +140,7 @@ async function contest(
 ): Promise<void> {
   const proxies = all.filter(({ kind }) => kind.secure || !mix.secure);
   const results = new Map(proxies.map((proxy) => [proxy, [] as Result[]]));
-  for (const proxy of proxies) await load(folder, proxy, mix, 1);
+  for (const proxy of proxies) await load(folder, proxy, mix, WARM_UP_SECONDS);
   for (let round = 0; round < rounds; round++) {
     for (const proxy of proxies) results.get(proxy)?.push(await load(folder, proxy, mix, seconds));
   }

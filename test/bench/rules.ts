@@ -51,7 +51,7 @@ export async function benchRules(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-const SIZES = ['100x10', '1000x5', '5000x10', '5000x50', '50000x5'];
+const SIZES = ['100x10', '1000x5', '5000x10', '10000x5', '5000x50', '50000x5'];
 
 interface Options {
   readonly mode: RulesMode;

@@ -2,7 +2,7 @@
 
 import { createServer, type IncomingMessage } from 'node:http';
 import { expect, onTestFinished, test } from 'vitest';
-import { portOf, raw } from './plane.ts';
+import { portOf, raw, startBackend } from './plane.ts';
 import { site } from './site.ts';
 import { ingress, service } from './world.ts';
 
@@ -269,6 +269,32 @@ test('snippets are refused where the ConfigMap does not allow them, or the risk 
   const medium = await site({ 'server-alias': 'b.example' }, {}, { settings: { 'annotations-risk-level': 'Medium' } });
   expect((await medium.ask()).status).toBe(503);
 });
+
+test.each(['balanced', 'persistent'])(
+  'affinity %s with change-on-failure: who is moved by a failure stays where it was moved to',
+  async (mode) => {
+    const annotations = { affinity: 'cookie', 'affinity-mode': mode, 'session-cookie-change-on-failure': 'true' };
+    const { ask, update } = await site(annotations);
+    const first = await ask();
+    const [cookie = ''] = String(first.headers['set-cookie']).split(';');
+    expect((await ask({ headers: { cookie } })).headers['set-cookie']).toBeUndefined();
+    // The only endpoint is gone; another one, and one that nobody listens on, are there.
+    const other = await startBackend();
+    const services = [service({ name: 'echo', endpoints: ['127.0.0.1:1', other.address] })];
+    update(annotations, { services });
+    let held = cookie;
+    const moves: (string | undefined)[] = [];
+    for (let i = 0; i < 4; i++) {
+      const got = await ask({ headers: { cookie: held } });
+      expect(got.status).toBe(200);
+      moves.push(got.headers['set-cookie']?.[0]);
+      held = got.headers['set-cookie']?.[0]?.split(';')[0] ?? held;
+    }
+    // Moved once at most: from then on the cookie is right.
+    expect(moves.slice(1)).toEqual([undefined, undefined, undefined]);
+    expect(other.requests).toHaveLength(4);
+  },
+);
 
 test('keep-alive-requests and keep-alive of the ConfigMap end connections', async () => {
   const closes = async (settings: Readonly<Record<string, string>>): Promise<readonly (string | undefined)[]> => {

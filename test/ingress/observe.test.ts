@@ -126,7 +126,25 @@ test("the access log has ingress-nginx' line, or one of the ConfigMap's format, 
   await eventually('the line is written', () => log !== '');
   expect(JSON.parse(log)).toMatchObject({ who: 'a"b', path: '/tea/1', ingress: 'cafe', odd: '-' });
   log = '';
-  update({ 'disable-access-log': 'true' });
+  update({ 'block-user-agents': 'nobody', 'whitelist-source-range': '203.0.113.0/24' });
+  await ask('/tea/refused', 'cafe.example');
+  await eventually('the line is written', () => log !== '');
+  // An answer of our own is told of under the location that gave it.
+  expect(log).toMatch(/"GET \/tea\/refused HTTP\/1\.1" 403 .*\[default-tea-80\]/);
+  await plane.stop();
+});
+
+test('the access log may be off', async () => {
+  let log = '';
+  const plane = await startPlane({ accessLog: (text) => (log += text), configMap: 'system/settings' });
+  const update = (settings: Readonly<Record<string, string>>): void =>
+    plane.update(
+      snapshot({ configMaps: [{ namespace: 'system', name: 'settings', data: new Map(Object.entries(settings)) }] }),
+    );
+  const port = httpPort(plane);
+  const ask = (path: string, host: string): Promise<string> =>
+    exchange(port, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${close}\r\n`);
+  update({ 'disable-access-log': 'true', 'enable-access-log-for-default-backend': 'true' });
   await ask('/tea/1', 'cafe.example');
   await plane.stop();
   expect(log).toBe('');

@@ -74,6 +74,38 @@ test('a client gets the certificate of the name it asks for, of its wildcard, or
   expect(await namePresented(port, undefined)).toBe('Fairlead Ingress Default Certificate');
 });
 
+test('--default-ssl-certificate stands in for every host without a certificate of its own, from the next handshake on', async () => {
+  const plane = await startPlane({ https: LISTEN, defaultCertificate: 'default/fallback' });
+  const backend = await startBackend();
+  const first = snapshot(world(backend.address));
+  plane.update(first);
+  const port = plane.addresses.https?.port ?? 0;
+  // Until the Secret is there, the certificate made at start is.
+  expect(await namePresented(port, 'other.example')).toBe('Fairlead Ingress Default Certificate');
+  const secrets = world(backend.address).secrets ?? [];
+  const second = snapshot({ secrets: [...secrets, secretFor('fallback', 'one.example')] }, first);
+  plane.update(second);
+  expect(await namePresented(port, 'other.example')).toBe('one.example');
+  expect(await namePresented(port, undefined)).toBe('one.example');
+  expect(await namePresented(port, 'cafe.example')).toBe('cafe.example');
+  plane.update(snapshot({ secrets: [...secrets, secretFor('fallback', 'two.example')] }, second));
+  expect(await namePresented(port, undefined)).toBe('two.example');
+});
+
+test('a certificate for other names is not served, and the log says for which it is', async () => {
+  const lines: string[] = [];
+  const log = createLogger({ format: 'text', verbosity: 0, now: () => 0, write: (line) => void lines.push(line) });
+  const plane = await startPlane({ https: LISTEN, log });
+  const backend = await startBackend();
+  const { secrets = [], ...rest } = world(backend.address);
+  const others = [secretFor('cafe', 'tea.example'), ...secrets.filter(({ name }) => name !== 'cafe')];
+  plane.update(snapshot({ ...rest, secrets: others }));
+  expect(await namePresented(plane.addresses.https?.port ?? 0, 'cafe.example')).toBe(
+    'Fairlead Ingress Default Certificate',
+  );
+  expect(lines.filter((line) => line.includes('its certificate is for tea.example'))).toHaveLength(1);
+});
+
 test('curl gets the certificate of the name, speaks HTTP/2 and sees https in the forwarding headers', async () => {
   const plane = await startPlane({ https: LISTEN });
   const backend = await startBackend();

@@ -11,6 +11,7 @@ import type { NodeLocal } from '../../dns/node-local/node.ts';
 import type { Prepared } from '../../dns/plane.ts';
 import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
+import { keepHeapSmall } from '../../system/heap.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
@@ -36,6 +37,7 @@ export async function dns(args: Arguments): Promise<number> {
     context.out(`${names.map((name) => `dns.${name}`).join('\n')}\n`);
     return EXIT_STOPPED;
   }
+  keepHeapSmall();
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');

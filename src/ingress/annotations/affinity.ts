@@ -14,6 +14,8 @@ export interface AffinitySettings {
   readonly maxAge: number | undefined;
   readonly sameSite: 'None' | 'Lax' | 'Strict' | undefined;
   readonly secure: boolean;
+  /** A client whose endpoint fails is moved to the one that answers, for good. */
+  readonly changeOnFailure: boolean;
 }
 
 export function readAffinity(reader: SettingReader): AffinitySettings | undefined {
@@ -27,8 +29,9 @@ export function readAffinity(reader: SettingReader): AffinitySettings | undefine
   const maxAge = reader.integer('session-cookie-max-age');
   const sameSite = reader.oneOf('session-cookie-samesite', ['None', 'Lax', 'Strict']);
   const secure = reader.bool('session-cookie-secure') ?? false;
+  const changeOnFailure = reader.bool('session-cookie-change-on-failure') ?? false;
   if (affinity === undefined) return undefined;
-  return { mode, canary, cookie, path, domain, expires, maxAge, sameSite, secure };
+  return { changeOnFailure, mode, canary, cookie, path, domain, expires, maxAge, sameSite, secure };
 }
 
 function matching(reader: SettingReader, name: string, form: RegExp): string | undefined {

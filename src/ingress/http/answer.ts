@@ -1,5 +1,7 @@
 // The answers that the proxy gives itself: small plain pages that say what, and nothing of who says it.
 
+import type { Location } from '../host-routes.ts';
+
 const REASONS: Readonly<Record<number, string>> = {
   204: 'No Content',
   300: 'Multiple Choices',
@@ -37,6 +39,8 @@ export interface Answer {
   readonly location?: string;
   /** Further lines of the head, each with its end. */
   readonly fields?: string;
+  /** The location that answers so, for metrics and the access log. */
+  readonly of?: Location;
   /** The body, as plain text, in the place of a page. */
   readonly page?: string;
 }

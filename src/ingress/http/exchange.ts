@@ -1,3 +1,4 @@
+import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
 import { Attempts } from './attempts.ts';
@@ -61,6 +62,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #keepAlive = false;
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
+  /** Of an answer of our own that came before anything was forwarded. */
+  #answeredFor: Location | undefined;
   #headAt: number | undefined;
   #upstreamAt: number | undefined;
   #connectMs: number | undefined;
@@ -566,6 +569,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   /** An answer of our own. The connection goes on when the request's body is here in full. */
   #answer(answer: Answer): void {
     if (this.#phase === 'done') return;
+    this.#answeredFor = answer.of;
     const { body } = this.#sending;
     if (!body.done && !this.#expectContinue && this.#phase === 'connecting') {
       this.#sending.skip(this.#client, this.#engine.ranges);
@@ -584,7 +588,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
     const { edit, lines } = this.#forward ?? {};
     const onSuccess = edit && edit.successFields !== '' && SUCCESSES.has(status) ? edit.successFields : '';
-    return (edit?.answerFields ?? '') + onSuccess + (lines?.fields ?? '') + cookies;
+    const endpoint = this.#attempts?.endpoint;
+    const own = edit?.endpointField && endpoint ? edit.endpointField(endpoint) : '';
+    return (edit?.answerFields ?? '') + own + onSuccess + (lines?.fields ?? '') + cookies;
   }
 
   #dropUpstream(): void {
@@ -603,7 +609,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       host: this.#host,
       path: this.#path,
       status,
-      location: this.#forward?.location,
+      location: this.#forward?.location ?? this.#answeredFor,
       endpoint: this.#attempts?.endpoint,
       remoteAddress: this.#origin.remoteAddress,
       requestId: this.#requestId,

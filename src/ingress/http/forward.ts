@@ -84,6 +84,8 @@ export interface Edit {
   /** The same for every answer, also for those of our own. */
   readonly answerDropped: readonly string[];
   readonly answerFields: string;
+  /** A further line that hangs on the endpoint that answers. */
+  readonly endpointField?: ((endpoint: EndpointPool) => string) | undefined;
   /** Lines for successes and redirects alone (add_header of a snippet). */
   readonly successFields: string;
   /** Waited for before the question. */
