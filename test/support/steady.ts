@@ -8,6 +8,7 @@ import type { HammerResult, HammerTarget } from './hammer.ts';
 import { Topology, type Host } from './netns.ts';
 import { writeKubeProxyRules, type KubeProxyMode } from './kube-proxy-rules.ts';
 import { FairleadProcess, runFairlead } from './process.ts';
+import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
 
 export const CLUSTER_IP = '172.30.0.1';
@@ -105,7 +106,7 @@ export class SteadyWorld {
     const ended = proxy.exited.then(() => {
       throw new Error(`the proxy ended: ${proxy.stderr}`);
     });
-    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 30_000), ended]);
+    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 30_000 * SLOWNESS), ended]);
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
@@ -155,7 +156,7 @@ export class SteadyWorld {
 
   /** What a client sees that connects every 10 ms to each target while `happens`, and for a while before and after. */
   async hammered(happens: () => Promise<void>, targets = TARGETS): Promise<HammerResult> {
-    const hammer = await this.topology.client.hammer({ targets, everyMs: 10, timeoutMs: 3000 });
+    const hammer = await this.topology.client.hammer({ targets, everyMs: 10, timeoutMs: 3000 * SLOWNESS });
     let result: HammerResult | undefined;
     try {
       await pause(200);

@@ -5,7 +5,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 /** Entries that nobody used for this long are removed. */
-const KEPT_MS = 7 * 24 * 3600 * 1000;
+const KEPT_MS = 2 * 24 * 3600 * 1000;
 
 /**
  * The folder `KIND-KEY` of the cache, filled by `make` when it is not there. Safe when several runs want it at once, and when one is killed

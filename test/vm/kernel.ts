@@ -14,8 +14,19 @@ export interface Kernel {
   readonly root: string;
 }
 
-/** Fetches the newest one that apt knows, or takes it from the cache. Throws when apt cannot. */
+/** Fetches the newest one that apt knows, or takes it from the cache. Throws when apt cannot, also after an update of its lists where that may be done. */
 export function fetchKernel(): Kernel {
+  try {
+    return fetchKnown();
+  } catch (error) {
+    if (process.getuid?.() !== 0) throw error;
+    // No lists yet; or old ones, which name a package that the archive has replaced.
+    command('apt-get', ['-qq', 'update']);
+    return fetchKnown();
+  }
+}
+
+function fetchKnown(): Kernel {
   const depends = command('apt-cache', ['depends', 'linux-image-cloud-amd64']);
   const name = /Depends: (linux-image-\S+-cloud-amd64)/.exec(depends)?.[1];
   if (name === undefined) throw new Error('apt knows no linux-image-cloud-amd64: apt-get update');

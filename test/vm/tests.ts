@@ -3,6 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../../src/lib/message-of.ts';
 import { describeTools, installPackages, missingTools, type Tools } from '../support/debian-tools.ts';
 import { countsOf, type Counts } from '../support/test-counts.ts';
 import { baseDisks, sourceDisk } from './disk.ts';
@@ -27,7 +28,7 @@ const TOOLS: Tools = new Map([
 ]);
 
 /** A machine that takes longer is broken. */
-const LIMIT_MS = Number(process.env['FAIRLEAD_VM_LIMIT_S'] ?? 420) * 1000;
+const LIMIT_MS = Number(process.env['FAIRLEAD_VM_LIMIT_S'] ?? 600) * 1000;
 
 const VITEST = 'node node_modules/vitest/vitest.mjs run --config=test/vm/vitest.config.ts';
 
@@ -36,7 +37,13 @@ export function missingMachine(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return `it is for Linux on amd64, not ${process.arch}`;
   if (process.getuid?.() === 0 && missingTools(TOOLS).size > 0) installPackages([...missingTools(TOOLS).values()]);
   const missing = missingTools(TOOLS);
-  return missing.size === 0 ? undefined : `there is no ${describeTools(missing)}`;
+  if (missing.size > 0) return `there is no ${describeTools(missing)}`;
+  try {
+    fetchKernel();
+    return undefined;
+  } catch (error) {
+    return `Debian's kernel cannot be had: ${messageOf(error)}`;
+  }
 }
 
 /** Runs the tests whose file names contain one of `filters`, or all. */
@@ -73,7 +80,7 @@ async function boot(text: string): Promise<MachineEnd> {
     const onOutput = (output: string): void => void process.stdout.write(output);
     return await runMachine({ kernel, disks, sources, work, limitMs: LIMIT_MS, onOutput });
   } catch (error) {
-    return { kind: 'broken', reason: error instanceof Error ? error.message : String(error), console: '' };
+    return { kind: 'broken', reason: messageOf(error), console: '' };
   } finally {
     removeWork();
     process.off('exit', removeWork);
