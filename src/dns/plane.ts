@@ -82,6 +82,8 @@ export interface DnsState {
   readonly tcpConnections: number;
 }
 
+/** Every change makes the finished answers anew: under a stream of them that would be all that is done. */
+const PACE_MS = 20;
 const DEFAULT_MAX_CONNECTIONS = 1000;
 /** As CoreDNS. */
 const DEFAULT_IDLE_MS = 10_000;
@@ -135,6 +137,7 @@ class RunningPlane implements DnsPlane {
   #drafts: readonly BlockDraft[] = [];
   #pending: Snapshot | undefined;
   #told = false;
+  #appliedAt = -Infinity;
   #following: Promise<void> = Promise.resolve();
   #stopped: Promise<void> | undefined;
 
@@ -161,7 +164,10 @@ class RunningPlane implements DnsPlane {
   }
 
   update(snapshot: Snapshot): void {
-    if (!this.#pending) this.#options.clock.after(0, () => this.#apply());
+    const { clock } = this.#options;
+    // The first of a stream of changes is applied at once, those that follow it together.
+    const wait = Math.max(0, this.#appliedAt + PACE_MS - clock.monotonic());
+    if (!this.#pending) clock.after(wait, () => this.#apply());
     this.#pending = snapshot;
   }
 
@@ -199,6 +205,7 @@ class RunningPlane implements DnsPlane {
     if (!snapshot || this.#stopped) return;
     const { clock, log } = this.#options;
     const start = clock.monotonic();
+    this.#appliedAt = start;
     this.#answering.update(snapshot);
     const [kubernetes] = this.#drafts.flatMap((draft) => draft.kubernetes ?? []);
     if (!kubernetes) return;

@@ -95,7 +95,9 @@ export class Routes {
     let own: Route | undefined;
     for (let at = 0; ; at += 1 + key.charCodeAt(at)) {
       const route = this.#byZone.get(key.slice(at) as DnsName)?.find(({ fits }) => !fits || fits(asked));
-      if (route && (at > 0 || type !== RR.DS)) return route;
+      // The root is everybody's parent, and would be asked of what a zone of ours knows.
+      const isParent = at > 0 && !(own && at >= key.length - 1);
+      if (route && (isParent || type !== RR.DS)) return route;
       own ??= route;
       if (at >= key.length - 1) return own;
     }

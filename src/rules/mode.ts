@@ -16,7 +16,7 @@ export type RulesModeChoice = RulesModeSetting | 'kube-proxy-default';
 
 /** The oldest nft that reads what we write (KEP-3866 draws the same line). */
 const OLDEST: readonly [number, number, number] = [1, 0, 1];
-const CHECK_TIMEOUT_MS = 10_000;
+const CHECK_TIMEOUT_MS = 30_000;
 
 /**
  * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables, and never ipvs. Throws RulesError when the setting (or

@@ -196,7 +196,7 @@ describe('a bad configuration ends with code 2, file and line', () => {
     [
       'a range of IPVS',
       { mode: 'ipvs', ipvs: '{excludeCIDRs: [10.0.0.0/33]}' },
-      /config\.conf:13: ipvs\.excludeCIDRs: "10\.0\.0\.0\/33" is no address range/,
+      /config\.conf:12: ipvs\.excludeCIDRs: "10\.0\.0\.0\/33" is no address range/,
     ],
     ['an address', { metricsBindAddress: 'here' }, /config\.conf:10: metricsBindAddress: "here" is not IP:PORT/],
     ['a duration', { configSyncPeriod: '5' }, /config\.conf:6: configSyncPeriod: must be a duration/],

@@ -159,7 +159,7 @@ export async function raw(port: number): Promise<Raw> {
       const timer = setTimeout(() => {
         waiting.delete(look);
         reject(new Error(`waited in vain for ${what}; received: ${JSON.stringify(received)}`));
-      }, 5000);
+      }, 30_000);
       const look = (): void => {
         const found = check();
         if (found === undefined) return;
@@ -188,7 +188,7 @@ export async function exchange(port: number, bytes: string): Promise<string> {
 }
 
 /** Polls a condition, bounded. */
-export async function eventually(what: string, check: () => boolean, ms = 5000): Promise<void> {
+export async function eventually(what: string, check: () => boolean, ms = 30_000): Promise<void> {
   const until = performance.now() + ms;
   while (!check()) {
     if (performance.now() > until) throw new Error(`waited in vain: ${what}`);

@@ -82,7 +82,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
         for (const other of others) {
           await world.stop('SIGTERM');
           await world.start(other);
-          await world.change([{ pod: 'a' }, { pod: 'b' }]);
+          await world.change([{ pod: 'a' }, { pod: 'c' }]);
           await world.change([{ pod: 'b' }, { pod: 'c' }]);
         }
         await world.stop('SIGTERM');

@@ -53,6 +53,8 @@ function answerFrom(zone: FileZone, asked: Asked, options: FileHandlerOptions, n
         return positive(zone, query.key === zone.origin && query.type === RR.NS, [...answer, ...found.answer]);
       case 'alias': {
         answer.push(...found.answer);
+        // The alias itself was asked for: one that a DNAME makes.
+        if (query.type === RR.CNAME) return positive(zone, false, answer);
         key = lowerName(found.target);
         name = found.target;
         if (aliases >= MOST_ALIASES) return coded(RCODE.SERVFAIL, 'aliases of the zone go round');
@@ -91,8 +93,8 @@ async function outside(
   type: number,
   resolveOutside: ResolveOutside,
 ): Promise<Outcome> {
-  const rest = type === RR.CNAME ? [] : await resolveOutside(target, type);
-  return answered({ answer: [...answer, ...rest], authority: serversOf(zone) });
+  const rest = await resolveOutside(target, type);
+  return answered({ answer: [...answer, ...rest], authority: rest.length > 0 ? serversOf(zone) : [zone.soa] });
 }
 
 /** Whoever is sent on is not answered with authority, but for the aliases that led there. */

@@ -91,9 +91,9 @@ function typed(sets: RecordSets, asked: DnsName, type: number): FileAnswer {
   const owned = (records: readonly OwnedRecord[]): readonly ResourceRecord[] =>
     records.map((record) => ({ ...record, owner: asked }));
   const [cname] = sets.get(RR.CNAME) ?? [];
-  if (cname && type !== RR.CNAME && type !== RR.ANY)
-    return { kind: 'alias', answer: owned([cname]), target: cname.data as DnsName };
-  const found = type === RR.ANY ? [...sets.values()].flat() : sets.get(type);
+  if (cname && type !== RR.CNAME) return { kind: 'alias', answer: owned([cname]), target: cname.data as DnsName };
+  // ANY is no type of a record: a small question is not to bring everything there is (RFC 8482).
+  const found = sets.get(type);
   return found && found.length > 0 ? { kind: 'found', answer: owned(found) } : { kind: 'nodata' };
 }
 

@@ -147,8 +147,11 @@ export class FieldSection {
   /** Marks in `drop` every field whose name (any case) is among `names`. */
   dropNamed(bytes: Buffer, names: readonly string[], drop: Uint8Array): void {
     for (let i = 0; i < this.count; i++) {
-      const name = textOf(bytes, this.lineStart[i], this.nameEnd[i]).toLowerCase();
-      if (names.includes(name)) drop[i] = 1;
+      const start = this.lineStart[i] ?? 0;
+      const end = this.nameEnd[i] ?? 0;
+      // Text is made of a name only where its length could be that of one that is looked for: this runs for every answer over HTTPS.
+      if (!anyOfLength(names, end - start)) continue;
+      if (names.includes(textOf(bytes, start, end).toLowerCase())) drop[i] = 1;
     }
   }
 
@@ -194,4 +197,9 @@ function fieldId(bytes: Uint8Array, start: number, end: number): number {
     if (equalsIgnoringCase(bytes, start, end, candidate[0])) return candidate[1];
   }
   return FIELD.other;
+}
+
+function anyOfLength(names: readonly string[], length: number): boolean {
+  for (const name of names) if (name.length === length) return true;
+  return false;
 }

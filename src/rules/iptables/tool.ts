@@ -22,7 +22,7 @@ export interface IptablesTool {
 
 /** The first that takes `-w` in `iptables-restore` and knows `--random-fully`. */
 const OLDEST: readonly [number, number, number] = [1, 6, 2];
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 30_000;
 /** kubelet makes these to show which of the two it uses (KEP-3178); kubelets before 1.24 the second only. */
 const HINT = /^:KUBE-(IPTABLES-HINT|KUBELET-CANARY) /m;
 

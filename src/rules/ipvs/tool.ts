@@ -8,7 +8,7 @@ import { RulesError } from '../rules-error.ts';
 import { SETS } from './names.ts';
 import { createSet, schedulerOf } from './render.ts';
 
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 30_000;
 const TOOLS = [
   ['ipvsadm', 'ipvsadm'],
   ['ipset', 'ipset'],
