@@ -478,3 +478,26 @@ test('a TLS client that offers only other protocols gets none of ours', async ()
   });
   expect(outcome).toBe('refused');
 });
+
+test('a client that ends its connection without a word is let go at once', async () => {
+  const plane = await startPlane({ https: { address: LOOPBACK, port: 0 } });
+  const backend = await startBackend();
+  routeAll(plane, backend.address);
+  const plain = await rawHttp2(httpPort(plane));
+  plain.send(FRAME.headers, FLAG.endHeaders | FLAG.endStream, 1, fieldBlock(GET));
+  expect(await plain.outcome(1)).toBe('headers');
+  const secure = connectTls({
+    host: '127.0.0.1',
+    port: plane.addresses.https?.port ?? 0,
+    rejectUnauthorized: false,
+    ALPNProtocols: ['h2'],
+  });
+  onTestFinished(() => void secure.destroy());
+  secure.resume();
+  await new Promise((resolve) => secure.once('secureConnect', resolve));
+  secure.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
+  await eventually('both connections', () => plane.counts.active === 2);
+  plain.socket.end();
+  secure.end();
+  await eventually('both to be gone', () => plane.counts.active === 0);
+});

@@ -1,18 +1,17 @@
 // What the IPVS mode does to a real kernel, beside the scenarios: connections that outlive their endpoint, damage and its repair, restarts,
-// others' virtual servers, take-over, cleanup.
+// others' virtual servers, cleanup.
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Snapshot } from '../../src/model/snapshot.ts';
 import type { Resolution } from '../../src/model/resolve.ts';
 import { createMetrics, type Metrics } from '../../src/observe/metrics.ts';
 import { silentLogger } from '../../src/observe/log.ts';
-import type { IpvsConfig, RulesSettings } from '../../src/rules/config.ts';
+import type { RulesSettings } from '../../src/rules/config.ts';
 import { chooseMode } from '../../src/rules/mode.ts';
 import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { cleanupRules } from '../../src/rules/cleanup.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { CONFIG, clusterOf, type ServiceSketch } from '../rules/cluster.ts';
-import type { HammerResult } from '../support/hammer.ts';
 import { Topology, type Host } from '../support/netns.ts';
 import { until } from '../support/until.ts';
 
@@ -59,14 +58,10 @@ beforeAll(async () => {
 });
 afterAll(() => topology?.close());
 
-async function start(
-  snapshot: Snapshot,
-  mode: 'ipvs' | 'nftables' | 'iptables' = 'ipvs',
-  settings = SETTINGS,
-): Promise<RulesPlane> {
+async function start(snapshot: Snapshot, settings = SETTINGS): Promise<RulesPlane> {
   metrics = createMetrics();
   plane = await startRulesPlane({
-    mode,
+    mode: 'ipvs',
     config: settings,
     exec: node.exec,
     follow: node.follow,
@@ -143,7 +138,7 @@ describe('connections', () => {
 
   test('one that stands is reset with its endpoint where that is asked for', { timeout: LIMIT_MS }, async () => {
     const first = next(on('10.0.0.1'));
-    const running = await start(first.snapshot, 'ipvs', { ...SETTINGS, resetTcpToDeletedEndpoints: true });
+    const running = await start(first.snapshot, { ...SETTINGS, resetTcpToDeletedEndpoints: true });
     const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
     try {
       await until(async () => (await talk.state()).by === 'a', WAIT_MS);
@@ -153,82 +148,6 @@ describe('connections', () => {
     } finally {
       await talk.close();
     }
-  });
-
-  test(
-    'one that IPVS carries outlives a change of the mode, and IPVS goes when it has ended',
-    { timeout: LIMIT_MS },
-    async () => {
-      const { snapshot } = next(on('10.0.0.1'));
-      await start(snapshot);
-      const talk = await topology.client.talk({ address: LONG_VIP, port: 80, everyMs: 20 });
-      try {
-        await until(async () => (await talk.state()).by === 'a', WAIT_MS);
-        await stop();
-        await start(snapshot, 'nftables');
-        const { answers: before } = await talk.state();
-        expect(await answers()).toBe('a');
-        await until(async () => (await talk.state()).answers > before + 50, WAIT_MS);
-        expect(await talk.state()).toMatchObject({ ended: '' });
-      } finally {
-        await talk.close();
-      }
-      await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), WAIT_MS);
-      expect(await node.run('ipvsadm', '--save', '--numeric')).toBe('');
-      expect(await node.run('ipset', 'list', '-name')).toBe('');
-      expect(await answers()).toBe('a');
-    },
-  );
-});
-
-// Every 10 ms outside is every 50 ms here.
-describe('a client that connects all the time fails not once', () => {
-  const targets = [
-    { protocol: 'TCP' as const, address: VIP, port: 80 },
-    { protocol: 'TCP' as const, address: '192.168.0.2', port: 30_080 },
-  ];
-
-  async function hammered(happens: () => Promise<void>): Promise<HammerResult> {
-    const hammer = await topology.client.hammer({ targets, everyMs: 50, timeoutMs: 30_000 });
-    let result: HammerResult | undefined;
-    try {
-      await happens();
-    } finally {
-      result = await hammer.stop();
-    }
-    return result;
-  }
-
-  test('while the mode changes, to and from each', { timeout: LIMIT_MS }, async () => {
-    const { snapshot } = next([WEB]);
-    await start(snapshot);
-    const { failures, attempts } = await hammered(async () => {
-      for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs'] as const) {
-        await stop();
-        await start(snapshot, mode);
-      }
-    });
-    expect(failures).toEqual([]);
-    expect(attempts).toBeGreaterThan(50);
-    await until(async () => !(await node.run('iptables-save')).includes('KUBE-SVC-'), WAIT_MS);
-    expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead');
-  });
-
-  test('while endpoints come and go, and the proxy restarts', { timeout: LIMIT_MS }, async () => {
-    const one = { ...WEB, endpoints: ['10.0.0.1:8080'] };
-    const other = { ...WEB, endpoints: ['10.0.0.2:8080'] };
-    let now = next([WEB]);
-    await start(now.snapshot);
-    const { failures, attempts } = await hammered(async () => {
-      for (const web of [one, WEB, other, WEB, one]) {
-        now = next([web], now);
-        if (plane) await apply(plane, now.snapshot);
-      }
-      await stop();
-      await start(next([other]).snapshot);
-    });
-    expect(failures).toEqual([]);
-    expect(attempts).toBeGreaterThan(50);
   });
 });
 
@@ -279,24 +198,6 @@ describe('what others do', () => {
 });
 
 describe('settings', () => {
-  test('scheduler, time-outs and strictARP change while it runs', { timeout: LIMIT_MS }, async () => {
-    const running = await start(next([WEB]).snapshot);
-    const configure = (ipvs: Partial<IpvsConfig>): void =>
-      running.configure({ ...SETTINGS, ipvs: { ...SETTINGS.ipvs, ...ipvs } });
-    for (const scheduler of ['wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh']) {
-      configure({ scheduler });
-      await until(
-        async () => (await node.run('ipvsadm', '--save', '--numeric')).includes(`${VIP}:80 -s ${scheduler}`),
-        WAIT_MS,
-      );
-      expect(['a', 'b']).toContain(await answers());
-    }
-    configure({ strictARP: true, tcpTimeoutMs: 600_000, udpTimeoutMs: 10_000 });
-    await until(async () => /600 \d+ 10$/m.test(await node.run('ipvsadm', '-L', '--timeout')), WAIT_MS);
-    const strict = await node.run('cat', '/proc/sys/net/ipv4/conf/all/arp_ignore');
-    expect(strict.trim()).toBe('1');
-  });
-
   test('a scheduler that the kernel does not have is said at start', { timeout: LIMIT_MS }, async () => {
     const settings = { ...SETTINGS, ipvs: { ...SETTINGS.ipvs, scheduler: 'best' } };
     await expect(chooseMode('ipvs', settings, node.exec)).rejects.toMatchObject({

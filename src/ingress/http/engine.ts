@@ -22,7 +22,7 @@ export interface EngineTimes {
   readonly lingerMs: number;
   /** Requests on one connection, as nginx' keepalive_requests. */
   readonly maxRequests: number;
-  /** Idle connections kept for one endpoint. */
+  /** Idle connections kept for one endpoint; as upstream-keepalive-connections of ingress-nginx. */
   readonly maxIdle: number;
 }
 
@@ -36,7 +36,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   tunnelMs: 60_000,
   lingerMs: 2_000,
   maxRequests: 1000,
-  maxIdle: 128,
+  maxIdle: 320,
 };
 
 /** A client connection, as the engine holds it. */

@@ -60,6 +60,8 @@ class Http2Connection implements OpenConnection, Expiring {
   #closing = false;
 
   constructor(engine: Engine, socket: Socket, info: ClientInfo) {
+    // Nobody ends one side of HTTP/2: a client that has ended its own is gone.
+    socket.allowHalfOpen = false;
     this.#engine = engine;
     this.secure = info.secure;
     this.peer = info.peer;

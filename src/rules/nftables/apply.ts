@@ -27,7 +27,7 @@ import {
 } from './layout.ts';
 import { formerOrder } from './former-order.ts';
 import type { TableState } from './parse.ts';
-import { Planner, type ChangeGroup } from './plan.ts';
+import { composed, Planner, type ChangeGroup } from './plan.ts';
 import { readBack } from './read-back.ts';
 import {
   chainsNeeded,
@@ -218,8 +218,10 @@ export class NftablesBackend implements RulesBackend {
       } catch (error) {
         if (!(error instanceof NftError) || !error.aboutText) throw error;
         known.planner.leaveOut(new Set(this.#rejected.keys()));
-        known.planner.advance(snapshot);
+        // Another Service may get back an address that this one claimed, with its endpoints in another order than before.
+        const back = composed(changes, known.planner.advance(snapshot));
         this.#rejected = new Map(this.#rejected).set(key, { ...rejection, reason: error.message });
+        if (back.length > 0) await this.#write(known, [{ about: key, changes: back }], '', true);
       }
     }
   }

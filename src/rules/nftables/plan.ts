@@ -238,6 +238,16 @@ function nodeIpsOf(snapshot: Snapshot): readonly Ip[] {
   return snapshot.node.ips.filter((ip) => !isLoopback(ip));
 }
 
+/** What is left of two lists of changes, one made upon the other. */
+export function composed(first: readonly ElementChange[], second: readonly ElementChange[]): readonly ElementChange[] {
+  const byId = new Map(first.map((change) => [change.id, change]));
+  for (const { id, before, after } of second) {
+    const earlier = byId.get(id);
+    byId.set(id, { id, before: earlier ? earlier.before : before, after });
+  }
+  return [...byId.values()].filter(({ before, after }) => before !== after);
+}
+
 function differencesOf(
   before: ReadonlyMap<ElementId, ElementValue>,
   after: ReadonlyMap<ElementId, ElementValue>,
