@@ -3,21 +3,18 @@
 // `iptables -F` leaves the chains and takes the jumps; `-X` takes the canaries.
 
 import type { IpFamily } from '../../lib/ip.ts';
-import type { Clock, Timer } from '../../system/clock.ts';
+import type { Clock } from '../../system/clock.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { RulesConfig } from '../config.ts';
+import { RegularLook } from '../regular-look.ts';
 import { fixedChains, jumps, loopbackGuard } from './layout.ts';
+import { missingRule } from './missing-rule.ts';
 import { CANARY, TABLES, partsOfChain, type Table } from './names.ts';
 import { tableShape } from './table-shape.ts';
-import { programOf, type IptablesTool } from './tool.ts';
+import type { IptablesTool } from './tool.ts';
 
-const INTERVAL_MS = 1_500;
 /** A table of the same shape is taken for untouched for so long: a rule may have been replaced by one of the same size. */
 const TRUST_SHAPE_MS = 30_000;
-/** A check of a large table takes time (the legacy tool reads all of it); it gets at most a twentieth of one CPU, unless repair would take over 5 s. */
-const LONGEST_INTERVAL_MS = 2_500;
-const SHARE = 20;
-const TIMEOUT_MS = 30_000;
 
 export interface DriftOptions {
   readonly config: RulesConfig;
@@ -27,15 +24,14 @@ export interface DriftOptions {
 
 export class DriftWatch {
   readonly #options: DriftOptions;
+  readonly #look: RegularLook;
   #config: RulesConfig;
   /** The shape of the tables before the last check that found nothing missing, and when that was. */
   #whole: { readonly shape: string; readonly at: number } | undefined;
-  #timer: Timer | undefined;
-  #running: Promise<void> | undefined;
-  #stopped = false;
 
   constructor(options: DriftOptions) {
     this.#options = options;
+    this.#look = new RegularLook(options.clock);
     this.#config = options.config;
   }
 
@@ -46,13 +42,11 @@ export class DriftWatch {
 
   /** Calls `look` from time to time until `stop`. */
   start(look: () => Promise<void>): void {
-    this.#schedule(look, INTERVAL_MS);
+    this.#look.start(look);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
-    await this.#running;
+  stop(): Promise<void> {
+    return this.#look.stop();
   }
 
   /** What is missing, for the log; undefined when all is there. */
@@ -61,37 +55,10 @@ export class DriftWatch {
     const shape = tool.legacy ? await tableShape(exec, tool.families) : undefined;
     const at = clock.monotonic();
     if (shape !== undefined && shape === this.#whole?.shape && at - this.#whole.at < TRUST_SHAPE_MS) return undefined;
-    const missing = await this.#ask(tool);
+    const missing = await missingRule(exec, tool, (family) => checkText(this.#config, family));
     // What changes during the check has another shape the next time.
     this.#whole = missing === undefined && shape !== undefined ? { shape, at } : undefined;
     return missing;
-  }
-
-  async #ask({ families, variant, legacy }: IptablesTool): Promise<string | undefined> {
-    for (const family of families) {
-      const program = programOf(family, variant, '-restore');
-      // Over nf_tables `--test` would not look; there is nothing to commit in either.
-      const args = ['-w', '5', '--noflush', ...(legacy ? ['--test'] : [])];
-      const input = checkText(this.#config, family);
-      const result = await this.#options.exec.run(program, args, { input, timeoutMs: TIMEOUT_MS });
-      if (result.exitCode === 1 || result.exitCode === 2) {
-        const line = Number(/line:? ([0-9]+)/i.exec(result.stderr)?.[1]);
-        return `IPv${family}: ${input.split('\n')[line - 1]?.slice(3) ?? result.stderr.trim()}`;
-      }
-    }
-    return undefined;
-  }
-
-  #schedule(look: () => Promise<void>, delay: number): void {
-    if (this.#stopped) return;
-    const { clock } = this.#options;
-    this.#timer = clock.after(delay, () => {
-      const start = clock.monotonic();
-      this.#running = look().finally(() => {
-        const pause = (clock.monotonic() - start) * SHARE;
-        this.#schedule(look, Math.min(LONGEST_INTERVAL_MS, Math.max(INTERVAL_MS, pause)));
-      });
-    });
   }
 }
 

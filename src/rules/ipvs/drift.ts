@@ -1,22 +1,19 @@
 // Looks every few seconds whether what was written is still there: virtual servers, sets, addresses, chains.
 
 import type { Ip, IpFamily } from '../../lib/ip.ts';
-import type { Clock, Timer } from '../../system/clock.ts';
+import type { Clock } from '../../system/clock.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { RulesConfig } from '../config.ts';
+import { missingRule } from '../iptables/missing-rule.ts';
 import { partsOfChain, TABLES, type Table } from '../iptables/names.ts';
-import { programOf, type IptablesTool } from '../iptables/tool.ts';
+import type { IptablesTool } from '../iptables/tool.ts';
+import { RegularLook } from '../regular-look.ts';
 import { fixedChains, jumps } from './layout.ts';
 import type { IpvsKernel } from './kernel.ts';
 import { LINK, type RealKey, type ServerKey } from './names.ts';
 import { countServers, parseConnections, parseCounts } from './parse.ts';
 import type { Planner } from './plan.ts';
 
-const INTERVAL_MS = 1500;
-/** A look at a large table takes time; it gets at most a twentieth of one CPU, unless repair would take over 5 s. */
-const LONGEST_INTERVAL_MS = 2500;
-const SHARE = 20;
-const TIMEOUT_MS = 30_000;
 /** Every so many looks the virtual servers are compared one by one, not only counted. */
 const THOROUGH = 10;
 
@@ -38,24 +35,21 @@ export interface DriftOptions {
 
 export class DriftWatch {
   readonly #options: DriftOptions;
-  #timer: Timer | undefined;
-  #running: Promise<void> | undefined;
-  #stopped = false;
+  readonly #look: RegularLook;
   #looks = 0;
 
   constructor(options: DriftOptions) {
     this.#options = options;
+    this.#look = new RegularLook(options.clock);
   }
 
   /** Calls `look` from time to time until `stop`. */
   start(look: () => Promise<void>): void {
-    this.#schedule(look, INTERVAL_MS);
+    this.#look.start(look);
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    this.#timer?.cancel();
-    await this.#running;
+  stop(): Promise<void> {
+    return this.#look.stop();
   }
 
   /** What is not as it was left, for the log; undefined when all is. Rejects with ToolError when a tool cannot say. */
@@ -99,31 +93,8 @@ export class DriftWatch {
   }
 
   async #chains({ config, tool }: Expected): Promise<string | undefined> {
-    const { families, variant, legacy } = tool;
-    for (const family of families) {
-      const program = programOf(family, variant, '-restore');
-      // Over nf_tables `--test` would not look; there is nothing to commit in either.
-      const args = ['-w', '5', '--noflush', ...(legacy ? ['--test'] : [])];
-      const input = checkText(config, family);
-      const result = await this.#options.exec.run(program, args, { input, timeoutMs: TIMEOUT_MS });
-      if (result.exitCode === 1 || result.exitCode === 2) {
-        const line = Number(/line:? ([0-9]+)/i.exec(result.stderr)?.[1]);
-        return `missing from iptables, IPv${family}: ${input.split('\n')[line - 1]?.slice(3) ?? result.stderr.trim()}`;
-      }
-    }
-    return undefined;
-  }
-
-  #schedule(look: () => Promise<void>, delay: number): void {
-    if (this.#stopped) return;
-    const { clock } = this.#options;
-    this.#timer = clock.after(delay, () => {
-      const start = clock.monotonic();
-      this.#running = look().finally(() => {
-        const pause = (clock.monotonic() - start) * SHARE;
-        this.#schedule(look, Math.min(LONGEST_INTERVAL_MS, Math.max(INTERVAL_MS, pause)));
-      });
-    });
+    const missing = await missingRule(this.#options.exec, tool, (family) => checkText(config, family));
+    return missing === undefined ? undefined : `missing from iptables, ${missing}`;
   }
 }
 
