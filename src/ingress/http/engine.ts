@@ -1,6 +1,8 @@
 import { Ranges } from './chunked.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { EngineHost } from './forward.ts';
+import { FieldBlock } from './hpack.ts';
+import { OutputBuffers } from './http2-output.ts';
 import { RequestHead } from './request-head.ts';
 import { ResponseHead } from './response-head.ts';
 
@@ -62,6 +64,9 @@ export interface Engine {
   readonly responseHead: ResponseHead;
   readonly ranges: Ranges;
   readonly connections: Set<OpenConnection>;
+  /** For HTTP/2: output, and a field block on its way there. */
+  readonly outputBuffers: OutputBuffers;
+  readonly fieldBlock: FieldBlock;
   readonly monotonic: () => number;
   /** Of one HTTP/2 connection at one time. */
   maxStreams: number;
@@ -83,6 +88,8 @@ export function createEngine(
     responseHead: new ResponseHead(),
     ranges: new Ranges(),
     connections: new Set(),
+    outputBuffers: new OutputBuffers(),
+    fieldBlock: new FieldBlock(),
     monotonic,
     maxStreams: DEFAULT_MAX_STREAMS,
     stopping: false,
