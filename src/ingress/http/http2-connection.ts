@@ -8,26 +8,15 @@ import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
 import { MAX_FIELDS, MAX_HEAD } from './fields.ts';
 import type { PeerFacts } from './forward.ts';
-import { FieldBlock, HpackDecoder, type HeaderField } from './hpack.ts';
-import {
-  DEFAULT_WINDOW,
-  ERROR,
-  FLAG,
-  FRAME,
-  FRAME_HEAD,
-  MAX_FRAME,
-  MAX_WINDOW,
-  PREFACE,
-  SETTING,
-} from './http2-frames.ts';
+import { HpackDecoder, type FieldBlock, type HeaderField } from './hpack.ts';
+import { DEFAULT_WINDOW, ERROR, FLAG, FRAME, MAX_FRAME, MAX_WINDOW, SETTING } from './http2-frames.ts';
 import { Http2Output } from './http2-output.ts';
+import { Http2Reader, type Frame } from './http2-reader.ts';
 import { Http2Stream, STREAM_WINDOW, type StreamHost } from './http2-stream.ts';
 import { TokenBucket } from './token-bucket.ts';
 
 /** What the streams of one connection may have sent without being read, together. */
 const CONNECTION_WINDOW = 1024 * 1024;
-/** Frames that one field block may be continued by (CVE-2024-27316: a flood of them). */
-const MAX_CONTINUATIONS = 8;
 /** Pseudo-header fields beside the others. */
 const MAX_BLOCK_FIELDS = MAX_FIELDS + 5;
 /** Streams that the client takes back, or makes us take back (CVE-2023-44487, CVE-2025-8671): at once, and a second. */
@@ -63,22 +52,17 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   readonly #socket: Socket;
   readonly #streams = new Map<number, Http2Stream>();
   readonly #waiting = new Set<Http2Stream>();
+  readonly #reader = new Http2Reader((frame) => this.#onFrame(frame));
   readonly #decoder = new HpackDecoder();
   readonly #fields: HeaderField[] = [];
   readonly #resets: TokenBucket;
   readonly #idleFrames: TokenBucket;
   readonly #maxStreams: number;
   #phase: Phase = 'open';
-  /** The bytes of a frame that is not here in full. */
-  #rest: Buffer | undefined;
-  #prefaced = false;
-  #settled = false;
   #lastStream = 0;
   /** The last one that is answered. */
   #lastTaken = 0;
   #requests = 0;
-  /** A field block that continues: its stream and whether it ends the request. */
-  #block: { readonly stream: number; readonly ends: boolean; bytes: Buffer; frames: number } | undefined;
   /** What the client takes of a new stream. */
   #initialWindow = DEFAULT_WINDOW;
   #smallTable = false;
@@ -133,8 +117,8 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   /** Nothing was asked for, or nothing was under way, for too long; or it did not end in time. */
   expire(): void {
     this.deadline = Number.POSITIVE_INFINITY;
-    if (this.#phase === 'ended' || !this.#settled) this.destroy();
-    else if (this.#block) this.#fail(ERROR.enhanceYourCalm);
+    if (this.#phase === 'ended' || !this.#reader.settled) this.destroy();
+    else if (this.#reader.amidBlock) this.#fail(ERROR.enhanceYourCalm);
     else if (this.#phase === 'open') this.#lastCall();
     else this.#refuseMore();
   }
@@ -177,80 +161,41 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     }
   }
 
-  // Bytes.
+  // Frames.
 
   #onData(chunk: Buffer): void {
-    if (this.#phase === 'ended') {
+    if (this.#isEnded()) {
       this.#lingered += chunk.length;
       if (this.#lingered > MAX_LINGER) this.destroy();
       return;
     }
-    const bytes = this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk;
-    this.#rest = undefined;
-    let at = 0;
-    if (!this.#prefaced) {
-      const length = Math.min(bytes.length, PREFACE.length);
-      if (PREFACE.compare(bytes, 0, length, 0, length) !== 0) {
-        this.#fail(ERROR.protocol);
-        return;
-      }
-      if (length < PREFACE.length) {
-        this.#rest = bytes;
-        return;
-      }
-      this.#prefaced = true;
-      at = length;
+    const problem = this.#reader.read(chunk);
+    if (problem !== undefined) this.#fail(problem);
+    if (this.#reader.amidBlock) {
+      this.deadline = Math.min(this.deadline, this.engine.deadlines.now + this.engine.times.headMs);
     }
-    at = this.#readFrames(bytes, at);
-    if (at < bytes.length && !this.#isEnded()) this.#rest = bytes.subarray(at);
     if (this.#socket.writableLength > MAX_UNSENT) {
       this.#unread = true;
       this.#socket.pause();
     }
   }
 
-  /** Returns the offset behind the last whole frame. */
-  #readFrames(bytes: Buffer, start: number): number {
-    let at = start;
-    while (bytes.length - at >= FRAME_HEAD) {
-      const length = ((bytes[at] as number) << 16) | ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
-      if (length > MAX_FRAME) {
-        this.#fail(ERROR.frameSize);
-        break;
-      }
-      const end = at + FRAME_HEAD + length;
-      if (end > bytes.length) break;
-      const problem = this.#onFrame(bytes, at, end);
-      at = end;
-      if (problem !== undefined) this.#fail(problem);
-      if (this.#isEnded()) break;
-    }
-    return at;
-  }
-
-  /** The frame from `at` to `end`; returns the error that ends the connection. */
-  #onFrame(bytes: Buffer, at: number, end: number): number | undefined {
-    const type = bytes[at + 3] as number;
-    const flags = bytes[at + 4] as number;
-    const stream = bytes.readUInt32BE(at + 5) & LARGEST_STREAM;
-    const start = at + FRAME_HEAD;
-    if (this.#block && type !== FRAME.continuation) return ERROR.protocol;
-    if (!this.#settled && type !== FRAME.settings) return ERROR.protocol;
+  #onFrame(frame: Frame): number | undefined {
+    if (this.#isEnded()) return ERROR.none;
+    const { type, stream, start, end } = frame;
     switch (type) {
       case FRAME.data:
-        return this.#onDataFrame(bytes, start, end, flags, stream);
+        return this.#onDataFrame(frame);
       case FRAME.headers:
-        return this.#onHeaders(bytes, start, end, flags, stream);
-      case FRAME.continuation:
-        return this.#onContinuation(bytes, start, end, flags, stream);
+        return this.#onHeaders(frame);
       case FRAME.windowUpdate:
-        return this.#onWindowUpdate(bytes, start, end, stream);
+        return this.#onWindowUpdate(frame);
       case FRAME.reset:
-        return this.#onReset(start, end, stream);
+        return this.#onReset(frame);
       case FRAME.settings:
-        return this.#onSettings(bytes, start, end, flags, stream);
+        return this.#onSettings(frame);
       case FRAME.ping:
-        return this.#onPing(bytes, start, end, flags, stream);
+        return this.#onPing(frame);
       case FRAME.priority:
         if (stream === 0) return ERROR.protocol;
         return end - start === 5 ? this.#idleFrame() : ERROR.frameSize;
@@ -265,67 +210,30 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     }
   }
 
-  #onDataFrame(bytes: Buffer, start: number, end: number, flags: number, id: number): number | undefined {
+  #onDataFrame({ stream: id, flags, bytes, start, end, padding }: Frame): number | undefined {
     if (id === 0 || id > this.#lastStream) return ERROR.protocol;
-    this.#room -= end - start;
+    const size = end - start + padding;
+    this.#room -= size;
     if (this.#room < 0) return ERROR.flowControl;
-    let padding = 0;
-    if (flags & FLAG.padded) {
-      padding = end > start ? 1 + (bytes[start] as number) : 1;
-      if (padding > end - start) return ERROR.protocol;
-    }
     const stream = this.#streams.get(id);
     if (!stream || stream.inputEnded) {
-      this.credit(end - start);
-      // What was under way when a stream was reset is no fault; and after the end of a request nothing may come.
-      if (!stream) return this.#idleFrame();
-      this.output.reset(id, ERROR.streamClosed);
-      stream.onGone();
-      this.fault();
-      return undefined;
+      this.credit(size);
+      // What was under way when a stream was reset is no fault; but after the end of a request nothing may come.
+      return stream ? this.#abandon(stream, ERROR.streamClosed) : this.#idleFrame();
     }
-    const ends = (flags & FLAG.endStream) !== 0;
-    const from = padding > 0 ? start + 1 : start;
-    const to = padding > 0 ? end - padding + 1 : end;
-    if (!stream.onData(bytes, from, to, padding)) return ERROR.flowControl;
-    if (ends) stream.onInputEnd();
-    else if (from === to) return this.#idleFrame();
+    if (!stream.onData(bytes, start, end, padding)) return ERROR.flowControl;
+    if (flags & FLAG.endStream) stream.onInputEnd();
+    else if (start === end) return this.#idleFrame();
     return undefined;
   }
 
-  // Requests.
-
-  #onHeaders(bytes: Buffer, start: number, end: number, flags: number, stream: number): number | undefined {
-    if (stream % 2 === 0) return ERROR.protocol;
-    let from = start;
-    let to = end;
-    if (flags & FLAG.padded) {
-      to -= bytes[from++] ?? 0;
-    }
-    if (flags & FLAG.priority) from += 5;
-    if (from > to) return ERROR.protocol;
-    const ends = (flags & FLAG.endStream) !== 0;
-    if (flags & FLAG.endHeaders) return this.#onBlock(bytes, from, to, stream, ends);
-    this.#block = { stream, ends, bytes: Buffer.from(bytes.subarray(from, to)), frames: 0 };
-    this.deadline = Math.min(this.deadline, this.engine.deadlines.now + this.engine.times.headMs);
-    return undefined;
-  }
-
-  #onContinuation(bytes: Buffer, start: number, end: number, flags: number, stream: number): number | undefined {
-    const block = this.#block;
-    if (!block || block.stream !== stream) return ERROR.protocol;
-    block.bytes = Buffer.concat([block.bytes, bytes.subarray(start, end)]);
-    if (++block.frames > MAX_CONTINUATIONS || block.bytes.length > MAX_HEAD) return ERROR.enhanceYourCalm;
-    if (!(flags & FLAG.endHeaders)) return undefined;
-    this.#block = undefined;
-    if (this.#phase === 'open') this.deadline = Number.POSITIVE_INFINITY;
-    return this.#onBlock(block.bytes, 0, block.bytes.length, stream, block.ends);
-  }
-
-  #onBlock(bytes: Buffer, start: number, end: number, id: number, ends: boolean): number | undefined {
+  #onHeaders({ stream: id, flags, bytes, start, end }: Frame): number | undefined {
+    if (id % 2 === 0) return ERROR.protocol;
     // Every block is read, whatever becomes of it: the next ones hang on it.
     const read = this.#decoder.read(bytes, start, end, this.#fields, MAX_BLOCK_FIELDS, MAX_HEAD);
     if (read === 'bad') return ERROR.compression;
+    const ends = (flags & FLAG.endStream) !== 0;
+    if (this.#phase === 'open') this.deadline = Number.POSITIVE_INFINITY;
     if (id <= this.#lastStream) return this.#onTrailers(id, ends);
     this.#lastStream = id;
     // Section 6.8: the client knows that it is not taken.
@@ -336,7 +244,6 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
       this.fault();
       return undefined;
     }
-    if (this.#phase === 'open') this.deadline = Number.POSITIVE_INFINITY;
     const stream = new Http2Stream(this, id, ends, this.#initialWindow);
     this.#streams.set(id, stream);
     if (++this.#requests >= this.engine.times.maxRequests) this.#lastCall();
@@ -352,13 +259,17 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
       stream.onInputEnd();
       return undefined;
     }
-    this.output.reset(id, stream.inputEnded ? ERROR.streamClosed : ERROR.protocol);
-    stream.onGone();
-    this.fault();
-    return undefined;
+    return this.#abandon(stream, stream.inputEnded ? ERROR.streamClosed : ERROR.protocol);
   }
 
-  #onReset(start: number, end: number, id: number): number | undefined {
+  /** The client broke a rule of one stream. */
+  #abandon(stream: Http2Stream, code: number): undefined {
+    this.output.reset(stream.id, code);
+    stream.onGone();
+    this.fault();
+  }
+
+  #onReset({ stream: id, start, end }: Frame): number | undefined {
     if (end - start !== 4) return ERROR.frameSize;
     if (id === 0 || id > this.#lastStream) return ERROR.protocol;
     const stream = this.#streams.get(id);
@@ -370,7 +281,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
 
   // Flow control and the rest.
 
-  #onWindowUpdate(bytes: Buffer, start: number, end: number, id: number): number | undefined {
+  #onWindowUpdate({ stream: id, bytes, start, end }: Frame): number | undefined {
     if (end - start !== 4) return ERROR.frameSize;
     if (id > this.#lastStream) return ERROR.protocol;
     const increment = bytes.readUInt32BE(start) & MAX_WINDOW;
@@ -378,10 +289,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
       const stream = this.#streams.get(id);
       if (!stream) return undefined;
       if (increment > 0 && stream.onWindow(increment, MAX_WINDOW)) return undefined;
-      this.output.reset(id, increment === 0 ? ERROR.protocol : ERROR.flowControl);
-      stream.onGone();
-      this.fault();
-      return undefined;
+      return this.#abandon(stream, increment === 0 ? ERROR.protocol : ERROR.flowControl);
     }
     if (increment === 0) return ERROR.protocol;
     this.window += increment;
@@ -390,11 +298,10 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     return undefined;
   }
 
-  #onSettings(bytes: Buffer, start: number, end: number, flags: number, stream: number): number | undefined {
+  #onSettings({ stream, flags, bytes, start, end }: Frame): number | undefined {
     if (stream !== 0) return ERROR.protocol;
-    if (flags & FLAG.ack) return end === start && this.#settled ? this.#idleFrame() : ERROR.frameSize;
+    if (flags & FLAG.ack) return end === start ? this.#idleFrame() : ERROR.frameSize;
     if ((end - start) % 6 !== 0) return ERROR.frameSize;
-    this.#settled = true;
     for (let at = start; at < end; at += 6) {
       const problem = this.#onSetting(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2));
       if (problem !== undefined) return problem;
@@ -416,7 +323,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
         if (value > MAX_WINDOW) return ERROR.flowControl;
         const more = value - this.#initialWindow;
         this.#initialWindow = value;
-        for (const stream of [...this.#streams.values()]) {
+        for (const stream of this.#streams.values()) {
           if (!stream.onWindow(more, MAX_WINDOW)) return ERROR.flowControl;
         }
         return undefined;
@@ -426,7 +333,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     }
   }
 
-  #onPing(bytes: Buffer, start: number, end: number, flags: number, stream: number): number | undefined {
+  #onPing({ stream, flags, bytes, start, end }: Frame): number | undefined {
     if (stream !== 0) return ERROR.protocol;
     if (end - start !== 8) return ERROR.frameSize;
     if (!(flags & FLAG.ack)) this.output.ping(bytes.subarray(start, end), true);
@@ -482,14 +389,13 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     if (this.#phase === 'ended') return;
     this.output.goAway(this.#lastTaken, code);
     this.#end();
-    for (const stream of [...this.#streams.values()]) stream.onGone();
+    for (const stream of this.#streams.values()) stream.onGone();
   }
 
   /** Nothing follows; what the client still sends is thrown away until it has read it. */
   #end(): void {
     this.#phase = 'ended';
-    this.#rest = undefined;
-    this.#block = undefined;
+    this.#reader.drop();
     this.output.end();
     this.#socket.resume();
     this.deadline = this.engine.deadlines.now + this.engine.times.lingerMs;
@@ -499,6 +405,6 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.#phase = 'ended';
     this.engine.connections.delete(this);
     this.engine.deadlines.remove(this);
-    for (const stream of [...this.#streams.values()]) stream.onGone();
+    for (const stream of this.#streams.values()) stream.onGone();
   }
 }
