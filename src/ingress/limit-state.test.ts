@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, constantFrom, nat, property, record } from 'fast-check';
 import { expect, test } from 'vitest';
 import { createLimitMemory, LimitState } from './limit-state.ts';
 
@@ -16,13 +16,13 @@ class Naive {
 }
 
 test('threads that share the memory limit as one, request by request', () => {
-  const request = fc.record({
-    thread: fc.nat(2),
-    key: fc.constantFrom('a', 'b', 'c'),
-    after: fc.constantFrom(0, 1, 10, 250, 1000, 5000, 60_000),
+  const request = record({
+    thread: nat(2),
+    key: constantFrom('a', 'b', 'c'),
+    after: constantFrom(0, 1, 10, 250, 1000, 5000, 60_000),
   });
-  fc.assert(
-    fc.property(fc.array(request, { maxLength: 60 }), fc.constantFrom(1, 2, 10), (requests, rate) => {
+  assert(
+    property(array(request, { maxLength: 60 }), constantFrom(1, 2, 10), (requests, rate) => {
       const memory = createLimitMemory(3);
       const threads = [0, 1, 2].map((index) => new LimitState(memory, index));
       const naive = new Naive();
@@ -30,9 +30,8 @@ test('threads that share the memory limit as one, request by request', () => {
       for (const { thread, key, after } of requests) {
         now += after;
         const expected = naive.take(key, rate / 1000, rate * 5, now);
-        if (threads[thread]?.take(key, rate / 1000, rate * 5, now) !== expected) return false;
+        expect(threads[thread]?.take(key, rate / 1000, rate * 5, now)).toBe(expected);
       }
-      return true;
     }),
     { numRuns: 50 },
   );
