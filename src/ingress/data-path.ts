@@ -16,6 +16,7 @@ import { openListener, type IngressListener, type Opening, type TlsPlace } from 
 import { findHost, hostName } from './match.ts';
 import { passThrough } from './tls-passthrough.ts';
 import { peerFacts } from './tls-peer.ts';
+import type { LimitState } from './limit-state.ts';
 import { LiveRoutes } from './live-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificatePair } from './self-signed.ts';
@@ -33,6 +34,7 @@ export interface DataPathOptions {
   readonly onRequest: (record: RequestRecord) => void;
   /** Whether an access log is written. */
   readonly logs: boolean;
+  readonly limits: LimitState;
 }
 
 /** What serves by route tables: here, or in worker threads. */
@@ -80,7 +82,7 @@ export class DataPath implements Serving {
   #connections: ConnectionSettings | undefined;
   #accepted = 0;
 
-  constructor({ clock, times, tickMs, certificates, reusePort, ticketKeys, onRequest, logs }: DataPathOptions) {
+  constructor({ clock, times, tickMs, certificates, reusePort, ticketKeys, onRequest, logs, limits }: DataPathOptions) {
     this.#sharing = { reusePort, ticketKeys };
     this.#certificates = certificates;
     this.#clock = clock;
@@ -92,6 +94,7 @@ export class DataPath implements Serving {
       times: this.#upstreamTimes,
       random: Math.random,
       now: () => clock.now(),
+      limits,
     });
     this.#engine = createEngine(
       {
