@@ -243,6 +243,7 @@ export function tlsFront(
   front: () => FrontSettings,
   passthrough: (name: string) => TlsPlace | undefined,
   needsName: () => boolean,
+  isServed: (name: string) => boolean,
 ): TlsFront {
   const common: TlsOptions = {
     minVersion: 'TLSv1.2',
@@ -268,7 +269,9 @@ export function tlsFront(
     needsName,
     placeOf: (name) => {
       const authorities = certificates.authoritiesFor(name);
-      return passthrough(name) ?? (authorities ? { kind: 'client-certificate', authorities } : { kind: 'here' });
+      const special = passthrough(name) ?? (authorities && { kind: 'client-certificate' as const, authorities });
+      if (special) return special;
+      return front().rejectUnknown && !isServed(name) ? { kind: 'refused' } : { kind: 'here' };
     },
   };
 }
