@@ -167,7 +167,7 @@ export class DataPath implements Serving {
       this.#front = front;
       this.#shown = pair;
       this.#engine.maxStreams = front.maxStreams;
-      this.#https?.setTls(pair, { ...front, ciphers: this.#certificates.ciphers });
+      this.#https?.setTls(pair, { ...front, ...this.#certificates.usable });
     }
     this.#routes.apply(table);
   }
