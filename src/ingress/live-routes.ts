@@ -32,7 +32,7 @@ const PLAIN_EDIT = {
   fields: '',
   answerDropped: [],
   answerFields: '',
-  successFields: '',
+  statusFields: undefined,
   gate: undefined,
   passed: undefined,
   question: undefined,
