@@ -6,7 +6,7 @@ import type { ClientInfo } from './byte-stream.ts';
 import { forwardingFields, plainAddress } from './client-address.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
-import { MAX_FIELDS, MAX_HEAD } from './fields.ts';
+import { MAX_FIELDS } from './fields.ts';
 import type { PeerFacts } from './forward.ts';
 import { HpackDecoder, type FieldBlock, type HeaderField } from './hpack.ts';
 import { DEFAULT_WINDOW, ERROR, FLAG, FRAME, MAX_FRAME, MAX_WINDOW, SETTING } from './http2-frames.ts';
@@ -52,7 +52,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   readonly #socket: Socket;
   readonly #streams = new Map<number, Http2Stream>();
   readonly #waiting = new Set<Http2Stream>();
-  readonly #reader = new Http2Reader((frame) => this.#onFrame(frame));
+  readonly #reader: Http2Reader;
   readonly #decoder = new HpackDecoder();
   readonly #fields: HeaderField[] = [];
   readonly #resets: TokenBucket;
@@ -87,6 +87,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.#resets = new TokenBucket(RESETS.burst, RESETS.perSecond, now);
     this.#idleFrames = new TokenBucket(IDLE_FRAMES.burst, IDLE_FRAMES.perSecond, now);
     this.#maxStreams = engine.maxStreams;
+    this.#reader = new Http2Reader(engine.rules.maxHead, (frame) => this.#onFrame(frame));
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('drain', () => this.#onDrain());
     socket.on('close', () => this.#onClose());
@@ -95,7 +96,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.output.settings([
       [SETTING.maxConcurrentStreams, this.#maxStreams],
       [SETTING.initialWindowSize, STREAM_WINDOW],
-      [SETTING.maxHeaderListSize, MAX_HEAD],
+      [SETTING.maxHeaderListSize, engine.rules.maxHead],
       [SETTING.enableConnectProtocol, 1],
     ]);
     this.output.windowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW);
@@ -230,7 +231,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   #onHeaders({ stream: id, flags, bytes, start, end }: Frame): number | undefined {
     if (id % 2 === 0) return ERROR.protocol;
     // Every block is read, whatever becomes of it: the next ones hang on it.
-    const read = this.#decoder.read(bytes, start, end, this.#fields, MAX_BLOCK_FIELDS, MAX_HEAD);
+    const read = this.#decoder.read(bytes, start, end, this.#fields, MAX_BLOCK_FIELDS, this.engine.rules.maxHead);
     if (read === 'bad') return ERROR.compression;
     const ends = (flags & FLAG.endStream) !== 0;
     if (this.#phase === 'open') this.deadline = Number.POSITIVE_INFINITY;

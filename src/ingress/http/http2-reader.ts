@@ -1,8 +1,7 @@
-import { MAX_HEAD } from './fields.ts';
 import { ERROR, FLAG, FRAME, FRAME_HEAD, MAX_FRAME, PREFACE } from './http2-frames.ts';
 
-/** Frames that one field block may be continued by (CVE-2024-27316: a flood of them). */
-const MAX_CONTINUATIONS = 8;
+/** Frames that one field block may be continued by, beside those that its bytes need (CVE-2024-27316: a flood of them). */
+const MORE_CONTINUATIONS = 8;
 const STREAM_MASK = 0x7fffffff;
 
 /** One frame; `bytes` from `start` to `end` are its payload, without padding where it has some. */
@@ -34,6 +33,8 @@ export type OnFrame = (frame: Frame) => number | undefined;
  */
 export class Http2Reader {
   readonly #onFrame: OnFrame;
+  readonly #maxBlock: number;
+  readonly #maxContinuations: number;
   readonly #frame: Frame = { type: 0, flags: 0, stream: 0, bytes: PREFACE, start: 0, end: 0, padding: 0 };
   /** The bytes of a frame that is not here in full. */
   #rest: Buffer | undefined;
@@ -41,7 +42,10 @@ export class Http2Reader {
   #settled = false;
   #block: Block | undefined;
 
-  constructor(onFrame: OnFrame) {
+  /** `maxBlock`: bytes of a field block. */
+  constructor(maxBlock: number, onFrame: OnFrame) {
+    this.#maxBlock = maxBlock;
+    this.#maxContinuations = MORE_CONTINUATIONS + Math.floor(maxBlock / MAX_FRAME);
     this.#onFrame = onFrame;
   }
 
@@ -122,7 +126,7 @@ export class Http2Reader {
   #continue(block: Block, frame: Frame): number | undefined {
     if (frame.type !== FRAME.continuation || frame.stream !== block.stream) return ERROR.protocol;
     block.bytes = Buffer.concat([block.bytes, frame.bytes.subarray(frame.start, frame.end)]);
-    if (++block.frames > MAX_CONTINUATIONS || block.bytes.length > MAX_HEAD) return ERROR.enhanceYourCalm;
+    if (++block.frames > this.#maxContinuations || block.bytes.length > this.#maxBlock) return ERROR.enhanceYourCalm;
     if (!(frame.flags & FLAG.endHeaders)) return undefined;
     this.#block = undefined;
     frame.type = FRAME.headers;

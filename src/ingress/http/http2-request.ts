@@ -1,7 +1,6 @@
 // A request of HTTP/2 in the words of HTTP/1.1: one strict reader then serves both, and one set of rules after it.
 
 import { randomBytes } from 'node:crypto';
-import { MAX_HEAD } from './fields.ts';
 import { FIELD_KIND, type HeaderField } from './hpack.ts';
 import type { Refusal, RequestHead } from './request-head.ts';
 
@@ -16,7 +15,7 @@ export type Http2Read =
 const READ: Http2Read = { kind: 'head', connect: false };
 const READ_CONNECT: Http2Read = { kind: 'head', connect: true };
 /** Where the words of HTTP/1.1 stand while they are read: a head is used up before the next one comes. */
-const SCRATCH = Buffer.allocUnsafe(MAX_HEAD + 4096);
+let scratch = Buffer.allocUnsafe(36 * 1024);
 
 interface Pseudo {
   method: string | undefined;
@@ -117,9 +116,9 @@ export function readHttp2Request(
 }
 
 function readText(head: RequestHead, text: string, count: number, secure: boolean, connect: boolean): Http2Read {
-  if (text.length > SCRATCH.length) return TOO_LARGE;
-  const end = SCRATCH.write(text, 'latin1');
-  const result = head.read(SCRATCH, 0, end, secure);
+  if (text.length > scratch.length) scratch = Buffer.allocUnsafe(text.length);
+  const end = scratch.write(text, 'latin1');
+  const result = head.read(scratch, 0, end, secure);
   if (result.kind === 'refused') return result;
   // A line break in a value would have made another line or another request.
   if (result.kind === 'more' || head.fields.count !== count || head.end !== end) {

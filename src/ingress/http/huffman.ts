@@ -83,23 +83,23 @@ function stepOf(children: readonly (readonly [number, number])[], state: number,
 }
 
 const { steps: STEPS, accepts: ACCEPTS } = tables();
-/** A code is at least five bits: this is for a string of 64 KB. */
-const SCRATCH = Buffer.allocUnsafe(105_000);
+let scratch = Buffer.allocUnsafe(8 * 1024);
 
-/** The text, one character a byte; undefined for what is no such string. At most 64 KB are read. */
+/** The text, one character a byte; undefined for what is no such string. */
 export function huffmanText(bytes: Uint8Array, start: number, end: number): string | undefined {
-  if (end - start > 65_536) return undefined;
+  // A code is at least five bits.
+  if ((end - start) * 2 > scratch.length) scratch = Buffer.allocUnsafe((end - start) * 2);
   let state = 0;
   let length = 0;
   for (let i = start; i < end; i++) {
     const byte = bytes[i] as number;
     let step = STEPS[state * 16 + (byte >>> 4)] as number;
     if (step & FAILS) return undefined;
-    if (step & EMITS) SCRATCH[length++] = step & 0xff;
+    if (step & EMITS) scratch[length++] = step & 0xff;
     step = STEPS[(step >>> STATE_SHIFT) * 16 + (byte & 15)] as number;
     if (step & FAILS) return undefined;
-    if (step & EMITS) SCRATCH[length++] = step & 0xff;
+    if (step & EMITS) scratch[length++] = step & 0xff;
     state = step >>> STATE_SHIFT;
   }
-  return ACCEPTS[state] === 1 ? textOf(SCRATCH, 0, length) : undefined;
+  return ACCEPTS[state] === 1 ? textOf(scratch, 0, length) : undefined;
 }
