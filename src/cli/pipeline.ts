@@ -8,7 +8,7 @@ import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Distribution, Level, Metrics } from '../observe/metrics.ts';
 import type { Kind, Store } from '../source/store.ts';
-import type { Clock } from '../system/clock.ts';
+import type { Clock, Timer } from '../system/clock.ts';
 
 export interface PipelineOptions {
   readonly store: Store;
@@ -24,6 +24,18 @@ export interface PipelineOptions {
   readonly onSnapshot?: (snapshot: Snapshot) => void;
 }
 
+/** Under a stream of changes the log says so often what came of them, and not of each. */
+const TELL_MS = 1000;
+
+/** What the log has not said yet. */
+interface Untold {
+  readonly snapshots: number;
+  readonly changed: number;
+  readonly seconds: number;
+}
+
+const ALL_TOLD: Untold = { snapshots: 0, changed: 0, seconds: 0 };
+
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #planes = new Set<Plane>();
@@ -32,6 +44,9 @@ export class Pipeline {
   #resolution: Resolution | undefined;
   #kinds: readonly Kind[];
   #scheduled = false;
+  #untold = ALL_TOLD;
+  #toldAt = -Infinity;
+  #telling: Timer | undefined;
   #unsubscribe: (() => void) | undefined;
 
   constructor(options: PipelineOptions) {
@@ -75,6 +90,7 @@ export class Pipeline {
 
   stop(): void {
     this.#unsubscribe?.();
+    this.#telling?.cancel();
     this.#planes.clear();
   }
 
@@ -88,7 +104,7 @@ export class Pipeline {
   }
 
   #run(): void {
-    const { store, nodeName, clock, log } = this.#options;
+    const { store, nodeName, clock } = this.#options;
     const identity = this.#options.identity ?? ((records) => nodeIdentity(records, nodeName));
     if (!this.#kinds.every((kind) => store.isSynced(kind))) return;
     const before = this.#resolution;
@@ -102,14 +118,36 @@ export class Pipeline {
     const changed = before
       ? [...snapshot.services.differences(before.snapshot.services)].length
       : snapshot.services.size;
-    log.info('resolved', {
+    this.#tell(changed, seconds);
+    this.#options.onSnapshot?.(snapshot);
+    for (const plane of this.#planes) plane.update(snapshot);
+  }
+
+  /** At once, but no more than one line in TELL_MS: that one speaks of all since the last. */
+  #tell(changed: number, seconds: number): void {
+    const { clock } = this.#options;
+    const { snapshots, changed: others, seconds: before } = this.#untold;
+    this.#untold = { snapshots: snapshots + 1, changed: others + changed, seconds: before + seconds };
+    const wait = this.#toldAt + TELL_MS - clock.monotonic();
+    if (wait <= 0) this.#sayUntold();
+    else this.#telling ??= clock.after(wait, () => this.#sayUntold());
+  }
+
+  #sayUntold(): void {
+    const { snapshots, changed, seconds } = this.#untold;
+    this.#telling?.cancel();
+    this.#telling = undefined;
+    this.#untold = ALL_TOLD;
+    this.#toldAt = this.#options.clock.monotonic();
+    const { snapshot } = this;
+    if (!snapshot) return;
+    this.#options.log.info('resolved', {
       revision: snapshot.revision,
       services: snapshot.services.size,
       changed,
       ingresses: snapshot.ingresses.size,
+      ...(snapshots > 1 ? { snapshots } : {}),
       ms: Math.round(seconds * 10_000) / 10,
     });
-    this.#options.onSnapshot?.(snapshot);
-    for (const plane of this.#planes) plane.update(snapshot);
   }
 }

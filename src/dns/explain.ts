@@ -11,7 +11,7 @@ import { compileZone } from './zone/compile.ts';
 import { podAddress } from './zone/pod.ts';
 import { reverseAddress } from './zone/reverse.ts';
 import { dashedIp, endpointLabel } from './zone/service.ts';
-import type { Zone } from './zone/zone.ts';
+import { answersOf, ownersOf, type Zone } from './zone/zone.ts';
 
 /** What a server block does with names, as far as that can be said without asking anybody. */
 export interface ExplainedBlock {
@@ -226,7 +226,7 @@ function serviceReason(
     if (below.length > 0) return because('an ExternalName has no names below it', object);
     return because(`an ExternalName for ${record.externalName ?? ''}: its CNAME`, object);
   }
-  const answers = zone.services.get(key);
+  const answers = answersOf(zone, key);
   if (answers?.kind !== 'addresses') return absentReason(zone, service, object);
   const kindText = record.headless
     ? 'a headless Service: its ready endpoints'
@@ -298,7 +298,7 @@ function reverseReason(zone: Zone, key: DnsName, type: string): Reason {
   const at = served ? originAt(key, served.origin) : -1;
   const ip = served && reverseAddress(served.origin, labelsOf(`${key.slice(0, at)}\0`).reverse());
   if (!ip) return because('the name of no address: only whole addresses have records');
-  const owners = zone.reverse.get(ip) ?? [];
+  const owners = ownersOf(zone, ip);
   if (owners.length === 0) return because(`${ip} is the address of no Service and of no ready endpoint`);
   const [first] = owners;
   const object = `Service ${(owners.find(({ cluster }) => cluster) ?? first)?.service ?? ''}`;

@@ -72,17 +72,19 @@ function externalHosts({ record }: DnsService): readonly ExternalTarget['host'][
 }
 
 function endpointTargets(service: DnsService, zone: Zone): readonly ExternalTarget[] {
-  return service.members.flatMap(({ endpoint, ports }): ExternalTarget[] => {
-    if (!endpoint.ready) return [];
-    const label = endpointLabel(endpoint, zone.options.endpointPodNames ?? false);
+  return service.slices.flatMap(({ endpoints, ports }) => {
     const all = ports.length > 0 ? ports : [{ name: '', protocol: '', port: undefined }];
-    return all.map(({ name, protocol, port }) => ({
-      host: { kind: 'ip', ip: endpoint.ip },
-      port,
-      portName: name,
-      protocol,
-      endpoint: label,
-    }));
+    return [...endpoints].flatMap((endpoint): ExternalTarget[] => {
+      if (!endpoint.ready) return [];
+      const label = endpointLabel(endpoint, zone.options.endpointPodNames ?? false);
+      return all.map(({ name, protocol, port }) => ({
+        host: { kind: 'ip', ip: endpoint.ip },
+        port,
+        portName: name,
+        protocol,
+        endpoint: label,
+      }));
+    });
   });
 }
 

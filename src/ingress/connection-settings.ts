@@ -15,6 +15,9 @@ export interface ConnectionSettings {
   readonly upstreamIdleMs?: number;
   /** `upstream-keepalive-connections`: for each endpoint; 0 keeps none. */
   readonly maxIdle?: number;
+  /** `upstream-keepalive-time` and `upstream-keepalive-requests`. */
+  readonly upstreamAgeMs?: number;
+  readonly upstreamRequests?: number;
 }
 
 export function readConnections(reader: SettingReader): ConnectionSettings {
@@ -24,6 +27,8 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
   const maxRequests = reader.integer('keep-alive-requests');
   const upstreamIdleMs = reader.seconds('upstream-keepalive-timeout');
   const maxIdle = reader.integer('upstream-keepalive-connections');
+  const upstreamAgeMs = reader.time('upstream-keepalive-time');
+  const upstreamRequests = reader.integer('upstream-keepalive-requests');
   return {
     ...(headMs === undefined ? {} : { headMs }),
     ...(clientMs === undefined ? {} : { clientMs }),
@@ -35,5 +40,7 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
         : { maxRequests: Math.max(1, maxRequests) }),
     ...(upstreamIdleMs === undefined ? {} : { upstreamIdleMs }),
     ...(maxIdle === undefined ? {} : { maxIdle }),
+    ...(upstreamAgeMs === undefined ? {} : { upstreamAgeMs }),
+    ...(upstreamRequests === undefined ? {} : { upstreamRequests: Math.max(1, upstreamRequests) }),
   };
 }

@@ -5,11 +5,13 @@ import type { ConfigMapRecord, ObjectKey } from '../model/records.ts';
 import { readCodes } from './annotations/error-pages.ts';
 import { readExternalAuth, type ExternalAuthSettings } from './annotations/external-auth.ts';
 import { objectRef, SettingReader, type Problem } from './annotations/reader.ts';
+import { parseSnippet, type Directive } from './annotations/snippet.ts';
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
 import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
 import { readConnections, type ConnectionSettings } from './connection-settings.ts';
 import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
+import { DEFAULT_MESSAGES, readMessages, type MessageSettings } from './message-settings.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
 
 export interface GlobalSettings {
@@ -33,6 +35,7 @@ export interface GlobalSettings {
   readonly front: FrontSettings;
   /** Value of Strict-Transport-Security on every answer over HTTPS; undefined for none. */
   readonly hsts: string | undefined;
+  readonly messages: MessageSettings;
   /** ConfigMaps with fields for every answer, and for every request to a backend. */
   readonly addHeaders: ObjectKey | undefined;
   readonly proxySetHeaders: ObjectKey | undefined;
@@ -46,6 +49,9 @@ export interface GlobalSettings {
   /** custom-http-errors. */
   readonly errorCodes: ReadonlySet<number>;
   readonly policy: AnnotationPolicy;
+  /** For every location, before and after those of its Ingress. */
+  readonly serverSnippet: readonly Directive[];
+  readonly locationSnippet: readonly Directive[];
   readonly log: LogSettings;
   readonly connections: ConnectionSettings;
   /** `strict-validate-path-type`, for admission. */
@@ -80,6 +86,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   sslPassthrough: false,
   front: DEFAULT_FRONT,
   hsts: 'max-age=31536000; includeSubDomains',
+  messages: DEFAULT_MESSAGES,
   addHeaders: undefined,
   proxySetHeaders: undefined,
   hideHeaders: [],
@@ -90,6 +97,8 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   log: DEFAULT_LOG,
   connections: {},
   policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
+  serverSnippet: [],
+  locationSnippet: [],
   strictPathType: true,
   denied: undefined,
   problems: [],
@@ -97,7 +106,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
 
 /** Keys that guard every location: not to carry them out would open doors. */
 const GUARDS =
-  /^(enable-modsecurity|enable-owasp-modsecurity-crs|modsecurity-snippet|main-snippet|http-snippet|server-snippet|location-snippet|global-auth-snippet)$/;
+  /^(enable-modsecurity|enable-owasp-modsecurity-crs|modsecurity-snippet|main-snippet|http-snippet|global-auth-snippet)$/;
 
 /** Settings of nginx' own machinery, which has no counterpart here. */
 const NO_EFFECT =
@@ -129,6 +138,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     front: readFront(reader, base.front),
     allowedResponseHeaders: (reader.list('global-allowed-response-headers') ?? []).map((name) => name.toLowerCase()),
     hsts: readHsts(reader, base.hsts),
+    messages: readMessages(reader, base.messages),
     addHeaders: mapRef(reader, 'add-headers'),
     proxySetHeaders: mapRef(reader, 'proxy-set-headers'),
     hideHeaders: (reader.list('hide-headers') ?? []).map((name) => name.toLowerCase()),
@@ -143,11 +153,21 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
       forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,
       allowSnippets: reader.bool('allow-snippet-annotations') ?? base.policy.allowSnippets,
     },
+    serverSnippet: readSnippet(reader, 'server-snippet'),
+    locationSnippet: readSnippet(reader, 'location-snippet'),
     strictPathType: reader.bool('strict-validate-path-type') ?? base.strictPathType,
   };
   for (const [name, value] of map.data) if (!reader.seen.has(name)) tellOfUnknown(reader, name, value.trim());
   const denial = reader.problems.find(({ effect }) => effect === 'denied');
   return { ...settings, denied: denial && `${denial.name}: ${denial.reason}`, problems: reader.problems };
+}
+
+/** What cannot be carried out shuts every location: it may be what guards them. */
+function readSnippet(reader: SettingReader, name: string): readonly Directive[] {
+  const text = reader.lines(name);
+  const parsed = text === undefined ? undefined : parseSnippet(text);
+  if (parsed?.kind === 'refused') reader.denies(name, parsed.reason);
+  return parsed?.kind === 'directives' ? parsed.directives : [];
 }
 
 function readHsts(reader: SettingReader, fallback: string | undefined): string | undefined {

@@ -21,7 +21,7 @@ import type { Answer } from './http/answer.ts';
 import { errorFields, errorRequest } from './error-page.ts';
 import type { Edit, ErrorPages, Forward } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
-import { LimitState } from './limit-state.ts';
+import type { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
@@ -34,6 +34,7 @@ export interface GuardOptions {
   /** Why TLS to a backend cannot be had as its Ingress asks for it. */
   readonly tlsProblem: (upstream: UpstreamSettings) => string | undefined;
   readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
+  readonly limits: LimitState;
 }
 
 interface Visit {
@@ -47,7 +48,16 @@ interface Visit {
   readonly effect: SnippetEffect | undefined;
   readonly entry: Extract<Entry, { readonly kind: 'open' }>;
   readonly headers: Extract<HeaderTemplates, { readonly kind: 'headers' }> | undefined;
+  /** Ends what limit-connections counts. */
+  readonly release: (() => void) | undefined;
 }
+
+/** What a request goes on with, once it is known that it may be answered by a backend. */
+type Admitted = Omit<Visit, 'entry' | 'headers' | 'release'>;
+
+type Limited =
+  | { readonly kind: 'refused'; readonly answer: Answer }
+  | { readonly kind: 'taken'; readonly release?: () => void };
 
 const UNAVAILABLE: Answer = { status: 503, reason: 'the backend of this path has no endpoint that is ready' };
 const CORS_NAMES = [
@@ -61,7 +71,6 @@ const CORS_NAMES = [
 
 export class Guard {
   readonly #options: GuardOptions;
-  readonly #limits = new LimitState();
   readonly #doors: Doors;
   readonly #templates = new WeakMap<object, HeaderTemplates>();
   readonly #headerLines = new WeakMap<object, HeaderLines>();
@@ -102,12 +111,20 @@ export class Guard {
     const allFields = fields + (effect?.always ?? '');
     if (effect?.answer) return { ...effect.answer, fields: allFields };
     const limited = this.#limit(globals, location, request);
-    if (limited) return { ...limited, fields: allFields };
+    if (limited.kind === 'refused') return { ...limited.answer, fields: allFields };
+    const decision = this.#enter({ table, globals, location, request, fields: allFields, dropped, effect }, limited);
+    if ('status' in decision) limited.release?.();
+    return decision;
+  }
+
+  #enter(admitted: Admitted, { release }: Extract<Limited, { readonly kind: 'taken' }>): Forward | Answer {
+    const { table, location, request, fields } = admitted;
+    const { settings } = location;
     const entry = this.#doors.enter(table, settings, location.path, request);
-    if (entry.kind === 'refused') return { ...entry.answer, fields: (entry.answer.fields ?? '') + allFields };
+    if (entry.kind === 'refused') return { ...entry.answer, fields: (entry.answer.fields ?? '') + fields };
     const headers =
       settings.requestHeaders === undefined ? undefined : this.#requestHeaders(table, settings.requestHeaders);
-    return this.#forward({ table, globals, location, request, fields: allFields, dropped, effect, entry, headers });
+    return this.#forward({ ...admitted, entry, headers, release });
   }
 
   /** A backend cannot be met as its annotations ask for. */
@@ -154,11 +171,11 @@ export class Guard {
       answerDropped: effect ? [...visit.dropped, ...effect.answerDropped] : visit.dropped,
       answerFields: fields + chosen.cookie,
       endpointField: chosen.endpointField,
-      successFields: effect?.onSuccess ?? '',
+      statusFields: effect?.onStatus,
       gate: entry.gate,
       question: entry.question,
       passed: entry.passed,
-      release: settings.limits && this.#hold(settings.limits, location, request),
+      release: visit.release,
     };
     const errors = standIn ? undefined : this.#errorPages(visit, errorTurn);
     return {
@@ -204,35 +221,36 @@ export class Guard {
       fields: errorFields(503, location, request),
       answerDropped: visit.dropped,
       answerFields: fields,
-      successFields: '',
+      statusFields: undefined,
       gate: visit.entry.gate,
       question: visit.entry.question,
       passed: visit.entry.passed,
-      release: undefined,
+      release: visit.release,
     };
     return { location, targets: turn, transfer: location.settings.transfer, edit };
   }
 
   // Limits.
 
-  #limit(globals: GlobalSettings, location: Location, request: TemplateRequest): Answer | undefined {
+  #limit(globals: GlobalSettings, location: Location, request: TemplateRequest): Limited {
     const { limits } = location.settings;
-    if (!limits || isExempt(limits, request.remoteAddress)) return undefined;
+    if (!limits || isExempt(limits, request.remoteAddress)) return { kind: 'taken' };
     const key = limitKey(location, request);
     const now = this.#options.now();
-    if (limits.connections > 0 && this.#limits.openOf(key) >= limits.connections) {
-      return { status: globals.limitConnectionStatus, reason: 'too many requests of this client are under way' };
+    const { connections, perSecond, perMinute, burstMultiplier } = limits;
+    const state = this.#options.limits;
+    const release = connections > 0 ? state.enter(`c ${key}`, connections) : undefined;
+    if (connections > 0 && !release) {
+      const reason = 'too many requests of this client are under way';
+      return { kind: 'refused', answer: { status: globals.limitConnectionStatus, reason } };
     }
-    const { perSecond, perMinute, burstMultiplier } = limits;
     const fits =
-      (perSecond === 0 || this.#limits.take(`s ${key}`, perSecond / 1000, perSecond * burstMultiplier, now)) &&
-      (perMinute === 0 || this.#limits.take(`m ${key}`, perMinute / 60_000, perMinute * burstMultiplier, now));
-    return fits ? undefined : { status: globals.limitRequestStatus, reason: 'this client sends too many requests' };
-  }
-
-  #hold(limits: LimitSettings, location: Location, request: TemplateRequest): (() => void) | undefined {
-    if (limits.connections === 0 || isExempt(limits, request.remoteAddress)) return undefined;
-    return this.#limits.enter(limitKey(location, request));
+      (perSecond === 0 || state.take(`s ${key}`, perSecond / 1000, perSecond * burstMultiplier, now)) &&
+      (perMinute === 0 || state.take(`m ${key}`, perMinute / 60_000, perMinute * burstMultiplier, now));
+    if (fits) return { kind: 'taken', ...(release ? { release } : {}) };
+    release?.();
+    const reason = 'this client sends too many requests';
+    return { kind: 'refused', answer: { status: globals.limitRequestStatus, reason } };
   }
 
   #customHeaders(table: RouteTable, globals: GlobalSettings, key: string): HeaderLines {

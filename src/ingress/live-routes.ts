@@ -14,6 +14,7 @@ import { DEFAULT_GLOBALS } from './global-settings.ts';
 import { isBlocked } from './block-list.ts';
 import { everyAnswer, type EveryAnswer } from './every-answer.ts';
 import { Guard } from './guard.ts';
+import type { LimitState } from './limit-state.ts';
 import { findHost, findLocation, hostName, toHttps, withSlash, wwwTarget } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
@@ -31,7 +32,7 @@ const PLAIN_EDIT = {
   fields: '',
   answerDropped: [],
   answerFields: '',
-  successFields: '',
+  statusFields: undefined,
   gate: undefined,
   passed: undefined,
   question: undefined,
@@ -47,6 +48,7 @@ export interface LiveRoutesOptions {
   readonly random: () => number;
   /** Milliseconds since 1970. */
   readonly now: () => number;
+  readonly limits: LimitState;
 }
 
 /** The route table in force, with what lives longer than one table: the turn of each backend and its connections. */
@@ -66,6 +68,7 @@ export class LiveRoutes {
     this.#pools = new EndpointPools(options.deadlines, options.times);
     this.#guard = new Guard({
       now: options.now,
+      limits: options.limits,
       random: options.random,
       turnOf: (key) => this.turnOf(key),
       authPool: (settings) => this.#pools.auth(settings),

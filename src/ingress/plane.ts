@@ -14,6 +14,7 @@ import { CertificateTable } from './tls.ts';
 import { WorkerPool } from './worker-pool.ts';
 import { DEFAULT_TIMES, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
+import { LimitState } from './limit-state.ts';
 import type { ListenAddress } from './listen-error.ts';
 import type { Tell } from './notice.ts';
 import { sameRouting } from './same-routing.ts';
@@ -56,6 +57,8 @@ export interface IngressPlaneOptions extends RoutingFlags {
   readonly reusePort?: boolean;
   readonly ownPair?: CertificatePair;
   readonly ticketKeys?: Buffer;
+  /** In a worker: the counts of limits, which all of them share, opened as this one's. */
+  readonly limits?: LimitState;
   /** Where what is not traffic is counted; `metrics` unless given. */
   readonly controlMetrics?: Meters;
   readonly clock?: Clock;
@@ -151,6 +154,7 @@ class RunningPlane implements IngressPlane {
         ticketKeys: this.#options.ticketKeys,
         onRequest: (record) => this.#record(record),
         logs: accessLog !== undefined,
+        limits: this.#options.limits ?? new LimitState(),
       });
     }
     const data = {

@@ -27,6 +27,9 @@ export interface WorkerData {
   readonly graceMs: number;
   readonly traffic: Partial<TrafficOptions>;
   readonly logs: boolean;
+  /** Which of the workers this is, and the counts of limits that they share. */
+  readonly index: number;
+  readonly limits: SharedArrayBuffer;
 }
 
 export interface WorkerCounts {

@@ -9,6 +9,7 @@ import { sumOf, type Family } from '../observe/tally.ts';
 import type { Clock } from '../system/clock.ts';
 import type { StartThread, WorkerThread } from '../system/worker-thread.ts';
 import type { DataPathCounts, Serving } from './data-path.ts';
+import { createLimitMemory, LimitState } from './limit-state.ts';
 import { IngressListenError, type ListenAddress } from './listen-error.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificateState, CertificateTable } from './tls.ts';
@@ -17,7 +18,7 @@ import { changesBetween, emptySource, sourceOf, type WorkerSource } from './work
 
 export interface WorkerPoolOptions {
   readonly workers: number;
-  readonly data: Omit<WorkerData, 'ticketKeys' | 'ownPair'>;
+  readonly data: Omit<WorkerData, 'ticketKeys' | 'ownPair' | 'index' | 'limits'>;
   readonly certificates: CertificateTable;
   readonly log: Logger;
   readonly metrics: Meters;
@@ -51,7 +52,8 @@ const RESTART = { initial: 500, max: 30_000 };
 
 export class WorkerPool implements Serving {
   readonly #options: WorkerPoolOptions;
-  readonly #data: WorkerData;
+  readonly #data: Omit<WorkerData, 'index'>;
+  readonly #limits: LimitState;
   readonly #members = new Map<number, Member>();
   readonly #stopping = new AbortController();
   readonly #shown = new Set<string>();
@@ -69,7 +71,10 @@ export class WorkerPool implements Serving {
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
-    this.#data = { ...options.data, ownPair: options.certificates.defaultPair, ticketKeys: randomBytes(48) };
+    const limits = createLimitMemory(options.workers);
+    // The main thread takes no requests: its index is behind those that do.
+    this.#limits = new LimitState(limits, options.workers);
+    this.#data = { ...options.data, ownPair: options.certificates.defaultPair, ticketKeys: randomBytes(48), limits };
     options.metrics.beforeText('ingress workers', () => this.#count());
   }
 
@@ -148,7 +153,7 @@ export class WorkerPool implements Serving {
     const ended = new Promise<void>((resolve) => (onEnded = resolve));
     const thread = this.#options.startThread({
       module: MODULE,
-      data: this.#data,
+      data: { ...this.#data, index } satisfies WorkerData,
       youngMb: YOUNG_MB,
       onMessage: (message) => this.#hear(member, message as FromWorker),
       onEnd: (why) => {
@@ -221,6 +226,7 @@ export class WorkerPool implements Serving {
     const { log, clock } = this.#options;
     const reason = why ?? 'it stopped by itself';
     this.#members.delete(member.index);
+    this.#limits.forget(member.index);
     this.#past = sumOf([this.#past, member.families.filter(({ type }) => type !== 'gauge')]);
     this.#pastAccepted += member.counts.accepted;
     for (const reply of member.asked.values()) reply({ kind: 'gone', why: reason });

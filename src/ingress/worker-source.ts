@@ -48,6 +48,11 @@ export function emptySource(): WorkerSource {
   };
 }
 
+/** Without what a table does not read, which is not even made then. */
+function slim({ key, record, carried, ports }: ResolvedService): ResolvedService {
+  return { key, record, carried, ports, slices: [], members: [] };
+}
+
 /** The source of a table; `before` is that of the table before it. */
 export function sourceOf(table: RouteTable, previous: RouteTable | undefined, before: WorkerSource): WorkerSource {
   const { snapshot } = table;
@@ -58,7 +63,7 @@ export function sourceOf(table: RouteTable, previous: RouteTable | undefined, be
   if (previous) for (const { key } of snapshot.services.differences(previous.snapshot.services)) touched.add(key);
   const services = [...touched].map((key) => {
     const service = table.backendsOfService.has(key) ? snapshot.services.get(key) : undefined;
-    return [key, service && { ...service, slices: [], members: [] }] as const;
+    return [key, service && slim(service)] as const;
   });
   return {
     revision: snapshot.revision,

@@ -4,6 +4,7 @@ import { createTally } from '../observe/tally.ts';
 import type { Logger } from '../observe/log.ts';
 import { systemClock } from '../system/clock.ts';
 import { threadSide } from '../system/worker-thread.ts';
+import { LimitState } from './limit-state.ts';
 import { IngressListenError } from './listen-error.ts';
 import { startIngressPlane, type IngressPlane } from './plane.ts';
 import type { FromWorker, ToWorker, WorkerData } from './worker-messages.ts';
@@ -57,12 +58,13 @@ async function handle(message: ToWorker): Promise<void> {
 }
 
 async function listen({ id, addresses: { http, https } }: Extract<ToWorker, { kind: 'listen' }>): Promise<void> {
-  const { flags, ticketKeys, logs, ...rest } = data;
+  const { flags, ticketKeys, logs, index, limits, ...rest } = data;
   try {
     plane = await startIngressPlane({
       ...flags,
       ...rest,
       ticketKeys: Buffer.from(ticketKeys),
+      limits: new LimitState(limits, index),
       reusePort: true,
       ...(http ? { http } : {}),
       ...(https ? { https } : {}),

@@ -40,23 +40,36 @@ export function resolve(records: Records, node: NodeIdentity, previous?: Resolut
   return { records, snapshot: { revision: (before?.revision ?? 0) + 1, node, ...rest } };
 }
 
-/** Resolves one Service, alone. */
+/**
+ * Resolves one Service, alone. Its ports and members are made when they are first read: DNS reads no ports, rules no members, and those of a large
+ * cluster are most of what a Snapshot holds.
+ */
 export function resolveService(
   key: ObjectKey,
   record: ServiceRecord,
   slices: readonly EndpointSliceRecord[],
   node: NodeIdentity,
 ): ResolvedService {
+  let ports: ResolvedService['ports'] | undefined;
+  let members: ResolvedService['members'] | undefined;
   return {
     key,
     record,
     carried: carriedBy(record),
-    ports: resolvePorts(record, slices, node),
     slices,
-    members: slices.flatMap((slice): SliceMember[] =>
-      slice.endpoints.map((endpoint) => ({ endpoint, family: slice.family, ports: slice.ports })),
-    ),
+    get ports() {
+      return (ports ??= resolvePorts(record, slices, node));
+    },
+    get members() {
+      return (members ??= membersOf(slices));
+    },
   };
+}
+
+function membersOf(slices: readonly EndpointSliceRecord[]): readonly SliceMember[] {
+  return slices.flatMap((slice) =>
+    slice.endpoints.map((endpoint) => ({ endpoint, family: slice.family, ports: slice.ports })),
+  );
 }
 
 /** The array of before when it holds the same, so that a Snapshot differs only in what does. */

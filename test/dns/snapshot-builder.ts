@@ -1,10 +1,17 @@
 // Snapshots for DNS tests, from the few facts that DNS reads.
 
-import { ipFamily, parseIp, type Ip } from '../../src/lib/ip.ts';
+import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
 import { toPort, type Port } from '../../src/lib/port.ts';
-import type { NamespaceRecord, PodRecord, Protocol, SlicePort } from '../../src/model/records.ts';
-import type { ResolvedService, SliceMember, Snapshot } from '../../src/model/snapshot.ts';
+import type {
+  EndpointSliceRecord,
+  NamespaceRecord,
+  PodRecord,
+  Protocol,
+  SliceEndpoint,
+  SlicePort,
+} from '../../src/model/records.ts';
+import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
 
 interface PortFacts {
   readonly name?: string;
@@ -60,6 +67,7 @@ export function buildSnapshot(facts: ClusterFacts): Snapshot {
 
 export function buildService(facts: ServiceFacts): ResolvedService {
   const headless = facts.externalName === undefined && facts.clusterIPs?.length === 0;
+  const slices = (facts.slices ?? []).map((slice, i) => buildSlice(facts, slice, i));
   return {
     key: `${facts.namespace}/${facts.name}`,
     record: {
@@ -81,28 +89,36 @@ export function buildService(facts: ServiceFacts): ResolvedService {
     },
     carried: headless ? { kind: 'ignored', reason: 'headless' } : { kind: 'carried' },
     ports: [],
-    slices: [],
-    members: (facts.slices ?? []).flatMap((slice) => slice.endpoints.map((endpoint) => member(slice, endpoint))),
+    slices,
+    members: slices.flatMap(({ family, ports, endpoints }) =>
+      endpoints.map((endpoint) => ({ endpoint, family, ports })),
+    ),
   };
 }
 
-function member(slice: SliceFacts, endpoint: EndpointFacts): SliceMember {
-  const address = ip(endpoint.ip);
+function buildSlice({ namespace, name }: ServiceFacts, slice: SliceFacts, i: number): EndpointSliceRecord {
   return {
-    endpoint: {
-      ip: address,
-      ready: endpoint.ready ?? true,
-      serving: endpoint.ready ?? true,
-      terminating: false,
-      nodeName: undefined,
-      zone: undefined,
-      hostname: endpoint.hostname,
-      podName: undefined,
-      zoneHints: undefined,
-      nodeHints: undefined,
-    },
-    family: ipFamily(address),
+    namespace,
+    name: `${name}-${i}`,
+    serviceName: name,
+    family: 4,
     ports: (slice.ports ?? []).map(slicePort),
+    endpoints: slice.endpoints.map(buildEndpoint),
+  };
+}
+
+function buildEndpoint(endpoint: EndpointFacts): SliceEndpoint {
+  return {
+    ip: ip(endpoint.ip),
+    ready: endpoint.ready ?? true,
+    serving: endpoint.ready ?? true,
+    terminating: false,
+    nodeName: undefined,
+    zone: undefined,
+    hostname: endpoint.hostname,
+    podName: undefined,
+    zoneHints: undefined,
+    nodeHints: undefined,
   };
 }
 

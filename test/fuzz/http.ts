@@ -185,7 +185,7 @@ class MemoryBench {
       this.#backends.push(backend);
       return backend;
     };
-    const times = { idleMs: 60_000, maxIdle: 128 };
+    const times = { idleMs: 60_000, maxIdle: 128, maxAgeMs: 3_600_000, maxRequests: 10_000 };
     // A pool for each case: what a backend received belongs to one case.
     const fresh = (): Forward => ({
       location: {

@@ -244,7 +244,8 @@ test('snippets: deny and allow in order, return with text, and add_header withou
 
 test.each([
   ['a directive that is not known', 'proxy_pass http://evil;'],
-  ['a block', 'location /x { return 200; }'],
+  ['a location that does not answer', 'location /x { expires 1h; }'],
+  ['a block of another kind', 'limit_except GET { deny all; }'],
   ['Lua', 'content_by_lua_block { os.execute("x") }'],
   ['an unclosed quote', 'return 200 "x;'],
   ['a variable that is not known', 'add_header X $secret;'],
@@ -255,9 +256,11 @@ test.each([
   expect((await ask()).status).toBe(503);
 });
 
-test('snippets are refused where the ConfigMap does not allow them, or the risk is above its level, or a word is forbidden', async () => {
+test('snippets have no effect where the ConfigMap does not allow them; a risk above its level and a forbidden word shut the location', async () => {
   const annotations = { 'configuration-snippet': 'add_header X y;' };
   expect((await (await site(annotations)).ask()).status).toBe(503);
+  const dropped = await site(annotations, {}, { settings: { 'annotations-risk-level': 'Critical' } });
+  expect([(await dropped.ask()).status, (await dropped.ask()).headers['x']]).toEqual([200, undefined]);
   const risky = await site(annotations, {}, { settings: { 'allow-snippet-annotations': 'true' } });
   expect((await risky.ask()).status).toBe(503);
   const word = await site(

@@ -155,3 +155,41 @@ test('a port that is taken is told of as without workers, and flags hold in them
   await eventually('the routes in force', () => plane.ready);
   expect(await statusOf(httpPort(plane))).toBe('404');
 });
+
+test('a client has its limits once, however many workers its connections come to', async () => {
+  const { plane } = await pool();
+  const backend = await startBackend();
+  const rules = (path: string) => [{ host: 'a.example', paths: [{ path, service: 'echo' }] }];
+  plane.update(
+    snapshot({
+      ingresses: [
+        ingress({ name: 'rate', rules: rules('/rate'), annotations: { 'limit-rpm': '1' } }),
+        ingress({ name: 'open', rules: rules('/open'), annotations: { 'limit-connections': '3' } }),
+      ],
+      services: [service({ name: 'echo', endpoints: [backend.address] })],
+    }),
+  );
+  await eventually('the routes in force', () => plane.ready);
+  const statuses: string[] = [];
+  const started = performance.now();
+  for (let i = 0; i < 40; i++) statuses.push((await exchange(httpPort(plane), GET.replace('/', '/rate'))).slice(9, 12));
+  // One, and a burst of five; and one more for each minute that this took.
+  const minutes = Math.floor((performance.now() - started) / 60_000);
+  const passed = statuses.filter((status) => status === '200').length;
+  expect(passed).toBeGreaterThanOrEqual(6);
+  expect(passed).toBeLessThanOrEqual(6 + minutes + 1);
+  // Bodies that never end: each request stays under way.
+  const open = await Promise.all(Array.from({ length: 12 }, () => raw(httpPort(plane))));
+  for (const connection of open) {
+    connection.send('POST /open HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10\r\n\r\n12345');
+  }
+  const refused = (): number => open.filter((connection) => connection.text().includes(' 503 ')).length;
+  await eventually('all but three refused', () => refused() === 9);
+  for (const connection of open) if (!connection.text().includes(' 503 ')) connection.send('67890');
+  await eventually('three answered', () => open.filter((each) => each.text().includes(' 200 ')).length === 3);
+  // A request counts until it is over in its worker, which may be a moment after its answer is here.
+  let status = '';
+  for (let tries = 0; tries < 100 && status !== '200'; tries++)
+    status = (await exchange(httpPort(plane), GET.replace('/', '/open'))).slice(9, 12);
+  expect(status).toBe('200');
+});

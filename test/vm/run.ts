@@ -1,7 +1,7 @@
 // `npm run test:vm [-- FILTER ...]`: the tests that need a kernel of their own, in a virtual machine.
 // `npm run test:vm -- --shell 'COMMAND'`: that command in the machine instead.
 
-import { missingMachine, runTestsInMachine, runCommandInMachine } from './tests.ts';
+import { missingMachine, runCommandInMachine, testInMachine } from './tests.ts';
 
 process.exitCode = await main(process.argv.slice(2));
 
@@ -24,7 +24,7 @@ async function main(words: readonly string[]): Promise<number> {
     console.error(`unknown flag ${unknown}\nUsage: npm run test:vm -- [FILTER ...] | --shell 'COMMAND'`);
     return 2;
   }
-  const { passed, failed, skipped } = await runTestsInMachine(words);
+  const { passed, failed, skipped } = (await testInMachine(words)).counts;
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
   return failed === 0 ? 0 : 1;
 }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { messageOf } from '../../src/lib/message-of.ts';
 import { describeTools, installPackages, missingTools, type Tools } from '../support/debian-tools.ts';
-import { countsOf, type Counts } from '../support/test-counts.ts';
+import { resultOf, type RunResult } from '../support/test-report.ts';
 import { baseDisks, sourceDisk } from './disk.ts';
 import { fetchKernel } from './kernel.ts';
 import { runMachine, type MachineEnd } from './machine.ts';
@@ -46,16 +46,17 @@ export function missingMachine(): string | undefined {
   }
 }
 
-/** Runs the tests whose file names contain one of `filters`, or all. */
-export async function runTestsInMachine(filters: readonly string[]): Promise<Counts> {
+/** Runs the tests whose file names contain one of `filters`, or all; of these, those whose names match `pattern`. */
+export async function testInMachine(filters: readonly string[], pattern?: string): Promise<RunResult> {
+  const words = [...(pattern === undefined ? [] : ['--testNamePattern', pattern]), ...filters];
   const end = await boot(
-    `${VITEST} --reporter=default --reporter=json --outputFile.json=/tmp/report.json ${filters.map(quote).join(' ')}`,
+    `${VITEST} --reporter=default --reporter=json --outputFile.json=/tmp/report.json ${words.map(quote).join(' ')}`,
   );
   if (end.kind === 'broken') {
     console.log(`The virtual machine: ${end.reason}. Its console:\n${end.console}`);
-    return { passed: 0, failed: 1, skipped: 0 };
+    return resultOf(undefined, null);
   }
-  return countsOf(end.report, end.status);
+  return resultOf(end.report, end.status);
 }
 
 /** Gives the status of the command. */

@@ -1,5 +1,5 @@
-// From Snapshot to Zone. Only Services that changed since the previous Zone are compiled again; the result is the same
-// as compiling everything (a property test holds that).
+// From Snapshot to Zone. Only Services that changed since the previous Zone are looked at again; the result is the same
+// as beginning with nothing (a property test holds that).
 
 import { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ObjectKey } from '../../model/records.ts';
@@ -7,9 +7,10 @@ import { parseName, prependLabel, ROOT, type DnsName } from '../wire/name.ts';
 import { soaData, uint16, uint32, type Soa } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
 import type { NegativeSection } from '../reply.ts';
-import { compileService } from './service.ts';
-import type { DnsSource } from './source.ts';
-import type { ReverseOwner, ReversePointer, ServedZone, ServiceAnswers, Zone, ZoneOptions } from './zone.ts';
+import { CompiledServices } from './compiled-services.ts';
+import { summaryOf } from './service.ts';
+import type { DnsService, DnsSource } from './source.ts';
+import type { ServedZone, Zone, ZoneOptions } from './zone.ts';
 
 const SOA_REFRESH = 7200;
 const SOA_RETRY = 1800;
@@ -27,6 +28,7 @@ export function emptyZone(options: ZoneOptions, serial: number): Zone {
     revision: 0,
     ...servedZones(options, serial),
     services: PersistentMap.empty(),
+    compiled: new CompiledServices(options),
     servicesIn: PersistentMap.empty(),
     reverse: PersistentMap.empty(),
     pods: PersistentMap.empty(),
@@ -42,18 +44,17 @@ export function emptyZone(options: ZoneOptions, serial: number): Zone {
 export function compileZone(snapshot: DnsSource, options: ZoneOptions, serial: number, previous?: Zone): Zone {
   const base = previous ?? emptyZone(options, serial);
   const before = base.source;
-  const services = new Map<string, ServiceAnswers | undefined>();
+  const services = new Map<string, DnsService | undefined>();
   const counts = new Map<string, number>();
   const reverse = new ReverseEdits(base.reverse);
   let { nameCount } = base;
   for (const change of snapshot.services.differences(before?.services ?? PersistentMap.empty())) {
     const namespace = (change.after ?? change.before)?.record.namespace ?? '';
     if (options.namespaces && !options.namespaces.has(namespace)) continue;
-    const old = base.services.get(change.key);
-    const now = change.after && compileService(change.after, options);
-    services.set(change.key, now);
-    reverse.replace(change.key, pointersOf(old), pointersOf(now));
-    nameCount += namesOf(now) - namesOf(old);
+    const [old, now] = [summaryOf(change.before, options), summaryOf(change.after, options)];
+    services.set(change.key, change.after);
+    reverse.replace(change.key, old.addresses, now.addresses);
+    nameCount += now.names - old.names;
     const delta = (change.after ? 1 : 0) - (change.before ? 1 : 0);
     if (delta !== 0) counts.set(namespace, (counts.get(namespace) ?? base.servicesIn.get(namespace) ?? 0) + delta);
   }
@@ -66,7 +67,9 @@ export function compileZone(snapshot: DnsSource, options: ZoneOptions, serial: n
     ...(changed
       ? servedZones(options, serial)
       : { serial: base.serial, cluster: base.cluster, reverseZones: base.reverseZones }),
-    services: base.services.with(services),
+    // Where all are answered for, the source's own map is theirs.
+    services: options.namespaces ? base.services.with(services) : snapshot.services,
+    compiled: base.compiled,
     servicesIn: base.servicesIn.with(nonZero(counts)),
     reverse: reverse.result(),
     pods,
@@ -97,47 +100,33 @@ function nonZero(counts: ReadonlyMap<string, number>): (readonly [string, number
   return [...counts].map(([key, count]) => [key, count || undefined] as const);
 }
 
-function pointersOf(answers: ServiceAnswers | undefined): readonly ReversePointer[] {
-  return answers?.kind === 'addresses' ? answers.reverse : [];
-}
-
-function namesOf(answers: ServiceAnswers | undefined): number {
-  if (!answers || answers.kind === 'absent') return 0;
-  return answers.kind === 'alias' ? 1 : 1 + answers.endpoints.size + answers.ports.size;
-}
-
-/** Collects the owners of addresses while Services are replaced; each address keeps its owners in order of key. */
+/** Collects the Services of addresses while Services are replaced; most addresses have one. */
 class ReverseEdits {
-  readonly #base: PersistentMap<readonly ReverseOwner[]>;
-  readonly #edits = new Map<string, readonly ReverseOwner[]>();
+  readonly #base: Zone['reverse'];
+  readonly #edits = new Map<string, readonly ObjectKey[]>();
 
-  constructor(base: PersistentMap<readonly ReverseOwner[]>) {
+  constructor(base: Zone['reverse']) {
     this.#base = base;
   }
 
-  replace(service: ObjectKey, before: readonly ReversePointer[], after: readonly ReversePointer[]): void {
-    for (const { ip } of before)
-      this.#edits.set(
-        ip,
-        this.#owners(ip).filter((owner) => owner.service !== service),
-      );
-    for (const { ip, target, cluster } of after)
-      this.#edits.set(ip, [...this.#owners(ip), { service, target, cluster }].sort(byServiceAndTarget));
+  replace(service: ObjectKey, before: ReadonlySet<string>, after: ReadonlySet<string>): void {
+    for (const ip of before)
+      if (!after.has(ip))
+        this.#edits.set(
+          ip,
+          this.#owners(ip).filter((owner) => owner !== service),
+        );
+    for (const ip of after) if (!before.has(ip)) this.#edits.set(ip, [...this.#owners(ip), service].sort());
   }
 
-  result(): PersistentMap<readonly ReverseOwner[]> {
-    return this.#base.with([...this.#edits].map(([ip, owners]) => [ip, owners.length > 0 ? owners : undefined]));
+  result(): Zone['reverse'] {
+    return this.#base.with([...this.#edits].map(([ip, owners]) => [ip, owners.length > 1 ? owners : owners[0]]));
   }
 
-  #owners(ip: string): readonly ReverseOwner[] {
-    return this.#edits.get(ip) ?? this.#base.get(ip) ?? [];
+  #owners(ip: string): readonly ObjectKey[] {
+    const known = this.#edits.get(ip) ?? this.#base.get(ip) ?? [];
+    return typeof known === 'string' ? [known] : known;
   }
-}
-
-function byServiceAndTarget(a: ReverseOwner, b: ReverseOwner): number {
-  if (a.service !== b.service) return a.service < b.service ? -1 : 1;
-  if (a.target === b.target) return 0;
-  return a.target < b.target ? -1 : 1;
 }
 
 function servedZones(options: ZoneOptions, serial: number): Pick<Zone, 'cluster' | 'reverseZones' | 'serial'> {

@@ -3,7 +3,7 @@
 import { deepEqual } from '../../lib/equal.ts';
 import { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ImportedSliceRecord, ServiceImportRecord } from '../../model/records.ts';
-import type { DnsMember, DnsService, DnsSource } from './source.ts';
+import type { DnsService, DnsSlice, DnsSource } from './source.ts';
 
 /** Keeps the Services that have not changed, so that only those that have are compiled again. */
 export class ImportedServices {
@@ -23,15 +23,15 @@ export class ImportedServices {
   }
 
   #changes(): readonly (readonly [string, DnsService | undefined])[] {
-    const members = new Map<string, DnsMember[]>();
+    const slices = new Map<string, DnsSlice[]>();
     for (const slice of this.#slices?.values() ?? []) {
       const key = `${slice.namespace}/${slice.serviceName}`;
-      members.set(key, [...(members.get(key) ?? []), ...membersOf(slice)]);
+      slices.set(key, [...(slices.get(key) ?? []), importedSlice(slice)]);
     }
     const next = new Map<string, DnsService | undefined>();
     for (const key of this.#services.keys()) next.set(key, undefined);
     for (const [key, record] of this.#imports?.entries() ?? []) {
-      const service = resolvedImport(key, record, members.get(key) ?? []);
+      const service = resolvedImport(key, record, slices.get(key) ?? []);
       const before = this.#services.get(key);
       next.set(key, deepEqual(before, service) ? before : service);
     }
@@ -39,14 +39,14 @@ export class ImportedServices {
   }
 }
 
-function membersOf({ endpoints, ports, cluster }: ImportedSliceRecord): readonly DnsMember[] {
-  return endpoints.map((endpoint) => ({ endpoint, ports, ...(cluster === '' ? {} : { cluster }) }));
+function importedSlice({ endpoints, ports, cluster }: ImportedSliceRecord): DnsSlice {
+  return { endpoints, ports, ...(cluster === '' ? {} : { cluster }) };
 }
 
 function resolvedImport(
   key: string,
   { namespace, name, headless, ips, ports }: ServiceImportRecord,
-  members: readonly DnsMember[],
+  slices: readonly DnsSlice[],
 ): DnsService {
   return {
     key,
@@ -61,6 +61,6 @@ function resolvedImport(
       loadBalancerIPs: [],
       ports: ports.map((port) => ({ ...port, nodePort: undefined })),
     },
-    members,
+    slices,
   };
 }

@@ -1,4 +1,4 @@
-// Finding a name's answer in the compiled zone.
+// Finding a name's answer in the zone.
 
 import type { Ip } from '../../lib/ip.ts';
 import type { ObjectKey } from '../../model/records.ts';
@@ -9,7 +9,7 @@ import type { Reply } from '../reply.ts';
 import { addressRecord } from './service.ts';
 import { podAddress } from './pod.ts';
 import { reverseAddress } from './reverse.ts';
-import type { NameAnswers, ServedZone, ServiceAnswers, Zone } from './zone.ts';
+import { answersOf, ownersOf, type NameAnswers, type ServedZone, type ServiceAnswers, type Zone } from './zone.ts';
 
 const A_RECORD_SIZE = 16;
 const AAAA_RECORD_SIZE = 28;
@@ -97,7 +97,9 @@ function version(served: ServedZone): Reply {
 /** The keys of the Services that have one of this server's addresses as an endpoint. */
 export function ownServices(zone: Zone): readonly ObjectKey[] {
   const keys = zone.options.selfIps.flatMap((ip) =>
-    (zone.reverse.get(ip) ?? []).filter(({ cluster }) => !cluster).map(({ service: key }) => key),
+    ownersOf(zone, ip)
+      .filter(({ cluster }) => !cluster)
+      .map(({ service: key }) => key),
   );
   return [...new Set(keys)];
 }
@@ -106,8 +108,8 @@ export function ownServices(zone: Zone): readonly ObjectKey[] {
 function serversOf(zone: Zone): readonly NameAnswers[] {
   const found = new Map<DnsName, NameAnswers>();
   for (const ip of zone.options.selfIps) {
-    for (const owner of zone.reverse.get(ip) ?? []) {
-      const answers = zone.services.get(owner.service);
+    for (const owner of ownersOf(zone, ip)) {
+      const answers = answersOf(zone, owner.service);
       if (owner.cluster || answers?.kind !== 'addresses') continue;
       const label = owner.target.slice(1, 1 + owner.target.charCodeAt(0));
       const named = answers.headless ? answers.endpoints.get(label) : answers.apex;
@@ -166,7 +168,7 @@ export function addressesOf(answers: NameAnswers, ttl: number): ResourceRecord[]
 
 /** `labels` from the zone leftwards: svc, namespace, service, then what is below the Service. */
 function service(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
-  const answers = zone.services.get(`${labels[1]}/${labels[2]}`);
+  const answers = answersOf(zone, `${labels[1]}/${labels[2]}`);
   const isListed = !zone.options.listedNamespaces || hasNamespace(zone, labels[1] ?? '', 'svc');
   if (!answers || answers.kind === 'absent' || !isListed) return missing(zone, served);
   if (answers.kind === 'alias') return labels.length === 3 ? alias(zone, served, answers, type) : missing(zone, served);
@@ -264,7 +266,7 @@ function aliasAt(zone: Zone, name: DnsName): AliasService | undefined {
   const at = originAt(name, zone.cluster.origin);
   const labels = at < 0 ? [] : labelsOf(`${name.slice(0, at)}\0`);
   if (labels.length !== 3 || labels[2] !== 'svc') return undefined;
-  const answers = zone.services.get(`${labels[1]}/${labels[0]}`);
+  const answers = answersOf(zone, `${labels[1]}/${labels[0]}`);
   return answers?.kind === 'alias' ? answers : undefined;
 }
 
@@ -311,7 +313,7 @@ function podService(zone: Zone, served: ServedZone, name: DnsName, ip: Ip): Repl
 
 function reverse(zone: Zone, served: ServedZone, labels: readonly string[], type: number): Found {
   const ip = reverseAddress(served.origin, labels);
-  const all = (ip && zone.reverse.get(ip)) ?? [];
+  const all = ip ? ownersOf(zone, ip) : [];
   const owners = zone.options.listedNamespaces
     ? all.filter(({ service: key }) => hasNamespace(zone, key.slice(0, key.indexOf('/')), 'svc'))
     : all;

@@ -28,44 +28,139 @@ interface Candidate {
   readonly port: number | undefined;
 }
 
+/** What is answered for a Service; each part of it is made when it is first asked for. */
 export function compileService(service: DnsService, options: ZoneOptions): ServiceAnswers {
   const { record } = service;
   const name = serviceName(record, options.origin);
   if (!name) return ABSENT;
   if (record.type === 'ExternalName') return compileAlias(record, name);
-  const endpoints = options.noEndpoints ? [] : endpointCandidates(service, name, options.endpointPodNames ?? false);
-  const empty = !options.noEndpoints && endpoints.length === 0;
-  if (options.ignoreEmptyService && !record.headless && empty) return ABSENT;
-  const own = record.headless ? endpoints : serviceCandidates(record, name);
-  if (record.headless && own.length === 0) return ABSENT;
-  const names = new NameTable(options.ttl);
-  const endpointNames = new Map<string, NameAnswers>();
-  for (const [owner, candidates] of groupBy(endpoints, (candidate) => candidate.owner))
-    endpointNames.set(candidates[0]?.label ?? '', names.define(owner, candidates));
-  const apex = record.headless ? names.answers(name, own) : names.define(name, own);
-  const named = own.filter((candidate) => candidate.portName !== '');
-  const ports = groupBy(named, (candidate) => `${candidate.portName}/${candidate.protocol}`.toLowerCase());
-  return {
-    kind: 'addresses',
-    headless: record.headless,
-    apex,
-    endpoints: endpointNames,
-    ports: new Map([...ports].map(([key, candidates]) => [key, names.answers(name, candidates)])),
-    protocols: new Set(named.map((candidate) => candidate.protocol.toLowerCase())),
-    reverse: options.multicluster ? [] : reversePointers(record, name, endpoints),
-    ...(options.zonal && record.headless ? { zones: zonalNames(name, own, names) } : {}),
-  };
+  if (isAbsent(service, name, options)) return ABSENT;
+  return new AddressAnswers(service, name, options);
 }
 
-/** The endpoints of each topology zone, under the Service's name. */
-function zonalNames(
-  name: DnsName,
-  endpoints: readonly Candidate[],
-  names: NameTable,
-): ReadonlyMap<string, NameAnswers> {
-  const zoned = groupBy(endpoints, ({ zone }) => zone ?? '');
-  zoned.delete('');
-  return new Map([...zoned].map(([zone, candidates]) => [zone, names.answers(name, candidates)]));
+/** A Service that is there and has no name. */
+function isAbsent(service: DnsService, name: DnsName, options: ZoneOptions): boolean {
+  const needsEndpoints = service.record.headless || (options.ignoreEmptyService && !options.noEndpoints);
+  return needsEndpoints === true && readyEndpoints(service, name, options).next().done === true;
+}
+
+/** What a zone knows of a Service before anybody asks for it. */
+export interface ServiceSummary {
+  /** Its own addresses and those of its endpoints, as far as they have names. */
+  readonly addresses: ReadonlySet<Ip>;
+  /** Names that it answers for. */
+  readonly names: number;
+}
+
+const NOTHING: ServiceSummary = { addresses: new Set(), names: 0 };
+
+export function summaryOf(service: DnsService | undefined, options: ZoneOptions): ServiceSummary {
+  const name = service && serviceName(service.record, options.origin);
+  if (!name) return NOTHING;
+  const { record } = service;
+  if (record.type === 'ExternalName') return { ...NOTHING, names: compileAlias(record, name).kind === 'alias' ? 1 : 0 };
+  const addresses = new Set<Ip>();
+  const labels = new Set<string>();
+  const ports = new Set<string>();
+  for (const endpoint of readyEndpoints(service, name, options)) {
+    addresses.add(endpoint.ip);
+    labels.add(endpoint.label);
+    if (record.headless) for (const port of endpoint.ports) if (port.name !== '') ports.add(portKey(port));
+  }
+  if (isAbsent(service, name, options)) return NOTHING;
+  if (!record.headless) {
+    for (const ip of record.clusterIPs) addresses.add(ip);
+    if (record.clusterIPs.length > 0) for (const port of record.ports) if (port.name !== '') ports.add(portKey(port));
+  }
+  return { addresses: options.multicluster ? NOTHING.addresses : addresses, names: 1 + labels.size + ports.size };
+}
+
+function portKey({ name, protocol }: Pick<SlicePort, 'name' | 'protocol'>): string {
+  return `${name}/${protocol}`.toLowerCase();
+}
+
+type AddressService = Extract<ServiceAnswers, { kind: 'addresses' }>;
+
+/**
+ * The answers of a Service with addresses. Of ten names that are asked for nine are Services with a ClusterIP, whose endpoints nobody asks
+ * for by name: those of a large cluster, compiled, would be most of the memory.
+ */
+class AddressAnswers implements AddressService {
+  readonly kind = 'addresses';
+  readonly headless: boolean;
+  readonly #service: DnsService;
+  readonly #name: DnsName;
+  readonly #options: ZoneOptions;
+  readonly #names: NameTable;
+  #apex: NameAnswers | undefined;
+  #endpoints: AddressService['endpoints'] | undefined;
+  #ports: AddressService['ports'] | undefined;
+  #protocols: AddressService['protocols'] | undefined;
+  #reverse: AddressService['reverse'] | undefined;
+  #zones: AddressService['endpoints'] | undefined;
+
+  constructor(service: DnsService, name: DnsName, options: ZoneOptions) {
+    this.headless = service.record.headless;
+    this.#service = service;
+    this.#name = name;
+    this.#options = options;
+    this.#names = new NameTable(options.ttl);
+  }
+
+  get apex(): NameAnswers {
+    if (this.#apex) return this.#apex;
+    const own = this.#own();
+    return (this.#apex = this.headless ? this.#names.answers(this.#name, own) : this.#names.define(this.#name, own));
+  }
+
+  get endpoints(): AddressService['endpoints'] {
+    if (this.#endpoints) return this.#endpoints;
+    const endpoints = new Map<string, NameAnswers>();
+    for (const [owner, candidates] of groupBy(this.#endpointCandidates(), (candidate) => candidate.owner))
+      endpoints.set(candidates[0]?.label ?? '', this.#names.define(owner, candidates));
+    return (this.#endpoints = endpoints);
+  }
+
+  get ports(): AddressService['ports'] {
+    return (this.#ports ??= this.#answersBy(({ portName, protocol }) =>
+      portName === '' ? '' : portKey({ name: portName, protocol: protocol as SlicePort['protocol'] }),
+    ));
+  }
+
+  get protocols(): AddressService['protocols'] {
+    return (this.#protocols ??= new Set([...this.ports.keys()].map((key) => key.slice(key.indexOf('/') + 1))));
+  }
+
+  get reverse(): AddressService['reverse'] {
+    if (this.#options.multicluster) return [];
+    return (this.#reverse ??= reversePointers(this.#service.record, this.#name, this.#endpointCandidates()));
+  }
+
+  get zones(): AddressService['zones'] {
+    if (!this.#options.zonal || !this.headless) return undefined;
+    return (this.#zones ??= this.#answersBy(({ zone }) => zone ?? ''));
+  }
+
+  /** Under the Service's name, the candidates of each key but the empty one. */
+  #answersBy(keyOf: (candidate: Candidate) => string): ReadonlyMap<string, NameAnswers> {
+    const groups = groupBy(this.#own(), keyOf);
+    groups.delete('');
+    // SRV records point at the Service's own name.
+    if (!this.headless) void this.apex;
+    return new Map([...groups].map(([key, candidates]) => [key, this.#names.answers(this.#name, candidates)]));
+  }
+
+  /** What the Service's own name stands for. */
+  #own(): readonly Candidate[] {
+    if (!this.headless) return serviceCandidates(this.#service.record, this.#name);
+    // SRV records point at their names.
+    void this.endpoints;
+    return this.#endpointCandidates();
+  }
+
+  #endpointCandidates(): readonly Candidate[] {
+    return endpointCandidates(this.#service, this.#name, this.#options);
+  }
 }
 
 function serviceName(record: DnsServiceRecord, origin: DnsName): DnsName | undefined {
@@ -91,19 +186,31 @@ function candidatesOf(address: Address, ports: readonly (ServicePortRecord | Sli
   return ports.map(({ name, protocol, port }) => ({ ...address, portName: name, protocol, port }));
 }
 
-/** Ready endpoints with the ports of their slices. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
-function endpointCandidates(service: DnsService, name: DnsName, podNames: boolean): Candidate[] {
-  const candidates: Candidate[] = [];
-  for (const { endpoint, ports, cluster } of service.members) {
-    if (!endpoint.ready) continue;
-    const label = endpointLabel(endpoint, podNames);
+interface NamedEndpoint extends Address {
+  readonly ports: readonly SlicePort[];
+}
+
+/** Ready endpoints that have a name. `publishNotReadyAddresses` needs nothing: the slices say ready then. */
+function* readyEndpoints(service: DnsService, name: DnsName, options: ZoneOptions): Generator<NamedEndpoint> {
+  if (options.noEndpoints) return;
+  for (const { endpoints, ports, cluster } of service.slices) {
     const parent = cluster ? prependLabel(cluster, name) : name;
-    const owner = parent && prependLabel(label, parent);
-    if (!owner) continue;
-    const below = cluster ? `${label}.${cluster}` : label;
-    const zone = endpoint.zone?.toLowerCase();
-    candidates.push(...candidatesOf({ ip: endpoint.ip, owner: flat(owner), label: below, zone }, ports));
+    if (!parent) continue;
+    for (const endpoint of endpoints) {
+      if (!endpoint.ready) continue;
+      const label = endpointLabel(endpoint, options.endpointPodNames ?? false);
+      const owner = prependLabel(label, parent);
+      if (!owner) continue;
+      const below = cluster ? `${label}.${cluster}` : label;
+      yield { ip: endpoint.ip, owner, label: below, zone: endpoint.zone?.toLowerCase(), ports };
+    }
   }
+}
+
+function endpointCandidates(service: DnsService, name: DnsName, options: ZoneOptions): readonly Candidate[] {
+  const candidates: Candidate[] = [];
+  for (const { ip, owner, label, zone, ports } of readyEndpoints(service, name, options))
+    candidates.push(...candidatesOf({ ip, owner: flat(owner), label, zone }, ports));
   return candidates;
 }
 

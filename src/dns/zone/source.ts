@@ -11,6 +11,7 @@ import type {
   SliceEndpoint,
   SlicePort,
 } from '../../model/records.ts';
+import { packSlice, PackedEndpoints, type PackedSlice } from './packed-endpoints.ts';
 
 export type DnsServiceRecord = Pick<
   ServiceRecord,
@@ -28,17 +29,22 @@ export type DnsServiceRecord = Pick<
 
 export type DnsEndpoint = Pick<SliceEndpoint, 'ip' | 'ready' | 'hostname' | 'podName' | 'zone'>;
 
-export interface DnsMember {
-  readonly endpoint: DnsEndpoint;
+/** An array is one. */
+export interface DnsEndpoints extends Iterable<DnsEndpoint> {
+  readonly length: number;
+}
+
+export interface DnsSlice {
+  readonly endpoints: DnsEndpoints;
   readonly ports: readonly SlicePort[];
-  /** For an endpoint of another cluster: that cluster's id. */
+  /** For endpoints of another cluster: that cluster's id. */
   readonly cluster?: string;
 }
 
 export interface DnsService {
   readonly key: ObjectKey;
   readonly record: DnsServiceRecord;
-  readonly members: readonly DnsMember[];
+  readonly slices: readonly DnsSlice[];
 }
 
 export interface DnsSource {
@@ -52,10 +58,17 @@ export interface DnsSource {
 
 type Changes<V> = readonly (readonly [key: string, after: V | undefined])[];
 
+/** A Service as plain data, its endpoints in as few pieces as there can be. */
+interface PackedService {
+  readonly key: ObjectKey;
+  readonly record: DnsServiceRecord;
+  readonly slices: readonly PackedSlice[];
+}
+
 /** From one source to the next, as plain data. */
 export interface SourceChanges {
   readonly revision: number;
-  readonly services: Changes<DnsService>;
+  readonly services: Changes<PackedService>;
   readonly namespaces: Changes<NamespaceRecord>;
   readonly pods: Changes<PodRecord>;
   readonly serviceImports: Changes<ServiceImportRecord>;
@@ -74,13 +87,13 @@ export function* changesBetween(
   pods: boolean,
 ): Generator<SourceChanges> {
   const { revision } = after;
-  let services: (readonly [string, DnsService | undefined])[] = [];
+  let services: (readonly [string, PackedService | undefined])[] = [];
   for (const change of after.services.differences(before?.services ?? PersistentMap.empty())) {
     if (services.length === SERVICES_AT_ONCE) {
       yield { ...NOTHING, revision, services };
       services = [];
     }
-    services.push([change.key, change.after && slim(change.after)]);
+    services.push([change.key, change.after && packed(change.after)]);
   }
   yield {
     revision,
@@ -109,7 +122,7 @@ export function emptySource(): Required<DnsSource> {
 export function withChanges(source: Required<DnsSource>, changes: SourceChanges): Required<DnsSource> {
   return {
     revision: changes.revision,
-    services: source.services.with(changes.services),
+    services: source.services.with(changes.services.map(([key, after]) => [key, after && unpacked(after)] as const)),
     namespaces: source.namespaces.with(changes.namespaces),
     pods: source.pods.with(changes.pods),
     serviceImports: source.serviceImports.with(changes.serviceImports),
@@ -118,7 +131,7 @@ export function withChanges(source: Required<DnsSource>, changes: SourceChanges)
 }
 
 /** Only what is read, and only endpoints that are answered. */
-function slim({ key, record, members }: DnsService): DnsService {
+function packed({ key, record, slices }: DnsService): PackedService {
   const { namespace, name, type, clusterIPs, headless, externalName, externalIPs, loadBalancerIPs, ports } = record;
   const { loadBalancerHostnames } = record;
   return {
@@ -135,9 +148,18 @@ function slim({ key, record, members }: DnsService): DnsService {
       ...(loadBalancerHostnames ? { loadBalancerHostnames } : {}),
       ports,
     },
-    members: members.flatMap((member) => {
-      const { ip, ready, hostname, podName, zone } = member.endpoint;
-      return ready ? [{ endpoint: { ip, ready, hostname, podName, zone }, ports: member.ports }] : [];
-    }),
+    slices: slices.flatMap((slice) => packSlice(slice) ?? []),
+  };
+}
+
+function unpacked({ key, record, slices }: PackedService): DnsService {
+  return {
+    key,
+    record,
+    slices: slices.map((slice) => ({
+      endpoints: new PackedEndpoints(slice),
+      ports: slice.ports,
+      ...(slice.cluster === undefined ? {} : { cluster: slice.cluster }),
+    })),
   };
 }

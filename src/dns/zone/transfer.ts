@@ -6,7 +6,7 @@ import { srvData, type ResourceRecord } from '../wire/record.ts';
 import { CLASS_IN, RR } from '../wire/types.ts';
 import { addressesOf, nameServers } from './lookup.ts';
 import type { DnsServiceRecord } from './source.ts';
-import type { NameAnswers, ServiceAnswers, Zone } from './zone.ts';
+import { answersOf, type NameAnswers, type ServiceAnswers, type Zone } from './zone.ts';
 
 /** A query shares the weight among all candidates; here each port of an address counts for itself. */
 const WEIGHT = 100;
@@ -18,8 +18,8 @@ export function* zoneRecords(zone: Zone): Generator<OwnedRecord> {
   for (const record of [...answer, ...additional]) yield owned(record, origin);
   const keys = [...zone.services.keys()].toSorted((a, b) => (nameFirst(a) < nameFirst(b) ? -1 : 1));
   for (const key of keys) {
-    const answers = zone.services.get(key);
-    const record = zone.source?.services.get(key)?.record;
+    const answers = answersOf(zone, key);
+    const record = zone.services.get(key)?.record;
     if (answers && record) yield* serviceRecords(zone, answers, record);
   }
 }

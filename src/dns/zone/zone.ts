@@ -1,11 +1,12 @@
-// The compiled zone: a value made from a Snapshot, from which a name's answer is looked up and copied, not made.
+// The compiled zone: a value made from a Snapshot. What a name answers is compiled when it is first asked for, and from then on looked up and copied.
 
 import type { Ip } from '../../lib/ip.ts';
 import type { PersistentMap } from '../../lib/persistent-map.ts';
 import type { ObjectKey } from '../../model/records.ts';
 import type { ReplyZone } from '../reply.ts';
 import type { DnsName } from '../wire/name.ts';
-import type { DnsSource } from './source.ts';
+import type { CompiledServices } from './compiled-services.ts';
+import type { DnsService, DnsSource } from './source.ts';
 import type { ResourceRecord } from '../wire/record.ts';
 
 /** Whether `1-2-3-4.<namespace>.pod` answers: never, for any address, or for addresses of Pods that exist. */
@@ -74,7 +75,7 @@ export type ServiceAnswers =
       readonly protocols: ReadonlySet<string>;
       readonly reverse: readonly ReversePointer[];
       /** By topology zone, lower case; only where zonal names are answered, of a headless Service. */
-      readonly zones?: ReadonlyMap<string, NameAnswers>;
+      readonly zones?: ReadonlyMap<string, NameAnswers> | undefined;
     }
   | { readonly kind: 'alias'; readonly name: DnsName; readonly target: DnsName }
   /** The Service exists and answers nothing: NXDOMAIN (headless and nothing ready, an ExternalName that is no name). */
@@ -101,14 +102,36 @@ export interface Zone {
   readonly serial: number;
   readonly cluster: ServedZone;
   readonly reverseZones: readonly ServedZone[];
-  readonly services: PersistentMap<ServiceAnswers>;
+  /** Those that are answered for; `answersOf` says what. */
+  readonly services: PersistentMap<DnsService>;
+  readonly compiled: CompiledServices;
   /** How many Services each namespace has; a namespace with one exists, whatever the namespace list says. */
   readonly servicesIn: PersistentMap<number>;
-  readonly reverse: PersistentMap<readonly ReverseOwner[]>;
+  /** The Services that an address has names of, by address, in order of key; `ownersOf` says which names. */
+  readonly reverse: PersistentMap<ObjectKey | readonly ObjectKey[]>;
   /** The namespaces of the Pods with an address, sorted, one for each Pod, by address; filled for mode `verified` only. */
   readonly pods: PersistentMap<readonly string[]>;
   /** Names that Services answer for. */
   readonly nameCount: number;
   /** What it was compiled from, for the next difference; undefined before the first Snapshot. */
   readonly source: Pick<DnsSource, 'services' | 'namespaces' | 'pods'> | undefined;
+}
+
+/** What a Service answers; undefined for one that is not there. */
+export function answersOf(zone: Zone, key: ObjectKey): ServiceAnswers | undefined {
+  const service = zone.services.get(key);
+  return service && zone.compiled.of(service);
+}
+
+/** The names of an address, in order of Service and name. */
+export function ownersOf(zone: Zone, ip: Ip): readonly ReverseOwner[] {
+  const keys = zone.reverse.get(ip) ?? [];
+  return (typeof keys === 'string' ? [keys] : keys).flatMap((service) => {
+    const answers = answersOf(zone, service);
+    if (answers?.kind !== 'addresses') return [];
+    const own = answers.reverse.filter((pointer) => pointer.ip === ip);
+    return own
+      .map(({ target, cluster }): ReverseOwner => ({ service, target, cluster }))
+      .toSorted((a, b) => (a.target < b.target ? -1 : 1));
+  });
 }

@@ -84,7 +84,7 @@ export function readSettings(
     satisfy: readSatisfy(reader),
     hashBy: readHashBy(reader),
     errors: readErrorPages(reader, globals.errorCodes),
-    snippet: readSnippets(reader, globals.policy.allowSnippets),
+    snippet: readSnippets(reader, globals),
     requestHeaders: globals.proxySetHeaders,
     accessLog: reader.bool('enable-access-log') ?? true,
     affinity: readAffinity(reader),
@@ -161,12 +161,15 @@ function readSatisfy(reader: SettingReader): 'all' | 'any' {
   return 'all';
 }
 
-function readSnippets(reader: SettingReader, allowed: boolean): readonly Directive[] | undefined {
+/** Those of the ConfigMap hold whether annotations may have snippets or not. */
+function readSnippets(reader: SettingReader, globals: GlobalSettings): readonly Directive[] | undefined {
+  const allowed = globals.policy.allowSnippets;
   const directives = ['server-snippet', 'configuration-snippet'].flatMap((name) => {
     const text = reader.lines(name);
     if (text === undefined) return [];
     if (!allowed) {
-      reader.denies(
+      // As in ingress-nginx; annotations-risk-level, which is High unless changed, is what shuts the location.
+      reader.ignored(
         name,
         'snippets are off; allow-snippet-annotations in the ConfigMap allows the directives that are known',
       );
@@ -177,7 +180,8 @@ function readSnippets(reader: SettingReader, allowed: boolean): readonly Directi
     reader.denies(name, parsed.reason);
     return [];
   });
-  return directives.length > 0 ? directives : undefined;
+  const all = [...globals.serverSnippet, ...directives, ...globals.locationSnippet];
+  return all.length > 0 ? all : undefined;
 }
 
 function readAliases(reader: SettingReader): readonly string[] {

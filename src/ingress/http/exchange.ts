@@ -19,9 +19,8 @@ import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.
 /** Answer bodies up to this size leave in one write with their head, as text. */
 const SMALL = 2048;
 const MAX_INTERIM = 16;
+const ORIGINAL_URI = ['x-original-uri'];
 const NO_STATUS: ReadonlySet<number> = new Set();
-/** nginx' add_header without `always`. */
-const SUCCESSES: ReadonlySet<number> = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
 /** nginx' 499: the client went away. */
 const CLIENT_GONE = 499;
 
@@ -108,16 +107,18 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const { edit } = decision;
     this.#forward = decision;
     this.#attempts = new Attempts(decision, this.#method, this.#startedAt);
-    this.#requestId = requestIdFrom(head.requestId);
+    const { rules } = this.#engine;
+    this.#requestId = requestIdFrom(head.requestId, rules.makesRequestIds);
+    if (rules.originalUri) head.dropNamed(ORIGINAL_URI);
     if (!edit) {
-      this.#sending.head = requestText(head, this.#requestId, origin, undefined);
+      this.#sending.head = requestText(head, this.#requestId, origin, undefined, rules);
       this.#connect(this.#attempts.first(), false);
       return;
     }
     this.#edit = edit;
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
-    this.#sending.head = requestText(head, this.#requestId, origin, edit);
+    this.#sending.head = requestText(head, this.#requestId, origin, edit, rules);
     if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
     else this.#askFor(edit, question);
   }
@@ -587,10 +588,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const passed = this.#passed;
     const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
     const { edit, lines } = this.#forward ?? {};
-    const onSuccess = edit && edit.successFields !== '' && SUCCESSES.has(status) ? edit.successFields : '';
+    const onStatus = edit?.statusFields?.(status) ?? '';
     const endpoint = this.#attempts?.endpoint;
     const own = edit?.endpointField && endpoint ? edit.endpointField(endpoint) : '';
-    return (edit?.answerFields ?? '') + own + onSuccess + (lines?.fields ?? '') + cookies;
+    return (edit?.answerFields ?? '') + own + onStatus + (lines?.fields ?? '') + cookies;
   }
 
   #dropUpstream(): void {

@@ -86,8 +86,8 @@ export interface Edit {
   readonly answerFields: string;
   /** A further line that hangs on the endpoint that answers. */
   readonly endpointField?: ((endpoint: EndpointPool) => string) | undefined;
-  /** Lines for successes and redirects alone (add_header of a snippet). */
-  readonly successFields: string;
+  /** Lines that hang on the status of the answer. */
+  readonly statusFields: ((status: number) => string) | undefined;
   /** Waited for before the question. */
   readonly gate: Gate | undefined;
   /** Asked before the request goes on; `passed` is a verdict that was remembered. */

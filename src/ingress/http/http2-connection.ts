@@ -11,7 +11,7 @@ import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
-import { MAX_FIELDS, MAX_HEAD } from './fields.ts';
+import { MAX_FIELDS } from './fields.ts';
 import { answerHeaders, linesAsHeaders, linesAsTrailers } from './http2-fields.ts';
 import { readHttp2Request } from './http2-request.ts';
 import type { PeerFacts } from './forward.ts';
@@ -30,7 +30,6 @@ const SESSION_OPTIONS = {
   settings: {
     enableConnectProtocol: true,
     initialWindowSize: STREAM_WINDOW,
-    maxHeaderListSize: MAX_HEAD,
   },
   maxHeaderListPairs: MAX_FIELDS + 5,
   // Floods: streams that are reset as soon as they are opened (CVE-2023-44487), frames and streams out of order, pings.
@@ -69,7 +68,11 @@ class Http2Connection implements OpenConnection, Expiring {
     this.localPort = info.localPort;
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
     this.deadline = engine.deadlines.now + engine.times.headMs;
-    const settings = { ...SESSION_OPTIONS.settings, maxConcurrentStreams: engine.maxStreams };
+    const settings = {
+      ...SESSION_OPTIONS.settings,
+      maxConcurrentStreams: engine.maxStreams,
+      maxHeaderListSize: engine.rules.maxHead,
+    };
     const session = performServerHandshake(socket, { ...SESSION_OPTIONS, settings });
     this.#session = session;
     session.on('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW));

@@ -1,4 +1,4 @@
-import { FIELD, FieldSection, MAX_HEAD, SCAN, connectionOptions, parseLength } from './fields.ts';
+import { FIELD, FieldSection, MAX_ANSWER_HEAD, SCAN, connectionOptions, parseLength } from './fields.ts';
 import { CLASS, CR, DIGIT, LF, SP, VALUE, textOf } from './octets.ts';
 
 export type ResponseBody = 'none' | 'length' | 'chunked' | 'close';
@@ -21,6 +21,8 @@ export class ResponseHead {
   keepAliveSeconds = 0;
   /** Offset behind the head. */
   end = 0;
+  /** Server goes on to the client. */
+  keepsServer = true;
 
   #lineStart = 0;
   #lineEnd = 0;
@@ -32,7 +34,7 @@ export class ResponseHead {
     const scan = this.fields.scanFields(bytes, this.#lineEnd, end);
     switch (scan) {
       case SCAN.more:
-        return end - start > MAX_HEAD ? 'bad' : 'more';
+        return end - start > MAX_ANSWER_HEAD ? 'bad' : 'more';
       case SCAN.bad:
       case SCAN.tooMany:
         return 'bad';
@@ -76,7 +78,7 @@ export class ResponseHead {
     // RFC 9112 section 4 wants the space even without a reason; many servers leave both out.
     if (bytes[at] !== SP && bytes[at] !== CR) return 'bad';
     while (at < end && (CLASS[bytes[at] as number] as number) & VALUE) at++;
-    if (at + 1 >= end) return end - start > MAX_HEAD ? 'bad' : 'more';
+    if (at + 1 >= end) return end - start > MAX_ANSWER_HEAD ? 'bad' : 'more';
     if (bytes[at] !== CR || bytes[at + 1] !== LF) return 'bad';
     this.status = status;
     this.#lineStart = start;
@@ -113,6 +115,9 @@ export class ResponseHead {
             /(?:^|[,\s])timeout=([0-9]{1,6})(?:[,\s]|$)/.exec(fields.value(bytes, i))?.[1] ?? 0,
           );
           drop[i] = 1;
+          break;
+        case FIELD.server:
+          drop[i] = this.keepsServer ? 0 : 1;
           break;
         case FIELD.hop:
         case FIELD.te:

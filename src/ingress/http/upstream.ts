@@ -11,6 +11,9 @@ export interface UpstreamTimes {
   readonly idleMs: number;
   /** Idle connections kept for one endpoint. */
   readonly maxIdle: number;
+  /** A connection that is older, or has carried so many requests, is not kept. */
+  readonly maxAgeMs: number;
+  readonly maxRequests: number;
 }
 
 /** Who uses a connection to a backend. `bytes` is only good during the call. */
@@ -34,12 +37,15 @@ export class UpstreamConnection implements UpstreamEvents, Expiring {
   #user: UpstreamUser | undefined;
   #connected = false;
   #closed = false;
+  #requests = 1;
+  readonly #openedAt: number;
   readonly #deadlines: Deadlines;
 
   constructor(endpoint: EndpointPool, user: UpstreamUser, dial: Dial, deadlines: Deadlines, connectMs: number) {
     this.endpoint = endpoint;
     this.#user = user;
     this.#deadlines = deadlines;
+    this.#openedAt = deadlines.now;
     this.deadline = deadlines.now + connectMs;
     this.stream = dial(endpoint.ip, endpoint.port, this);
     deadlines.add(this);
@@ -51,7 +57,12 @@ export class UpstreamConnection implements UpstreamEvents, Expiring {
 
   use(user: UpstreamUser): void {
     this.#user = user;
+    this.#requests++;
     this.reused = true;
+  }
+
+  isSpent({ maxAgeMs, maxRequests }: UpstreamTimes): boolean {
+    return this.#requests >= maxRequests || this.#deadlines.now - this.#openedAt >= maxAgeMs;
   }
 
   /** Nobody's from now on; the pool keeps it or ends it. */
@@ -172,7 +183,7 @@ export class EndpointPool {
 
   /** Takes back a connection on which a whole answer was read and nothing more. `seconds` is what the backend says it keeps it. */
   giveBack(connection: UpstreamConnection, seconds: number): void {
-    if (this.retired || this.#idle.length >= this.#times.maxIdle) {
+    if (this.retired || this.#idle.length >= this.#times.maxIdle || connection.isSpent(this.#times)) {
       connection.destroy();
       return;
     }

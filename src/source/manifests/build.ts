@@ -28,6 +28,9 @@ import { parseEndpoints } from './endpoints.ts';
 import { parsePodTemplate, type PodTemplate } from './pod-template.ts';
 import { parseServiceTemplate, type ServiceTemplate } from './service-template.ts';
 
+/** Services that are named one by one in notices of the same kind. */
+const MOST_NAMED = 3;
+
 export interface BuiltRecords {
   readonly entries: RecordEntries;
   /** What is wrong, where. The objects that have errors do not count; all others do. */
@@ -250,17 +253,35 @@ function sliceEntries(
     if (!standing.has(key) && !selecting.has(key)) for (const slice of value) put(slice);
   }
   const index = indexPods([...objects.Pod.values()].map(({ value }) => value));
+  const overruled: AllocatedService[] = [];
   for (const service of services) {
     const slice = standing.get(service.key);
     if (slice && service.template.selector) {
-      const message = `Service ${service.key}: its EndpointSlice objects (${slice.file}:${slice.line}) stand; its selector is not used`;
-      // The line of the document: a dump of a cluster has a thousand of these, and that of the field would cost the syntax trees of all files.
-      notices.push(messageAt(service.document, [], message));
+      overruled.push(service);
     } else if (!slice) {
       for (const derived of deriveSlices(service, index, nodes)) put(unnamesake(derived, entries));
     }
   }
+  notices.push(...overruledNotices(overruled, standing));
   return { entries, notices };
+}
+
+/** One line each for a few, and one for all of the thousand that the dump of a cluster has. */
+function overruledNotices(
+  overruled: readonly AllocatedService[],
+  standing: ReadonlyMap<string, SourceDocument>,
+): readonly ManifestMessage[] {
+  const [first] = overruled;
+  if (first && overruled.length > MOST_NAMED) {
+    const others = `it and ${overruled.length - 1} other Services have EndpointSlice objects: these stand, and no selector of theirs is used`;
+    return [messageAt(first.document, [], `Service ${first.key}: ${others}`)];
+  }
+  return overruled.flatMap((service) => {
+    const slice = standing.get(service.key);
+    if (!slice) return [];
+    const message = `Service ${service.key}: its EndpointSlice objects (${slice.file}:${slice.line}) stand; its selector is not used`;
+    return [messageAt(service.document, [], message)];
+  });
 }
 
 /** Slices that lead to a ServiceImport. */

@@ -196,6 +196,28 @@ test('EndpointSlice objects of a Service stand before its Pods, with a notice', 
   ]);
 });
 
+test('a thousand Services whose EndpointSlice objects stand are told of in one line', () => {
+  const pair = (name: string): object[] => [
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name, namespace: 'shop' },
+      spec: { selector: { app: name }, ports: [{ port: 80 }] },
+    },
+    {
+      ...sliceObject,
+      metadata: { name: `${name}-1`, namespace: 'shop', labels: { 'kubernetes.io/service-name': name } },
+    },
+  ];
+  const built = build({ pods: [], more: Array.from({ length: 1000 }, (_, i) => pair(`s${i}`)).flat() });
+  expect(built.notices.map(({ line, message }) => [line, message])).toEqual([
+    [
+      3,
+      'Service shop/s0: it and 999 other Services have EndpointSlice objects: these stand, and no selector of theirs is used',
+    ],
+  ]);
+});
+
 test('Endpoints objects are converted for a Service without selector, unless it has slices', () => {
   const service = { selector: undefined };
   const pods: Given['pods'] = [];

@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest';
+import { parseIp } from '../lib/ip.ts';
+import type { ServiceRecord } from '../model/records.ts';
+import { silentLogger, type LogFields, type Logger } from '../observe/log.ts';
+import { createMetrics } from '../observe/metrics.ts';
+import { Store } from '../source/store.ts';
+import { FakeClock } from '../system/clock-fake.ts';
+import { Pipeline } from './pipeline.ts';
+
+test('the log speaks at once of a first change, and of a stream of them once a second', async () => {
+  const clock = new FakeClock();
+  const store = new Store();
+  const lines: LogFields[] = [];
+  const log: Logger = { ...silentLogger, info: (_message, fields = {}) => void lines.push(fields) };
+  const pipeline = new Pipeline({ store, kinds: [], nodeName: 'n', clock, log, metrics: createMetrics() });
+  const told = (): readonly unknown[] =>
+    lines.splice(0).map(({ services, changed, snapshots }) => [services, changed, snapshots]);
+  pipeline.start();
+  await clock.advance(0);
+  expect(told()).toEqual([[0, 0, undefined]]);
+  for (let i = 1; i <= 40; i++) {
+    store.apply('services', `shop/s${i}`, service(`s${i}`, `10.96.0.${i}`));
+    await clock.advance(20);
+  }
+  expect(told()).toEqual([]);
+  await clock.advance(1000);
+  expect(told()).toEqual([[40, 40, 40]]);
+  await clock.advance(5000);
+  store.apply('services', 'shop/s1', undefined);
+  await clock.advance(0);
+  expect(told()).toEqual([[39, 1, undefined]]);
+  store.apply('services', 'shop/s2', undefined);
+  await clock.advance(0);
+  pipeline.stop();
+  await clock.advance(5000);
+  expect(told()).toEqual([]);
+});
+
+function service(name: string, address: string): ServiceRecord {
+  const ip = parseIp(address);
+  if (!ip) throw new Error(address);
+  return {
+    namespace: 'shop',
+    name,
+    type: 'ClusterIP',
+    clusterIPs: [ip],
+    headless: false,
+    externalName: undefined,
+    externalIPs: [],
+    loadBalancerIPs: [],
+    sourceRanges: [],
+    ports: [],
+    affinityTimeoutSeconds: undefined,
+    internalTrafficPolicy: 'Cluster',
+    externalTrafficPolicy: 'Cluster',
+    healthCheckNodePort: undefined,
+    proxyName: undefined,
+  };
+}
