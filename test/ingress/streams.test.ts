@@ -50,7 +50,7 @@ async function startUdpEcho(name: string): Promise<string> {
 interface Site {
   readonly plane: IngressPlane;
   /** From now on the ports are these, and the endpoints of the Service those. */
-  set(data: Readonly<Record<string, string>>, endpoints: readonly string[]): void;
+  readonly set: (data: Readonly<Record<string, string>>, endpoints: readonly string[]) => void;
 }
 
 async function site(protocol: 'TCP' | 'UDP' = 'TCP', options: Parameters<typeof startPlane>[0] = {}): Promise<Site> {
@@ -196,6 +196,7 @@ test('proxy-stream-timeout and proxy-stream-responses of the ConfigMap hold', as
   await eventually('an answer', () => heard.length === 1);
   const open = () => (plane.state() as { readonly streams: readonly { readonly open: number }[] }).streams[0]?.open;
   await eventually('the end of the flow', () => open() === 0);
+  expect(heard).toEqual([expect.stringMatching(/^(one|two)\|a$/)]);
 });
 
 test('a port that another program has is opened once it is free, and stop() ends what is open', async () => {
