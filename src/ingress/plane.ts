@@ -294,7 +294,7 @@ class RunningPlane implements IngressPlane {
   }
 
   stop(): Promise<void> {
-    const { graceMs = DEFAULT_GRACE_MS } = this.#options;
+    const { graceMs = this.#options.graceMs ?? DEFAULT_GRACE_MS } = this.#routing.globals.connections;
     this.#stopped ??= Promise.all([this.#path.stop(graceMs), this.#streams?.stop(graceMs)]).then(() =>
       this.#access?.flush(),
     );
