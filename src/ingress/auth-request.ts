@@ -4,6 +4,7 @@ import { escapeUri, type TemplateRequest } from './annotations/template.ts';
 import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import type { Answer } from './http/answer.ts';
 import type { AuthQuestion, Passed, Verdict } from './http/forward.ts';
+import { requestIdLine } from './http/request-id.ts';
 import type { EndpointPool } from './http/upstream.ts';
 
 /** Fields that the question itself sets: what the client says there must not be believed; and those that speak of a body. */
@@ -36,8 +37,7 @@ export function authQuestion(
     connectMs: times.connectMs,
     readMs: times.readMs,
     wanted: settings.responseHeaders.map((name) => name.toLowerCase()),
-    text: (kept, requestId) =>
-      `${line}${kept.replace(OWN, '')}${original}${ownLines}X-Request-ID: ${requestId}\r\n\r\n`,
+    text: (kept, requestId) => `${line}${kept.replace(OWN, '')}${original}${ownLines}${requestIdLine(requestId)}\r\n`,
     judge: (verdict) => judge(settings, verdict, signin),
   };
 }

@@ -15,6 +15,11 @@ export interface ConnectionSettings {
   readonly upstreamIdleMs?: number;
   /** `upstream-keepalive-connections`: for each endpoint; 0 keeps none. */
   readonly maxIdle?: number;
+  /** `upstream-keepalive-time` and `upstream-keepalive-requests`. */
+  readonly upstreamAgeMs?: number;
+  readonly upstreamRequests?: number;
+  /** `worker-shutdown-timeout`: how long a stop waits for what is under way. */
+  readonly graceMs?: number;
 }
 
 export function readConnections(reader: SettingReader): ConnectionSettings {
@@ -24,7 +29,11 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
   const maxRequests = reader.integer('keep-alive-requests');
   const upstreamIdleMs = reader.seconds('upstream-keepalive-timeout');
   const maxIdle = reader.integer('upstream-keepalive-connections');
+  const upstreamAgeMs = reader.time('upstream-keepalive-time');
+  const upstreamRequests = reader.integer('upstream-keepalive-requests');
+  const graceMs = reader.time('worker-shutdown-timeout');
   return {
+    ...(graceMs === undefined ? {} : { graceMs }),
     ...(headMs === undefined ? {} : { headMs }),
     ...(clientMs === undefined ? {} : { clientMs }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive * 1000 }),
@@ -35,5 +44,7 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
         : { maxRequests: Math.max(1, maxRequests) }),
     ...(upstreamIdleMs === undefined ? {} : { upstreamIdleMs }),
     ...(maxIdle === undefined ? {} : { maxIdle }),
+    ...(upstreamAgeMs === undefined ? {} : { upstreamAgeMs }),
+    ...(upstreamRequests === undefined ? {} : { upstreamRequests: Math.max(1, upstreamRequests) }),
   };
 }

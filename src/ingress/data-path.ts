@@ -1,14 +1,16 @@
 // What carries the requests: listeners, connections, routes in force, certificates. It is given route tables and tells what became of
 // each request; it decides nothing about objects.
 
+import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../system/clock.ts';
 import { serveConnection } from './http/client-connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
 import { Deadlines } from './http/deadlines.ts';
-import { createEngine, type Engine, type EngineTimes } from './http/engine.ts';
+import { createEngine, setRules, type Engine, type EngineTimes } from './http/engine.ts';
 import type { RequestRecord } from './http/forward.ts';
+import type { UpstreamTimes } from './http/upstream.ts';
 import { serveHttp2 } from './http/http2-connection.ts';
 import { DEFAULT_FRONT, type FrontSettings } from './front-settings.ts';
 import type { ListenAddress } from './listen-error.ts';
@@ -17,6 +19,7 @@ import { findHost, hostName } from './match.ts';
 import { passThrough } from './tls-passthrough.ts';
 import { peerFacts } from './tls-peer.ts';
 import type { LimitState } from './limit-state.ts';
+import { DEFAULT_MESSAGES } from './message-settings.ts';
 import { LiveRoutes } from './live-routes.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificatePair } from './self-signed.ts';
@@ -78,7 +81,7 @@ export class DataPath implements Serving {
   #front: FrontSettings = DEFAULT_FRONT;
   /** As the process was started; the ConfigMap's go before. */
   readonly #times: EngineTimes;
-  readonly #upstreamTimes: { idleMs: number; maxIdle: number };
+  readonly #upstreamTimes: { -readonly [K in keyof UpstreamTimes]: UpstreamTimes[K] };
   #connections: ConnectionSettings | undefined;
   #accepted = 0;
 
@@ -87,7 +90,7 @@ export class DataPath implements Serving {
     this.#certificates = certificates;
     this.#clock = clock;
     this.#times = times;
-    this.#upstreamTimes = { idleMs: times.upstreamIdleMs, maxIdle: times.maxIdle };
+    this.#upstreamTimes = upstreamTimes(times);
     this.#deadlines = new Deadlines(clock, tickMs);
     this.#routes = new LiveRoutes({
       deadlines: this.#deadlines,
@@ -95,6 +98,10 @@ export class DataPath implements Serving {
       random: Math.random,
       now: () => clock.now(),
       limits,
+      nonceKey: createHash('sha256')
+        .update('nonces of digest authentication')
+        .update(ticketKeys ?? randomBytes(32))
+        .digest(),
     });
     this.#engine = createEngine(
       {
@@ -147,7 +154,8 @@ export class DataPath implements Serving {
       this.#certificates,
       common.front,
       (name) => this.#passthrough(name),
-      () => (this.table?.hostsByName ?? 0) > 0,
+      () => (this.table?.hostsByName ?? 0) > 0 || this.#front.rejectUnknown,
+      (name) => this.#isServed(name),
     );
     this.#https = await openListener({ ...common, listen: https, tls });
   }
@@ -156,13 +164,15 @@ export class DataPath implements Serving {
   apply(table: RouteTable): void {
     this.#setTimes(table.selection.globals?.connections);
     this.#certificates.apply(table);
+    const messages = table.selection.globals?.messages ?? DEFAULT_MESSAGES;
+    if (messages !== this.#engine.rules) setRules(this.#engine, messages);
     const front = table.selection.globals?.front ?? DEFAULT_FRONT;
     const pair = this.#certificates.defaultCertificate;
     if (front !== this.#front || pair !== (this.#shown ?? this.#certificates.defaultPair)) {
       this.#front = front;
       this.#shown = pair;
       this.#engine.maxStreams = front.maxStreams;
-      this.#https?.setTls(pair, { ...front, ciphers: this.#certificates.ciphers });
+      this.#https?.setTls(pair, { ...front, ...this.#certificates.usable });
     }
     this.#routes.apply(table);
   }
@@ -172,8 +182,7 @@ export class DataPath implements Serving {
     this.#connections = settings;
     const times = { ...this.#times, ...settings };
     this.#engine.times = times;
-    this.#upstreamTimes.idleMs = times.upstreamIdleMs;
-    this.#upstreamTimes.maxIdle = times.maxIdle;
+    Object.assign(this.#upstreamTimes, upstreamTimes(times));
   }
 
   /** Accepts no more; what is under way may end within `graceMs`. */
@@ -191,6 +200,12 @@ export class DataPath implements Serving {
     await closed;
     this.#routes.stop();
     this.#deadlines.stop();
+  }
+
+  /** An Ingress names it, or has a wildcard or an alias for it. */
+  #isServed(name: string): boolean {
+    const host = this.table && findHost(this.table, hostName(name));
+    return name !== '' && host !== undefined && host.host !== '';
   }
 
   /** Where TLS of a name goes as it is. */
@@ -227,4 +242,8 @@ export class DataPath implements Serving {
     };
     serveConnection(this.#engine, socket, info, this.#front.http2 ? onPreface : undefined);
   }
+}
+
+function upstreamTimes({ upstreamIdleMs, maxIdle, upstreamAgeMs, upstreamRequests }: EngineTimes): UpstreamTimes {
+  return { idleMs: upstreamIdleMs, maxIdle, maxAgeMs: upstreamAgeMs, maxRequests: upstreamRequests };
 }

@@ -1,6 +1,7 @@
 // The request for the page of an error, and what it says of the one that failed (ingress-nginx' custom error service).
 
 import { portText } from './backend.ts';
+import { requestIdLine } from './http/request-id.ts';
 import type { Location } from './host-routes.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 
@@ -23,5 +24,5 @@ export function errorFields(status: number, location: Location, request: Templat
 /** The whole request; `fields` of errorFields. It has no body, and asks for the head alone where the client did. */
 export function errorRequest(fields: string, request: TemplateRequest, requestId: string): string {
   const method = request.method === 'HEAD' ? 'HEAD' : 'GET';
-  return `${method} / HTTP/1.1\r\nHost: ${request.host}\r\n${fields}X-Request-ID: ${requestId}\r\n\r\n`;
+  return `${method} / HTTP/1.1\r\nHost: ${request.host}\r\n${fields}${requestIdLine(requestId)}\r\n`;
 }

@@ -13,10 +13,11 @@ export interface EveryAnswer {
 }
 
 export function everyAnswer({ selection, snapshot }: Pick<RouteTable, 'selection' | 'snapshot'>): EveryAnswer {
-  const { hsts, addHeaders, hideHeaders } = selection.globals ?? DEFAULT_GLOBALS;
+  const { hsts, addHeaders, hideHeaders, messages } = selection.globals ?? DEFAULT_GLOBALS;
   const map = addHeaders === undefined ? undefined : snapshot.configMaps.get(addHeaders);
   const added = map && headerLines(map, undefined);
-  const lines = added?.kind === 'lines' ? added.lines : '';
+  const server = messages.ownServer && !messages.backendServer ? 'Server: fairlead\r\n' : '';
+  const lines = (added?.kind === 'lines' ? added.lines : '') + server;
   const names = added?.kind === 'lines' ? added.names : [];
   const missing = addHeaders !== undefined && !map ? `the ConfigMap ${addHeaders} does not exist` : undefined;
   const common: AnswerLines = { dropped: [...hideHeaders, ...names], fields: lines };

@@ -20,6 +20,7 @@ export interface Opening {
 /** Where a TLS connection goes by the name that it asks for. */
 export type TlsPlace =
   | { readonly kind: 'here' }
+  | { readonly kind: 'refused' }
   | { readonly kind: 'client-certificate'; readonly authorities: SecretRecord }
   /** To a backend, as it is; `bytes` were read already. */
   | { readonly kind: 'passthrough'; readonly take: (socket: Socket, bytes: Buffer) => void };
@@ -58,6 +59,8 @@ export interface ListenOptions {
 
 /** How long the first bytes of TLS may take, where the name has to be read. */
 const HELLO_MS = 60_000;
+/** RFC 8446 section 6: a fatal alert, unrecognized_name, as a record of TLS. */
+const UNRECOGNIZED_NAME = Buffer.from([21, 3, 3, 0, 2, 2, 112]);
 const NOTHING: Opening = { proxied: undefined, authorities: undefined };
 
 /** Opens a listener; rejects with IngressListenError. */
@@ -105,7 +108,8 @@ class Listener implements IngressListener {
     this.#address = { address: parseIp(address) ?? asked.address, port };
   }
 
-  setTls(pair: CertificatePair, { versions, ciphers, resumption }: FrontSettings): void {
+  setTls(pair: CertificatePair, front: FrontSettings): void {
+    const { versions, ciphers, resumption, curves, sessionMs, ticketKeys } = front;
     const { tls } = this.#options;
     if (!tls) return;
     const common = {
@@ -113,10 +117,12 @@ class Listener implements IngressListener {
       minVersion: versions.min,
       maxVersion: versions.max,
       ...(ciphers === undefined ? {} : { ciphers }),
+      ...(curves === undefined ? {} : { ecdhCurve: curves }),
+      sessionTimeout: Math.max(1, Math.round(sessionMs / 1000)),
       ...(resumption ? {} : { secureOptions: constants.SSL_OP_NO_TICKET }),
     };
     this.#tls?.setSecureContext({ ...tls.options, ...common });
-    this.#shareTickets();
+    this.#shareTickets(ticketKeys === undefined ? undefined : Buffer.from(ticketKeys, 'base64'));
     this.#clientTls?.setSecureContext({ ...tls.clientOptions, ...common, secureOptions: constants.SSL_OP_NO_TICKET });
   }
 
@@ -124,8 +130,10 @@ class Listener implements IngressListener {
     return new Promise((resolve) => void this.#server.close(() => resolve()));
   }
 
-  #shareTickets(): void {
-    if (this.#options.ticketKeys) this.#tls?.setTicketKeys(this.#options.ticketKeys);
+  /** `given`: those of the ConfigMap, which replicas share. */
+  #shareTickets(given?: Buffer): void {
+    const keys = given ?? this.#options.ticketKeys;
+    if (keys) this.#tls?.setTicketKeys(keys);
   }
 
   #tlsServer(options: TlsOptions): TlsServer {
@@ -183,6 +191,10 @@ class Listener implements IngressListener {
         const place = tls.placeOf(hello.kind === 'hello' ? hello.name : '');
         if (place.kind === 'passthrough') {
           place.take(socket, bytes);
+          return;
+        }
+        if (place.kind === 'refused') {
+          socket.end(UNRECOGNIZED_NAME);
           return;
         }
         socket.unshift(bytes);

@@ -12,7 +12,7 @@ export function originOf(trust: TrustSettings, client: ClientFacts, head: Reques
   if (trust.addressField === undefined || !isTrusted(trust, client.remoteAddress)) return undefined;
   const chain = chainOf(head, trust.addressField);
   const remoteAddress = clientIn(trust, chain) ?? client.remoteAddress;
-  const scheme = trust.forwarded ? firstOf(head.header('x-forwarded-proto'))?.toLowerCase() : undefined;
+  const scheme = trust.forwarded ? schemeIn(firstOf(head.header('x-forwarded-proto'))) : undefined;
   const secure =
     scheme === 'https' || scheme === 'wss' ? true : scheme === 'http' || scheme === 'ws' ? false : client.secure;
   const port = trust.forwarded ? portIn(firstOf(head.header('x-forwarded-port'))) : undefined;
@@ -26,7 +26,7 @@ export function originOf(trust: TrustSettings, client: ClientFacts, head: Reques
     remoteAddress,
     localPort,
     host,
-    forwarding: forwardingFields(remoteAddress, localPort, secure, list),
+    forwarding: forwardingFields(remoteAddress, localPort, secure, list, scheme),
   };
 }
 
@@ -63,6 +63,11 @@ function addressIn(text: string): Ip | undefined {
 function firstOf(value: string | undefined): string | undefined {
   const first = value?.split(',', 1)[0]?.trim();
   return first === '' ? undefined : first;
+}
+
+/** RFC 3986 section 3.1. */
+function schemeIn(text: string | undefined): string | undefined {
+  return text !== undefined && /^[A-Za-z][A-Za-z0-9+.-]{0,31}$/.test(text) ? text.toLowerCase() : undefined;
 }
 
 function portIn(text: string | undefined): number | undefined {

@@ -23,10 +23,17 @@ export interface RoutingFlags extends Partial<ClassSelection> {
 
 /** What holds where neither an annotation nor the ConfigMap says otherwise. */
 export function defaultGlobals(
-  { sslRedirect = true, sslPassthrough = false }: RoutingFlags,
+  { sslRedirect = true, sslPassthrough = false, conformance = true }: RoutingFlags,
   transfer: Partial<GlobalSettings['transfer']> = {},
 ): GlobalSettings {
-  return { ...DEFAULT_GLOBALS, transfer: { ...DEFAULT_GLOBALS.transfer, ...transfer }, sslRedirect, sslPassthrough };
+  return {
+    ...DEFAULT_GLOBALS,
+    transfer: { ...DEFAULT_GLOBALS.transfer, ...transfer },
+    sslRedirect,
+    sslPassthrough,
+    // The conformance suite of the API looks for Server; ingress-nginx takes it away.
+    messages: { ...DEFAULT_GLOBALS.messages, backendServer: conformance },
+  };
 }
 
 export function routingOptions(

@@ -18,8 +18,18 @@ export interface SnippetEffect {
   /** Answer fields: for every answer, and those for successes and redirects alone. */
   readonly answerDropped: readonly string[];
   readonly always: string;
-  readonly onSuccess: string;
+  /** Further lines that hang on the status. */
+  readonly onStatus: ((status: number) => string) | undefined;
 }
+
+interface AnswerLine {
+  readonly name: string;
+  readonly line: string;
+  readonly when: 'always' | 'success' | readonly number[];
+}
+
+/** nginx' add_header without `always`. */
+const SUCCESSES: ReadonlySet<number> = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
 
 const REASON = 'a snippet of the configuration answers here';
 
@@ -35,18 +45,37 @@ class Effect implements SnippetEffect {
   path: string;
   query: string;
   readonly dropped: string[] = [];
-  fields = '';
   readonly answerDropped: string[] = [];
-  always = '';
-  onSuccess = '';
+  #requestLines: readonly { readonly name: string; readonly line: string }[] = [];
+  #lines: readonly AnswerLine[] = [];
+  readonly #variables = new Map<string, string>();
   readonly #request: TemplateRequest;
   readonly #now: number;
   #entered = false;
 
   constructor(request: TemplateRequest, now: number) {
-    this.#request = request;
+    this.#request = { ...request, variables: this.#variables };
     this.#now = now;
     ({ path: this.path, query: this.query } = request);
+  }
+
+  get fields(): string {
+    return this.#requestLines.map(({ line }) => line).join('');
+  }
+
+  get always(): string {
+    return this.#lines.map(({ line, when }) => (when === 'always' ? line : '')).join('');
+  }
+
+  get onStatus(): ((status: number) => string) | undefined {
+    const lines = this.#lines.filter(({ when }) => when !== 'always');
+    if (lines.length === 0) return undefined;
+    return (status) =>
+      lines
+        .map(({ line, when }) =>
+          (when === 'success' ? SUCCESSES.has(status) : when.includes(status as never)) ? line : '',
+        )
+        .join('');
   }
 
   run(directives: readonly Directive[]): void {
@@ -60,19 +89,28 @@ class Effect implements SnippetEffect {
     switch (directive.kind) {
       case 'answer-field': {
         const line = `${directive.name}: ${oneLine(directive.value.render(this.#request))}\r\n`;
-        if (directive.replaces) this.answerDropped.push(directive.name.toLowerCase());
-        if (directive.always) this.always += line;
-        else this.onSuccess += line;
+        const name = directive.name.toLowerCase();
+        // With some statuses only, what the backend says is left: whether it is replaced is not known yet.
+        if (directive.replaces && directive.when === 'always') this.#dropAnswer(name);
+        this.#lines = [...this.#lines, { name, line, when: directive.when }];
         return;
       }
       case 'drop-answer-field':
-        this.answerDropped.push(directive.name);
+        this.#dropAnswer(directive.name);
+        return;
+      case 'drop-request-field':
+        this.#dropRequest(directive.name);
+        return;
+      case 'set':
+        this.#variables.set(directive.variable, directive.value.render(this.#request));
         return;
       case 'request-field': {
-        this.dropped.push(directive.name.toLowerCase());
+        const name = directive.name.toLowerCase();
+        if (directive.onlyGiven && this.#request.header(name) === undefined) return;
+        this.#dropRequest(name);
         const text = oneLine(directive.value.render(this.#request));
         // nginx: an empty value takes the field away.
-        if (text !== '') this.fields += `${directive.name}: ${text}\r\n`;
+        if (text !== '') this.#requestLines = [...this.#requestLines, { name, line: `${directive.name}: ${text}\r\n` }];
         return;
       }
       case 'return':
@@ -90,6 +128,23 @@ class Effect implements SnippetEffect {
       case 'if':
         if (holds(directive.condition, this.#request)) this.run(directive.block);
     }
+  }
+
+  #dropAnswer(pattern: string): void {
+    this.answerDropped.push(pattern);
+    this.#lines = this.#lines.filter(({ name }) => !fits(pattern, name));
+  }
+
+  #dropRequest(pattern: string): void {
+    this.dropped.push(pattern);
+    this.#requestLines = this.#requestLines.filter(({ name }) => !fits(pattern, name));
+  }
+
+  #onSuccess(...lines: readonly string[]): void {
+    this.#lines = [
+      ...this.#lines,
+      ...lines.map((line) => ({ name: '', line: `${line}\r\n`, when: 'success' as const })),
+    ];
   }
 
   #return(status: number, text: string | undefined): void {
@@ -124,11 +179,14 @@ class Effect implements SnippetEffect {
     this.answerDropped.push('expires', 'cache-control');
     if (seconds === 'epoch' || (seconds !== 'max' && seconds < 0)) {
       const at = seconds === 'epoch' ? 1000 : this.#now + seconds * 1000;
-      this.onSuccess += `Expires: ${new Date(at).toUTCString()}\r\nCache-Control: no-cache\r\n`;
+      this.#onSuccess(`Expires: ${new Date(at).toUTCString()}`, 'Cache-Control: no-cache');
     } else if (seconds === 'max') {
-      this.onSuccess += 'Expires: Thu, 31 Dec 2037 23:55:55 GMT\r\nCache-Control: max-age=315360000\r\n';
+      this.#onSuccess('Expires: Thu, 31 Dec 2037 23:55:55 GMT', 'Cache-Control: max-age=315360000');
     } else {
-      this.onSuccess += `Expires: ${new Date(this.#now + seconds * 1000).toUTCString()}\r\nCache-Control: max-age=${seconds}\r\n`;
+      this.#onSuccess(
+        `Expires: ${new Date(this.#now + seconds * 1000).toUTCString()}`,
+        `Cache-Control: max-age=${seconds}`,
+      );
     }
   }
 }
@@ -138,11 +196,18 @@ function holds(condition: Condition, request: TemplateRequest): boolean {
   switch (condition.kind) {
     case 'given':
       return text !== '' && text !== '0';
+    case 'start':
+      return text.startsWith(condition.text);
     case 'equal':
       return (text === condition.text) !== condition.not;
     case 'match':
       return condition.regex.test(text) !== condition.not;
   }
+}
+
+/** A star at the end of a pattern stands for any rest. */
+function fits(pattern: string, name: string): boolean {
+  return pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
 }
 
 /** Variables bring in what clients send: nothing of it may end the line. */

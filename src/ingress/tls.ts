@@ -49,7 +49,7 @@ export class CertificateTable {
   /** By certificate, then by the Secret of the authorities. */
   #contexts = new WeakMap<CertificatePair, WeakMap<object, SecureContext>>();
   readonly #authorities = new AuthoritiesMemo();
-  /** Ciphers of the ConfigMap. */
+  /** Ciphers and curves of the ConfigMap. */
   #rules: TlsOptions = {};
   #front: FrontSettings | undefined;
   readonly #warned = new Map<string, string>();
@@ -88,21 +88,26 @@ export class CertificateTable {
     if (front === this.#front) return;
     this.#front = front;
     this.#contexts = new WeakMap();
-    const rules = front.ciphers === undefined ? {} : { ciphers: front.ciphers };
+    const { ciphers, curves } = front;
+    this.#rules = {
+      ...(ciphers === undefined ? {} : this.#usable('ssl-ciphers', { ciphers })),
+      ...(curves === undefined ? {} : this.#usable('ssl-ecdh-curve', { ecdhCurve: curves })),
+    };
+  }
+
+  #usable(key: string, rules: TlsOptions): TlsOptions {
     try {
       createSecureContext(rules);
-      this.#rules = rules;
+      return rules;
     } catch (error) {
-      this.#log.warn('ssl-ciphers of the ConfigMap cannot be used; the default ciphers are', {
-        error: messageOf(error),
-      });
-      this.#rules = {};
+      this.#log.warn(`${key} of the ConfigMap cannot be used; the default is`, { error: messageOf(error) });
+      return {};
     }
   }
 
   /** Those of the ConfigMap, when they can be used. */
-  get ciphers(): string | undefined {
-    return this.#rules.ciphers;
+  get usable(): { readonly ciphers: string | undefined; readonly curves: string | undefined } {
+    return { ciphers: this.#rules.ciphers, curves: this.#rules.ecdhCurve };
   }
 
   *states(): Generator<CertificateState> {
@@ -243,6 +248,7 @@ export function tlsFront(
   front: () => FrontSettings,
   passthrough: (name: string) => TlsPlace | undefined,
   needsName: () => boolean,
+  isServed: (name: string) => boolean,
 ): TlsFront {
   const common: TlsOptions = {
     minVersion: 'TLSv1.2',
@@ -268,7 +274,9 @@ export function tlsFront(
     needsName,
     placeOf: (name) => {
       const authorities = certificates.authoritiesFor(name);
-      return passthrough(name) ?? (authorities ? { kind: 'client-certificate', authorities } : { kind: 'here' });
+      const special = passthrough(name) ?? (authorities && { kind: 'client-certificate' as const, authorities });
+      if (special) return special;
+      return front().rejectUnknown && !isServed(name) ? { kind: 'refused' } : { kind: 'here' };
     },
   };
 }

@@ -206,7 +206,7 @@ export function isKnownNonPod(from: PacketSource, view: NodeView): boolean {
 
 /**
  * `loadBalancerSourceRanges` hold for the load balancer addresses only. A node that is inside a range and dials an address bound on itself has that
- * address as its source, so that source is let through too.
+ * address as its source, so that source is let through too; in iptables mode, whose chain is that of the ServicePort, also to its other addresses.
  */
 export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeView): boolean {
   const ranges = frontend.servicePort.sourceRanges;
@@ -214,5 +214,10 @@ export function passesSourceRanges(frontend: Frontend, source: Ip, view: NodeVie
   if (view.mode === 'iptables' && !frontend.servicePort.hasEndpoints) return true;
   const allowed = (ip: Ip): boolean => ranges.some((range) => cidrContains(range, ip));
   if (allowed(source)) return true;
-  return source === frontend.address && view.nodeIps.some((ip) => !isLoopback(ip) && allowed(ip));
+  const { loadBalancerIPs } = frontend.servicePort;
+  const isBoundHere =
+    view.mode === 'iptables'
+      ? loadBalancerIPs.some(({ ip, vip }) => vip && ip === source)
+      : source === frontend.address;
+  return isBoundHere && view.nodeIps.some((ip) => !isLoopback(ip) && allowed(ip));
 }

@@ -17,11 +17,13 @@ const SIGNALLED = 128;
 export class ToolShells implements Exec {
   readonly #direct: Exec;
   readonly #shells = new Set<Shell>();
+  readonly #command: readonly string[];
   #usable = true;
 
-  /** `direct` runs what no shell can take. */
-  constructor(direct: Exec) {
+  /** `direct` runs what no shell can take. `command` starts a shell that reads commands from its standard input. */
+  constructor(direct: Exec, command: readonly string[] = ['sh', '-s']) {
     this.#direct = direct;
+    this.#command = command;
   }
 
   async run(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -43,7 +45,7 @@ export class ToolShells implements Exec {
     if (!this.#usable) return undefined;
     for (const shell of this.#shells) if (!shell.busy) return shell;
     if (this.#shells.size >= MOST_SHELLS) return undefined;
-    const shell = new Shell(() => this.#shells.delete(shell));
+    const shell = new Shell(this.#command, () => this.#shells.delete(shell));
     this.#shells.add(shell);
     return shell;
   }
@@ -70,8 +72,8 @@ class Shell {
   #run: Run | undefined;
   #runs = 0;
 
-  constructor(onEnd: () => void) {
-    const child = spawn('sh', ['-s'], {
+  constructor([file = 'sh', ...args]: readonly string[], onEnd: () => void) {
+    const child = spawn(file, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { PATH: toolPath(), LC_ALL: 'C' },
       // A group of its own, so that a tool which takes too long is killed with it.

@@ -185,7 +185,7 @@ class MemoryBench {
       this.#backends.push(backend);
       return backend;
     };
-    const times = { idleMs: 60_000, maxIdle: 128 };
+    const times = { idleMs: 60_000, maxIdle: 128, maxAgeMs: 3_600_000, maxRequests: 10_000 };
     // A pool for each case: what a backend received belongs to one case.
     const fresh = (): Forward => ({
       location: {
@@ -198,10 +198,11 @@ class MemoryBench {
           key: 'x',
           namespace: 'default',
           backend: { kind: 'resource', apiGroup: '', resourceKind: 'X', name: 'x' },
-          upstream: { protocol: 'http', serviceAddress: false },
+          upstream: { protocol: 'http', serviceAddress: false, byClient: false },
         },
         settings: readSettings(ingress({ name: 'all' }), DEFAULT_GLOBALS, DEFAULT_PREFIX),
         regex: undefined,
+        secureBackend: undefined,
         canary: undefined,
         errorBackend: undefined,
         denied: undefined,

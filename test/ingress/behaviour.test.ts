@@ -95,14 +95,8 @@ interface FactExpectation {
 
 /** Facts that do not hold here, and why. */
 const DEPARTS: Readonly<Record<string, string>> = {
-  'nginx-snippet-2': 'a snippet that is not allowed shuts the location: it may be what guards it',
-  'nginx-server-snippet-2': 'a snippet that is not allowed shuts the location: it may be what guards it',
   'nginx-blocklist-2':
     'the location is shut with 503, and its Ingress is not forgotten: 404 would let another location take the request',
-  'nginx-server-snippet-cm-1': 'server-snippet of the ConfigMap is not carried out, and shuts every location',
-  'nginx-real-ip-2': 'X-Original-Forwarded-Host is not sent',
-  'nginx-fwd-1': 'of X-Forwarded-Proto only http and https are believed',
-  'parity-snip-8': 'more_clear_input_headers, options and wildcards of the headers module are not among the directives',
 };
 
 const FACTS = JSON.parse(

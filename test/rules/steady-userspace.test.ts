@@ -61,7 +61,10 @@ describe.skipIf(missing)('userspace: the rules that lead to the relays', () => {
   const connect = (address: string, port: number) =>
     world.topology.client.connect({ protocol: 'TCP', address, port, timeoutMs: 400 });
 
-  test('are one table of each family in use, and go when the proxy stops', async () => {
+  test('are one table of each family in use, come back when somebody flushes them, and go when the proxy stops', async () => {
+    expect((await rules()).match(/^table .*$/gm)).toEqual(['table ip fairlead-userspace {']);
+    expect(await connect(CLUSTER_IP, 80)).toMatchObject({ kind: 'answered' });
+    await world.repaired(() => world.topology.node.run('nft', 'flush', 'ruleset'));
     expect((await rules()).match(/^table .*$/gm)).toEqual(['table ip fairlead-userspace {']);
     expect(await connect(CLUSTER_IP, 80)).toMatchObject({ kind: 'answered' });
     await world.stop('SIGTERM');

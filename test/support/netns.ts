@@ -10,6 +10,7 @@ import type { TalkOptions } from './talk.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { systemFollow, type Follow } from '../../src/system/follow.ts';
+import { ToolShells } from '../../src/system/tool-shell.ts';
 import { NetnsAgent } from './netns-agent-client.ts';
 import { socketAgent, type ConnectOptions, type Outcome, type ServeOptions } from './socket-agent.ts';
 
@@ -55,13 +56,17 @@ export class Host {
   readonly exec: Exec;
   readonly follow: Follow;
   readonly #agent: NetnsAgent;
+  /** Entering a namespace costs more than most tools do. */
+  readonly #shells: ToolShells;
 
   constructor(namespace: string, ips: readonly string[]) {
     this.namespace = namespace;
     this.ips = ips;
-    this.exec = {
-      run: (file, args, options) => systemExec.run('ip', ['netns', 'exec', namespace, file, ...args], options),
+    const enter = ['netns', 'exec', namespace];
+    const direct: Exec = {
+      run: (file, args, options) => systemExec.run('ip', [...enter, file, ...args], options),
     };
+    this.exec = this.#shells = new ToolShells(direct, ['ip', ...enter, 'sh', '-s']);
     this.follow = (file, args, handlers) => systemFollow('ip', ['netns', 'exec', namespace, file, ...args], handlers);
     this.#agent = new NetnsAgent(namespace);
   }
@@ -97,7 +102,7 @@ export class Host {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#agent.close(), socketAgent.leave(this.namespace)]);
+    await Promise.all([this.#agent.close(), socketAgent.leave(this.namespace), this.#shells.close()]);
   }
 }
 

@@ -53,7 +53,7 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
     async (tool) => {
       const catcher = new Catcher(execWith(tool));
       expect(await catcher.prepare()).toEqual({ kind: 'with', tool });
-      expect(await catcher.write(ALL)).toBe(undefined);
+      expect(await catcher.write(ALL)).toEqual({ kind: 'written' });
       for (const { protocol, address, port, relay } of ALL) {
         const by = `${protocol}-${relay.port}`;
         const peerSeen = CLIENT_IPS.find((each) => each.includes(':') === address.includes(':'));
@@ -64,7 +64,8 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
       const direct = { protocol: 'TCP', address: NODE_4, port: 7001, timeoutMs: 300 } as const;
       expect(await topology.client.connect(direct)).toEqual({ kind: 'silence' });
       // One less; the others stay.
-      expect(await catcher.write(ALL.slice(1))).toBe(undefined);
+      expect(await catcher.write(ALL.slice(1))).toEqual({ kind: 'written' });
+      expect(await catcher.write(ALL.slice(1))).toEqual({ kind: 'unchanged' });
       const gone = { protocol: 'TCP', address: VIP_4, port: 80, timeoutMs: 300 } as const;
       expect(await topology.client.connect(gone)).not.toMatchObject({ kind: 'answered' });
       expect(await topology.client.connect({ protocol: 'UDP', address: VIP_4, port: 80 })).toMatchObject({
@@ -78,6 +79,40 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
       expect(await topology.node.run('nft', 'list', 'ruleset')).not.toMatch(/fairlead|FAIRLEAD/);
     },
   );
+
+  test.each([
+    ['nft', 'nft flush ruleset'],
+    ['nft', 'nft flush chain ip6 fairlead-userspace output'],
+    ['iptables', 'iptables -t nat -F'],
+    ['iptables', 'ip6tables -t filter -D INPUT -j FAIRLEAD-USERSPACE'],
+  ])('are looked for with %s: gone after `%s`, theirs who put rules of another mode there', async (tool, damage) => {
+    const { node } = topology;
+    const catcher = new Catcher(execWith(tool));
+    await catcher.prepare();
+    expect(await catcher.look()).toBe('there');
+    await catcher.write(ALL);
+    expect(await catcher.look()).toBe('there');
+    await node.run('sh', '-c', damage);
+    expect(await catcher.look()).toBe('missing');
+    catcher.forget();
+    expect(await catcher.write(ALL)).toEqual({ kind: 'written' });
+    expect(await catcher.look()).toBe('there');
+    await node.run('sh', '-c', damage);
+    await node.run('iptables', '-t', 'nat', '-N', 'KUBE-SERVICES');
+    expect(await catcher.look()).toBe('taken over');
+  });
+
+  test('are counted one by one at each tenth look', async () => {
+    const catcher = new Catcher(topology.node.exec);
+    await catcher.prepare();
+    await catcher.write(ALL);
+    for (let i = 0; i < 10; i++) expect(await catcher.look()).toBe('there');
+    const element = `{ ${VIP_4} . tcp . 80 }`;
+    await topology.node.run('nft', 'delete', 'element', 'ip', 'fairlead-userspace', 'relays', element);
+    const states: string[] = [];
+    for (let i = 0; i < 10; i++) states.push(await catcher.look());
+    expect(states).toEqual([...Array<string>(9).fill('there'), 'missing']);
+  });
 
   test('without the right to write rules it says so', async () => {
     const denied: Exec = {

@@ -317,3 +317,31 @@ test('stopping waits for connections within its bound and then resets them', asy
   const [failed] = await Promise.all([new Promise((done) => long.once('close', done)), stopped]);
   expect(failed).toBe(true);
 });
+
+test('stopping goes on waiting as long as connections come to their end, one after the other', async () => {
+  const pod = await tcpPod('127.0.1.11', (socket) => socket.pipe(socket));
+  const port = await freePort(VIP);
+  const clock = new FakeClock();
+  const { backend } = userspace({ stopGraceMs: 300, clock });
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }]).snapshot);
+  const sockets = [await dial(VIP, port), await dial(VIP, port), await dial(VIP, port)];
+  for (const socket of sockets) {
+    socket.write('x');
+    await once(socket, 'data');
+  }
+  const [first, second, idle] = sockets;
+  const stopped = backend.stop();
+  const left = (): unknown => (backend.state() as { connections: number }).connections;
+  for (const [socket, rest] of [[first, 2] as const, [second, 1] as const]) {
+    const ended = socket && once(socket, 'end');
+    socket?.end();
+    await ended;
+    await until('a connection less', () => left() === rest);
+    await clock.advance(300);
+    expect(left()).toBe(rest);
+  }
+  const failed = new Promise((done) => idle?.once('close', done));
+  await clock.advance(300);
+  expect(await failed).toBe(true);
+  await stopped;
+});

@@ -15,6 +15,18 @@ export interface Problem {
   readonly unknown?: true;
 }
 
+/** Of nginx: a month has 30 days and a year 365. */
+const TIME_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+  M: 2_592_000_000,
+  y: 31_536_000_000,
+};
+
 export class SettingReader {
   readonly problems: Problem[] = [];
   readonly #text: (name: string) => string | undefined;
@@ -114,6 +126,20 @@ export class SettingReader {
     return seconds > 0
       ? seconds * 1000
       : this.ignored(name, `${JSON.stringify(value)} is no number of seconds above 0`);
+  }
+
+  /** Milliseconds, of a time as nginx writes it: `10m`, `1h 30m`, `500ms`; a bare number is seconds. */
+  time(name: string): number | undefined {
+    const value = this.text(name);
+    if (value === undefined) return undefined;
+    const whole = /^(?:[0-9]{1,9}(?:ms|[smhdwMy])?\s*)+$/.test(value);
+    const ms = [...value.matchAll(/([0-9]{1,9})(ms|[smhdwMy])?/g)].reduce(
+      (sum, [, digits, unit = 's']) => sum + Number(digits) * (TIME_UNITS[unit] ?? 0),
+      0,
+    );
+    return whole && ms > 0 && Number.isSafeInteger(ms)
+      ? ms
+      : this.ignored(name, `${JSON.stringify(value)} is no time above 0; write it as 30s, 10m or 1h`);
   }
 
   oneOf<T extends string>(name: string, values: readonly T[]): T | undefined {

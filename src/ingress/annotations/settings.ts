@@ -1,7 +1,8 @@
 // All annotations of one Ingress, read once into typed settings.
 
 import type { IngressRecord, ObjectKey } from '../../model/records.ts';
-import type { GlobalSettings } from '../global-settings.ts';
+import { BALANCES, type Balance, type GlobalSettings } from '../global-settings.ts';
+import { readAnswerRewrite, type AnswerRewrite } from './answer-rewrite.ts';
 import { readClientCertificate, type ClientCertificateSettings } from './auth-tls.ts';
 import { readAccess, type AccessSettings } from './access.ts';
 import { readAffinity, type AffinitySettings } from './affinity.ts';
@@ -46,6 +47,8 @@ export interface IngressSettings {
   readonly errors: ErrorSettings | undefined;
   /** upstream-hash-by: requests with the same text go to the same endpoint, or to one of `subset` endpoints. */
   readonly hashBy: HashSettings | undefined;
+  readonly balance: Balance;
+  readonly answerRewrite: AnswerRewrite | undefined;
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
@@ -83,8 +86,10 @@ export function readSettings(
     externalAuth: readAuth(reader, globals, ingress.namespace),
     satisfy: readSatisfy(reader),
     hashBy: readHashBy(reader),
+    balance: reader.oneOf('load-balance', BALANCES) ?? globals.balance,
+    answerRewrite: readAnswerRewrite(reader, globals.answerRewrite),
     errors: readErrorPages(reader, globals.errorCodes),
-    snippet: readSnippets(reader, globals.policy.allowSnippets),
+    snippet: readSnippets(reader, globals),
     requestHeaders: globals.proxySetHeaders,
     accessLog: reader.bool('enable-access-log') ?? true,
     affinity: readAffinity(reader),
@@ -101,7 +106,6 @@ export function readSettings(
       'session-cookie-path should be set when use-regex is true; the path of the rule is used',
     );
   }
-  readBalance(reader);
   const own = [...ingress.annotations].flatMap(([full, value]) =>
     full.startsWith(`${prefix}/`) ? [[full.slice(prefix.length + 1), value] as const] : [],
   );
@@ -147,13 +151,6 @@ function readHashBy(reader: SettingReader): HashSettings | undefined {
   return reader.ignored('upstream-hash-by', `the variable $${parsed.variable} is not known`);
 }
 
-/** Told of where it is asked for: what there is, is round robin. */
-function readBalance(reader: SettingReader): void {
-  if (reader.oneOf('load-balance', ['round_robin', 'ewma']) === 'ewma') {
-    reader.unknown('load-balance', 'ewma is not carried out; endpoints take turns');
-  }
-}
-
 function readSatisfy(reader: SettingReader): 'all' | 'any' {
   const value = reader.guard('satisfy') ?? 'all';
   if (value === 'all' || value === 'any') return value;
@@ -161,12 +158,15 @@ function readSatisfy(reader: SettingReader): 'all' | 'any' {
   return 'all';
 }
 
-function readSnippets(reader: SettingReader, allowed: boolean): readonly Directive[] | undefined {
+/** Those of the ConfigMap hold whether annotations may have snippets or not. */
+function readSnippets(reader: SettingReader, globals: GlobalSettings): readonly Directive[] | undefined {
+  const allowed = globals.policy.allowSnippets;
   const directives = ['server-snippet', 'configuration-snippet'].flatMap((name) => {
     const text = reader.lines(name);
     if (text === undefined) return [];
     if (!allowed) {
-      reader.denies(
+      // As in ingress-nginx; annotations-risk-level, which is High unless changed, is what shuts the location.
+      reader.ignored(
         name,
         'snippets are off; allow-snippet-annotations in the ConfigMap allows the directives that are known',
       );
@@ -177,7 +177,8 @@ function readSnippets(reader: SettingReader, allowed: boolean): readonly Directi
     reader.denies(name, parsed.reason);
     return [];
   });
-  return directives.length > 0 ? directives : undefined;
+  const all = [...globals.serverSnippet, ...directives, ...globals.locationSnippet];
+  return all.length > 0 ? all : undefined;
 }
 
 function readAliases(reader: SettingReader): readonly string[] {

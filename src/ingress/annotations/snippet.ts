@@ -12,11 +12,21 @@ export type Directive =
       readonly kind: 'answer-field';
       readonly name: string;
       readonly value: Template;
-      readonly always: boolean;
+      /** `success`: with an answer that is none of an error (add_header without always); or with these statuses alone. */
+      readonly when: 'always' | 'success' | readonly number[];
       readonly replaces: boolean;
     }
+  /** In lower case; a star at its end stands for any rest. */
   | { readonly kind: 'drop-answer-field'; readonly name: string }
-  | { readonly kind: 'request-field'; readonly name: string; readonly value: Template }
+  | { readonly kind: 'drop-request-field'; readonly name: string }
+  | {
+      readonly kind: 'request-field';
+      readonly name: string;
+      readonly value: Template;
+      /** Only in the place of one that the client sends. */
+      readonly onlyGiven: boolean;
+    }
+  | { readonly kind: 'set'; readonly variable: string; readonly value: Template }
   | { readonly kind: 'return'; readonly status: number; readonly text: Template | undefined }
   | {
       readonly kind: 'rewrite';
@@ -30,6 +40,7 @@ export type Directive =
 
 export type Condition =
   | { readonly kind: 'given'; readonly value: Template }
+  | { readonly kind: 'start'; readonly value: Template; readonly text: string }
   | { readonly kind: 'equal'; readonly value: Template; readonly text: string; readonly not: boolean }
   | { readonly kind: 'match'; readonly value: Template; readonly regex: LinearRegex; readonly not: boolean };
 
@@ -79,6 +90,8 @@ function tokens(text: string): readonly Token[] {
 
 class SnippetReader {
   readonly #tokens: readonly Token[];
+  /** Variables that a `set` before has made. */
+  readonly #variables = new Set<string>();
   #at = 0;
   #count = 0;
 
@@ -102,6 +115,27 @@ class SnippetReader {
     }
   }
 
+  /** As a condition on the path: what of it answers, answers; the rest goes on as other requests do. */
+  #location(words: readonly string[]): Directive {
+    const uri = value('$uri', this.#variables);
+    const [first = '', second] = words;
+    const condition: Condition | undefined =
+      words.length === 1 && first.startsWith('/')
+        ? { kind: 'start', value: uri, text: first }
+        : second !== undefined && words.length === 2 && first === '='
+          ? { kind: 'equal', value: uri, text: second, not: false }
+          : second !== undefined && words.length === 2 && first === '^~'
+            ? { kind: 'start', value: uri, text: second }
+            : second !== undefined && words.length === 2 && /^~\*?$/.test(first)
+              ? { kind: 'match', value: uri, regex: regexOf(second, first === '~*'), not: false }
+              : undefined;
+    if (!condition) throw new Refused(`location: "${words.join(' ')}" is no path`);
+    const block = this.block(true);
+    if (!block.some(({ kind }) => kind === 'return'))
+      throw new Refused('location: only one that answers by itself (return) is supported');
+    return { kind: 'if', condition, block };
+  }
+
   #directive(name: string): readonly Directive[] {
     const words: string[] = [];
     for (;;) {
@@ -112,14 +146,15 @@ class SnippetReader {
         continue;
       }
       if (token.text === '{' && name === 'if')
-        return [{ kind: 'if', condition: condition(words), block: this.block(true) }];
+        return [{ kind: 'if', condition: condition(words, this.#variables), block: this.block(true) }];
+      if (token.text === '{' && name === 'location') return [this.#location(words)];
       if (token.text !== ';') throw new Refused(`"${name}" with a block is not supported here`);
-      return directive(name, words);
+      return directive(name, words, this.#variables);
     }
   }
 }
 
-function directive(name: string, words: readonly string[]): readonly Directive[] {
+function directive(name: string, words: readonly string[], variables: Set<string>): readonly Directive[] {
   const [first = '', second = '', third] = words;
   const arity = (from: number, to: number): void => {
     if (words.length < from || words.length > to) throw new Refused(`"${name}" has a wrong number of words`);
@@ -132,35 +167,35 @@ function directive(name: string, words: readonly string[]): readonly Directive[]
         {
           kind: 'answer-field',
           name: answerField(first),
-          value: value(second),
-          always: third === 'always',
+          value: value(second, variables),
+          when: third === 'always' ? 'always' : 'success',
           replaces: false,
         },
       ];
     case 'more_set_headers':
       arity(1, 20);
-      return words.map((word) => {
-        const colon = word.indexOf(':');
-        if (colon < 1)
-          throw new Refused(`more_set_headers: "${word}" is not "Name: value"; its options are not supported`);
-        return {
-          kind: 'answer-field',
-          name: answerField(word.slice(0, colon).trim()),
-          value: value(word.slice(colon + 1).trim()),
-          always: true,
-          replaces: true,
-        };
-      });
+      return answerFields(words, variables);
     case 'more_clear_headers':
     case 'proxy_hide_header':
       arity(1, 20);
-      return words.map((word) => ({ kind: 'drop-answer-field', name: answerField(word).toLowerCase() }));
+      return words.map((word) => ({ kind: 'drop-answer-field', name: droppedField(name, word) }));
+    case 'more_clear_input_headers':
+      arity(1, 20);
+      return words.map((word) => ({ kind: 'drop-request-field', name: droppedField(name, word) }));
     case 'proxy_set_header':
     case 'more_set_input_headers':
-      return requestFields(name, words);
+      return requestFields(name, words, variables);
+    case 'set': {
+      arity(2, 2);
+      const variable = /^\$([a-z][A-Za-z0-9_]*)$/.exec(first)?.[1];
+      if (variable === undefined) throw new Refused(`set: "${first}" is no variable`);
+      const set: Directive = { kind: 'set', variable, value: value(second, variables) };
+      variables.add(variable);
+      return [set];
+    }
     case 'return':
       arity(1, 2);
-      return [returned(words)];
+      return [returned(words, variables)];
     case 'rewrite':
       arity(2, 3);
       return [rewritten(first, second, third)];
@@ -176,7 +211,35 @@ function directive(name: string, words: readonly string[]): readonly Directive[]
   }
 }
 
-function requestFields(name: string, words: readonly string[]): readonly Directive[] {
+/** `-s "404 500"` in front: with these statuses alone. */
+function answerFields(words: readonly string[], variables: ReadonlySet<string>): readonly Directive[] {
+  const statuses = words[0] === '-s' ? (words[1] ?? '').split(/\s+/).map(Number) : undefined;
+  if (statuses?.some((status) => !Number.isInteger(status) || status < 100 || status > 599))
+    throw new Refused(`more_set_headers: "${words[1]}" is no list of statuses`);
+  return words.slice(statuses ? 2 : 0).map((word) => {
+    const colon = word.indexOf(':');
+    if (colon < 1)
+      throw new Refused(`more_set_headers: "${word}" is not "Name: value"; of its options only -s is known`);
+    return {
+      kind: 'answer-field',
+      name: answerField(word.slice(0, colon).trim()),
+      value: value(word.slice(colon + 1).trim(), variables),
+      when: statuses ?? 'always',
+      replaces: true,
+    };
+  });
+}
+
+function droppedField(directive: string, word: string): string {
+  const name = word.endsWith('*') ? word.slice(0, -1) : word;
+  if (!isFieldName(name) || FRAMING.test(name))
+    throw new Refused(`${directive}: "${word}" is no header that can be taken out`);
+  return word.toLowerCase();
+}
+
+function requestFields(name: string, given: readonly string[], variables: ReadonlySet<string>): readonly Directive[] {
+  const onlyGiven = name === 'more_set_input_headers' && given[0] === '-r';
+  const words = onlyGiven ? given.slice(1) : given;
   const pairs =
     name === 'proxy_set_header'
       ? [[words[0] ?? '', words[1] ?? '']]
@@ -185,7 +248,7 @@ function requestFields(name: string, words: readonly string[]): readonly Directi
   return pairs.map(([field = '', text = '']) => {
     if (!isFieldName(field) || FRAMING.test(field))
       throw new Refused(`${name}: "${field}" is no header that can be set`);
-    return { kind: 'request-field', name: field, value: value(text) };
+    return { kind: 'request-field', name: field, value: value(text, variables), onlyGiven };
   });
 }
 
@@ -197,22 +260,22 @@ function answerField(name: string): string {
   return name;
 }
 
-function value(text: string): Template {
+function value(text: string, variables: ReadonlySet<string>): Template {
   if (/[^\u0020-\u007e]/.test(text)) throw new Refused('a value is one line of ASCII');
-  const parsed = parseTemplate(text);
+  const parsed = parseTemplate(text, variables);
   if (parsed.kind === 'unknown') throw new Refused(`the variable $${parsed.variable} is not known`);
   return parsed.template;
 }
 
-function returned(words: readonly string[]): Directive {
+function returned(words: readonly string[], variables: ReadonlySet<string>): Directive {
   const [first = '', second] = words;
   const status = /^[1-5][0-9]{2}$/.test(first) ? Number(first) : undefined;
   // nginx: an address alone is a 302.
   if (status === undefined && words.length === 1 && /^(https?:\/\/|\$scheme)/.test(first)) {
-    return { kind: 'return', status: 302, text: value(first) };
+    return { kind: 'return', status: 302, text: value(first, variables) };
   }
   if (status === undefined || status < 200) throw new Refused(`return: "${first}" is no status`);
-  return { kind: 'return', status, text: second === undefined ? undefined : value(second) };
+  return { kind: 'return', status, text: second === undefined ? undefined : value(second, variables) };
 }
 
 function rewritten(pattern: string, target: string, flag: string | undefined): Directive {
@@ -264,7 +327,7 @@ function expires(text: string): readonly Directive[] {
 }
 
 /** `($variable)`, `($variable = text)`, `($variable ~* expression)`. */
-function condition(words: readonly string[]): Condition {
+function condition(words: readonly string[], variables: ReadonlySet<string>): Condition {
   const joined = [...words];
   const last = joined.length - 1;
   if (!joined[0]?.startsWith('(') || !joined[last]?.endsWith(')'))
@@ -275,7 +338,7 @@ function condition(words: readonly string[]): Condition {
   const parts = joined[0] === '' ? joined.slice(1) : joined;
   const [subject = '', operator, text = ''] = parts;
   if (!/^\$\{?[A-Za-z0-9_]+\}?$/.test(subject)) throw new Refused('if: the condition begins with a variable');
-  const left = value(subject);
+  const left = value(subject, variables);
   if (operator === undefined) return { kind: 'given', value: left };
   if (parts.length > 3) throw new Refused('if: one comparison only');
   if (operator === '=' || operator === '!=') return { kind: 'equal', value: left, text, not: operator === '!=' };

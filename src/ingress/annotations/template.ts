@@ -12,6 +12,8 @@ export interface TemplateRequest {
   readonly remoteAddress: string;
   readonly localPort: number;
   header(name: string): string | undefined;
+  /** Of `set` in a snippet. */
+  readonly variables?: ReadonlyMap<string, string>;
 }
 
 type Part = string | ((request: TemplateRequest) => string);
@@ -48,6 +50,8 @@ const VARIABLES: Readonly<Record<string, (request: TemplateRequest) => string>> 
   is_args: ({ query }) => (query.length > 1 ? '?' : ''),
   request_method: ({ method }) => method,
   remote_addr: ({ remoteAddress }) => remoteAddress,
+  binary_remote_addr: ({ remoteAddress }) => remoteAddress,
+  the_real_ip: ({ remoteAddress }) => remoteAddress,
   server_port: ({ localPort }) => String(localPort),
   remote_user: (request) => userOf(request.header('authorization')),
   https: ({ secure }) => (secure ? 'on' : ''),
@@ -60,19 +64,25 @@ export type ParsedTemplate =
   | { readonly kind: 'template'; readonly template: Template }
   | { readonly kind: 'unknown'; readonly variable: string };
 
+const NO_NAMES: ReadonlySet<string> = new Set();
+
 /** Variables as `$name` or `${name}`; `$http_…` and `$arg_…` too. */
-export function parseTemplate(text: string): ParsedTemplate {
+export function parseTemplate(text: string, own: ReadonlySet<string> = NO_NAMES): ParsedTemplate {
   const parts: Part[] = [];
   let end = 0;
   for (const match of text.matchAll(/\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))/g)) {
     const name = match[1] ?? match[2] ?? '';
-    const read = variable(name);
+    const read = own.has(name) ? ownVariable(name) : variable(name);
     if (!read) return { kind: 'unknown', variable: name };
     parts.push(text.slice(end, match.index), read);
     end = match.index + match[0].length;
   }
   parts.push(text.slice(end));
   return { kind: 'template', template: new Template(text, parts) };
+}
+
+function ownVariable(name: string): (request: TemplateRequest) => string {
+  return ({ variables }) => variables?.get(name) ?? '';
 }
 
 function variable(name: string): ((request: TemplateRequest) => string) | undefined {

@@ -8,9 +8,14 @@ export function plainAddress(address: string): string {
   return parseIp(text) ?? address;
 }
 
-/** As lines; the same for every request of a connection. `forwardedFor`: the whole list, where more than the client stands in it. */
-export function forwardingFields(address: string, port: number, secure: boolean, forwardedFor = address): string {
-  const scheme = secure ? 'https' : 'http';
+/** As lines; the same for every request of a connection. `forwardedFor`: the whole list, where more than the client stands in it; `scheme`: another one, that a trusted peer gives. */
+export function forwardingFields(
+  address: string,
+  port: number,
+  secure: boolean,
+  forwardedFor = address,
+  scheme = secure ? 'https' : 'http',
+): string {
   return (
     `X-Real-IP: ${address}\r\nX-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Port: ${port}\r\n` +
     `X-Forwarded-Proto: ${scheme}\r\nX-Forwarded-Scheme: ${scheme}\r\nX-Scheme: ${scheme}\r\n`

@@ -1,6 +1,9 @@
 import { Ranges } from './chunked.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { EngineHost } from './forward.ts';
+import { FieldBlock } from './hpack.ts';
+import { OutputBuffers } from './http2-output.ts';
+import { DEFAULT_RULES, type MessageRules } from './message-rules.ts';
 import { RequestHead } from './request-head.ts';
 import { ResponseHead } from './response-head.ts';
 
@@ -24,6 +27,9 @@ export interface EngineTimes {
   readonly maxRequests: number;
   /** Idle connections kept for one endpoint; as upstream-keepalive-connections of ingress-nginx. */
   readonly maxIdle: number;
+  /** How long a connection to an endpoint is used, and for how many requests, before it is ended after an answer. */
+  readonly upstreamAgeMs: number;
+  readonly upstreamRequests: number;
 }
 
 export const DEFAULT_TIMES: EngineTimes = {
@@ -37,6 +43,8 @@ export const DEFAULT_TIMES: EngineTimes = {
   lingerMs: 2_000,
   maxRequests: 1000,
   maxIdle: 320,
+  upstreamAgeMs: 3_600_000,
+  upstreamRequests: 10_000,
 };
 
 /** A client connection, as the engine holds it. */
@@ -61,7 +69,12 @@ export interface Engine {
   readonly requestHead: RequestHead;
   readonly responseHead: ResponseHead;
   readonly ranges: Ranges;
+  /** As the readers of heads have them. */
+  rules: MessageRules;
   readonly connections: Set<OpenConnection>;
+  /** For HTTP/2: output, and a field block on its way there. */
+  readonly outputBuffers: OutputBuffers;
+  readonly fieldBlock: FieldBlock;
   readonly monotonic: () => number;
   /** Of one HTTP/2 connection at one time. */
   maxStreams: number;
@@ -83,8 +96,18 @@ export function createEngine(
     responseHead: new ResponseHead(),
     ranges: new Ranges(),
     connections: new Set(),
+    outputBuffers: new OutputBuffers(),
+    fieldBlock: new FieldBlock(),
     monotonic,
+    rules: DEFAULT_RULES,
     maxStreams: DEFAULT_MAX_STREAMS,
     stopping: false,
   };
+}
+
+/** From the next head on. */
+export function setRules(engine: Engine, rules: MessageRules): void {
+  engine.rules = rules;
+  engine.requestHead.rules = rules;
+  engine.responseHead.keepsServer = rules.backendServer;
 }

@@ -1,5 +1,6 @@
 import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
+import { REWRITTEN } from '../annotations/answer-rewrite.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
 import { Attempts } from './attempts.ts';
 import { AuthAsking } from './auth-question.ts';
@@ -13,15 +14,15 @@ import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
 import type { ResponseHead } from './response-head.ts';
+import { Throttle } from './throttle.ts';
 import { Tunnel } from './tunnel.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 
 /** Answer bodies up to this size leave in one write with their head, as text. */
 const SMALL = 2048;
 const MAX_INTERIM = 16;
+const ORIGINAL_URI = ['x-original-uri'];
 const NO_STATUS: ReadonlySet<number> = new Set();
-/** nginx' add_header without `always`. */
-const SUCCESSES: ReadonlySet<number> = new Set([200, 201, 204, 206, 301, 302, 303, 304, 307, 308]);
 /** nginx' 499: the client went away. */
 const CLIENT_GONE = 499;
 
@@ -69,6 +70,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #connectMs: number | undefined;
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
+  #throttle: Throttle | undefined;
   #tunnel: Tunnel | undefined;
 
   constructor(engine: Engine, client: ClientEnd, head: RequestHead) {
@@ -108,16 +110,18 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const { edit } = decision;
     this.#forward = decision;
     this.#attempts = new Attempts(decision, this.#method, this.#startedAt);
-    this.#requestId = requestIdFrom(head.requestId);
+    const { rules } = this.#engine;
+    this.#requestId = requestIdFrom(head.requestId, rules.makesRequestIds);
+    if (rules.originalUri) head.dropNamed(ORIGINAL_URI);
     if (!edit) {
-      this.#sending.head = requestText(head, this.#requestId, origin, undefined);
+      this.#sending.head = requestText(head, this.#requestId, origin, undefined, rules);
       this.#connect(this.#attempts.first(), false);
       return;
     }
     this.#edit = edit;
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
-    this.#sending.head = requestText(head, this.#requestId, origin, edit);
+    this.#sending.head = requestText(head, this.#requestId, origin, edit, rules);
     if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
     else this.#askFor(edit, question);
   }
@@ -173,6 +177,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     this.#awaitClient();
+    if (!this.#throttle?.holds) this.#resumeUpstream();
+  }
+
+  #resumeUpstream(): void {
     if (!this.#upstreamPaused) return;
     this.#upstreamPaused = false;
     this.#upstream?.stream.resume();
@@ -445,7 +453,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const { edit, lines } = this.#forward ?? {};
     if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
     if (lines && lines.dropped.length > 0) head.dropNamed(bytes, lines.dropped);
-    const fields = edit || lines ? this.#answerFields(head.status) : '';
+    const changed = edit?.change ? head.changed(bytes, REWRITTEN, edit.change) : '';
+    const fields = edit || lines ? changed + this.#answerFields(head.status) : '';
+    const rate = this.#forward?.transfer.rate;
+    if (rate && !body.whole) this.#throttle = new Throttle(rate, this.#engine.deadlines, () => this.#unthrottled());
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
     if (text === undefined) {
       this.#badAnswer();
@@ -476,7 +487,14 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     if (data.length > 0 && !this.#client.write(data)) this.#pauseUpstream();
+    this.#throttle?.sent(body.sent);
+    if (this.#throttle?.holds && !body.whole) this.#pauseUpstream();
     if (body.whole) this.#complete(body.end === end);
+  }
+
+  /** More may be sent, when the client takes it. */
+  #unthrottled(): void {
+    if (!this.#client.needsDrain) this.#resumeUpstream();
   }
 
   #startTunnel(bytes: Buffer, start: number, end: number): void {
@@ -587,10 +605,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const passed = this.#passed;
     const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
     const { edit, lines } = this.#forward ?? {};
-    const onSuccess = edit && edit.successFields !== '' && SUCCESSES.has(status) ? edit.successFields : '';
+    const onStatus = edit?.statusFields?.(status) ?? '';
     const endpoint = this.#attempts?.endpoint;
     const own = edit?.endpointField && endpoint ? edit.endpointField(endpoint) : '';
-    return (edit?.answerFields ?? '') + own + onSuccess + (lines?.fields ?? '') + cookies;
+    return (edit?.answerFields ?? '') + own + onStatus + (lines?.fields ?? '') + cookies;
   }
 
   #dropUpstream(): void {
@@ -599,10 +617,20 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     upstream?.destroy();
   }
 
+  /** For those who choose endpoints by how soon they answer. */
+  #measure(): void {
+    const endpoint = this.#attempts?.endpoint;
+    const since = this.#upstreamAt;
+    if (endpoint && since !== undefined && this.#headAt !== undefined)
+      this.#forward?.targets.answered?.(endpoint, this.#engine.monotonic() - since);
+  }
+
   #finish(status: number): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
     this.#asking?.cancel();
+    this.#throttle?.stop();
+    this.#measure();
     this.#edit?.release?.();
     this.#engine.host.record({
       method: this.#method,

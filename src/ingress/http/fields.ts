@@ -20,6 +20,8 @@ export const FIELD = {
   /** Forwarding fields, which are made anew here. */
   forwarding: 13,
   te: 14,
+  server: 15,
+  forwardedHost: 16,
 } as const;
 
 const KNOWN: readonly (readonly [string, number])[] = [
@@ -38,12 +40,13 @@ const KNOWN: readonly (readonly [string, number])[] = [
   ['proxy-authorization', FIELD.hop],
   ['proxy-authenticate', FIELD.hop],
   ['te', FIELD.te],
+  ['server', FIELD.server],
   ['trailer', FIELD.hop],
   // CGI programs read this one as HTTP_PROXY (CVE-2016-5385).
   ['proxy', FIELD.hop],
   ['http2-settings', FIELD.hop],
   ['forwarded', FIELD.forwarding],
-  ['x-forwarded-host', FIELD.forwarding],
+  ['x-forwarded-host', FIELD.forwardedHost],
   ['x-forwarded-port', FIELD.forwarding],
   ['x-forwarded-proto', FIELD.forwarding],
   ['x-forwarded-scheme', FIELD.forwarding],
@@ -63,8 +66,8 @@ const BY_LENGTH: readonly (readonly (readonly [string, number])[])[] = Array.fro
 );
 
 export const MAX_FIELDS = 128;
-/** Bytes of a whole head; nginx gives a request four buffers of 8 KB. */
-export const MAX_HEAD = 32 * 1024;
+/** Bytes of the head of an answer: people raise `proxy-buffer-size` for large cookies, and here nothing has to be raised. */
+export const MAX_ANSWER_HEAD = 256 * 1024;
 
 /** What a scan of the field section found. */
 export const SCAN = { more: 0, done: 1, bad: 2, tooMany: 3 } as const;
@@ -144,14 +147,22 @@ export class FieldSection {
     return equalsIgnoringCase(bytes, this.lineStart[index] as number, this.nameEnd[index] as number, name);
   }
 
-  /** Marks in `drop` every field whose name (any case) is among `names`. */
+  /** Marks in `drop` every field whose name (any case) is among `names`, or starts like one with a star at its end. */
   dropNamed(bytes: Buffer, names: readonly string[], drop: Uint8Array): void {
+    for (const name of names) if (name.endsWith('*')) this.#dropStarting(bytes, name.slice(0, -1), drop);
     for (let i = 0; i < this.count; i++) {
       const start = this.lineStart[i] ?? 0;
       const end = this.nameEnd[i] ?? 0;
       // Text is made of a name only where its length could be that of one that is looked for: this runs for every answer over HTTPS.
       if (!anyOfLength(names, end - start)) continue;
       if (names.includes(textOf(bytes, start, end).toLowerCase())) drop[i] = 1;
+    }
+  }
+
+  #dropStarting(bytes: Buffer, start: string, drop: Uint8Array): void {
+    for (let i = 0; i < this.count; i++) {
+      const name = textOf(bytes, this.lineStart[i], this.nameEnd[i]).toLowerCase();
+      if (name.startsWith(start)) drop[i] = 1;
     }
   }
 
@@ -173,6 +184,15 @@ export class FieldSection {
     }
     return runStart < 0 ? text : text + textOf(bytes, runStart, this.lineStart[this.count]);
   }
+}
+
+/** A name with underscores that a program behind could take for one that the proxy reads or writes itself. */
+export function isTwin(name: string): boolean {
+  const other = name.toLowerCase().replaceAll('_', '-');
+  return (
+    KNOWN.some(([known]) => known === other) ||
+    /^(x-(original|auth|sent|real|scheme)|ssl-client|remote-user)/.test(other)
+  );
 }
 
 /** A Content-Length: decimal digits without a leading zero, below 10^15. Undefined for any other form. */

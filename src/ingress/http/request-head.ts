@@ -1,9 +1,8 @@
 import { normalisePath } from '../path.ts';
-import { FIELD, FieldSection, MAX_HEAD, SCAN, connectionOptions, parseLength } from './fields.ts';
+import { FIELD, FieldSection, SCAN, connectionOptions, isTwin, parseLength } from './fields.ts';
+import { DEFAULT_RULES, type MessageRules } from './message-rules.ts';
 import { CLASS, CR, HOST, LF, SP, SPECIAL, TARGET, TOKEN, DIGIT, textOf } from './octets.ts';
 
-/** Longest request line; nginx' `large_client_header_buffers 4 8k`. */
-export const MAX_REQUEST_LINE = 8 * 1024;
 const MAX_METHOD = 32;
 const SLASH = 0x2f;
 const DOT = 0x2e;
@@ -54,6 +53,8 @@ export class RequestHead {
   trailers = false;
   requestId = '';
   forwardedFor = '';
+  forwardedHost = '';
+  rules: MessageRules = DEFAULT_RULES;
   /** Offset behind the head. */
   end = 0;
 
@@ -69,11 +70,11 @@ export class RequestHead {
     const from = bytes[start] === CR && bytes[start + 1] === LF ? start + 2 : start;
     const line = this.#readLine(bytes, from, end);
     if (line !== HEAD)
-      return line === MORE && end - from > MAX_REQUEST_LINE ? refused(414, 'the request line is too long') : line;
+      return line === MORE && end - from > this.rules.maxLine ? refused(414, 'the request line is too long') : line;
     const scan = this.fields.scanFields(bytes, this.#lineEnd, end);
     switch (scan) {
       case SCAN.more:
-        return end - from > MAX_HEAD ? refused(431, 'the header fields are too large') : MORE;
+        return end - from > this.rules.maxHead ? refused(431, 'the header fields are too large') : MORE;
       case SCAN.bad:
         return refused(400, 'a header field is malformed');
       case SCAN.tooMany:
@@ -81,7 +82,7 @@ export class RequestHead {
       case SCAN.done:
         break;
     }
-    if (this.fields.end - from > MAX_HEAD) return refused(431, 'the header fields are too large');
+    if (this.fields.end - from > this.rules.maxHead) return refused(431, 'the header fields are too large');
     this.end = this.fields.end;
     this.#bytes = bytes;
     return this.#readFields(bytes) ?? this.#readTarget(bytes, secure) ?? HEAD;
@@ -118,7 +119,7 @@ export class RequestHead {
     this.#targetStart = at;
     while (at < end && (CLASS[bytes[at] as number] as number) & TARGET) at++;
     this.#targetEnd = at;
-    if (at - start > MAX_REQUEST_LINE) return refused(414, 'the request line is too long');
+    if (at - start > this.rules.maxLine) return refused(414, 'the request line is too long');
     if (at >= end) return MORE;
     if (at === this.#targetStart) return refused(400, 'the request line is malformed');
     if (bytes[at] === CR || bytes[at] === LF) return refused(505, 'HTTP/0.9 is not supported');
@@ -154,10 +155,12 @@ export class RequestHead {
     this.trailers = false;
     this.requestId = '';
     this.forwardedFor = '';
+    this.forwardedHost = '';
     for (let i = 0; i < fields.count; i++) {
-      drop[i] = fields.odd[i] as number;
+      drop[i] = fields.odd[i] !== 0 && !this.#passesOn(bytes, i) ? 1 : 0;
       switch (fields.id[i]) {
         case FIELD.other:
+        case FIELD.server:
           break;
         case FIELD.host:
           if (++hosts > 1) return refused(400, 'there is more than one Host');
@@ -206,6 +209,11 @@ export class RequestHead {
             this.forwardedFor === '' ? fields.value(bytes, i) : `${this.forwardedFor}, ${fields.value(bytes, i)}`;
           drop[i] = 1;
           break;
+        case FIELD.forwardedHost:
+          this.forwardedHost =
+            this.forwardedHost === '' ? fields.value(bytes, i) : `${this.forwardedHost}, ${fields.value(bytes, i)}`;
+          drop[i] = 1;
+          break;
         case FIELD.requestId:
           this.requestId = fields.value(bytes, i);
           drop[i] = 1;
@@ -223,6 +231,14 @@ export class RequestHead {
       this.body = 'length';
     }
     return this.#readConnection(bytes, connection, upgradeAt);
+  }
+
+  /** A field with an odd name, where the configuration lets it through. */
+  #passesOn(bytes: Buffer, index: number): boolean {
+    const { underscores, oddNames } = this.rules;
+    if (!underscores && !oddNames) return false;
+    const name = textOf(bytes, this.fields.lineStart[index], this.fields.nameEnd[index]);
+    return (oddNames || /^[A-Za-z0-9_-]+$/.test(name)) && !isTwin(name);
   }
 
   #readConnection(bytes: Buffer, connection: string, upgradeAt: number): ReadResult | undefined {

@@ -13,7 +13,13 @@ export function newRequestId(): string {
   return POOL.toString('hex', at - 16, at);
 }
 
-/** The client's id when it is one that logs and headers can carry, else a new one. */
-export function requestIdFrom(given: string): string {
-  return given !== '' && given.length <= 128 && /^[A-Za-z0-9._~:+/=@-]+$/.test(given) ? given : newRequestId();
+/** The client's id when it is one that logs and headers can carry, else a new one; or none, where none are made. */
+export function requestIdFrom(given: string, makes: boolean): string {
+  if (given !== '' && given.length <= 128 && /^[A-Za-z0-9._~:+/=@-]+$/.test(given)) return given;
+  return makes ? newRequestId() : '';
+}
+
+/** As a line; none without an id. */
+export function requestIdLine(id: string): string {
+  return id === '' ? '' : `X-Request-ID: ${id}\r\n`;
 }

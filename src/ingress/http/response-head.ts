@@ -1,4 +1,4 @@
-import { FIELD, FieldSection, MAX_HEAD, SCAN, connectionOptions, parseLength } from './fields.ts';
+import { FIELD, FieldSection, MAX_ANSWER_HEAD, SCAN, connectionOptions, parseLength } from './fields.ts';
 import { CLASS, CR, DIGIT, LF, SP, VALUE, textOf } from './octets.ts';
 
 export type ResponseBody = 'none' | 'length' | 'chunked' | 'close';
@@ -21,6 +21,8 @@ export class ResponseHead {
   keepAliveSeconds = 0;
   /** Offset behind the head. */
   end = 0;
+  /** Server goes on to the client. */
+  keepsServer = true;
 
   #lineStart = 0;
   #lineEnd = 0;
@@ -32,7 +34,7 @@ export class ResponseHead {
     const scan = this.fields.scanFields(bytes, this.#lineEnd, end);
     switch (scan) {
       case SCAN.more:
-        return end - start > MAX_HEAD ? 'bad' : 'more';
+        return end - start > MAX_ANSWER_HEAD ? 'bad' : 'more';
       case SCAN.bad:
       case SCAN.tooMany:
         return 'bad';
@@ -51,6 +53,27 @@ export class ResponseHead {
   /** Fields of these names, in lower case, stay behind. */
   dropNamed(bytes: Buffer, names: readonly string[]): void {
     this.fields.dropNamed(bytes, names, this.drop);
+  }
+
+  /** Fields of these names (lower case) with the values that `change` has for some of them: they are taken out, and come back as lines in their order. */
+  changed(
+    bytes: Buffer,
+    names: readonly string[],
+    change: (name: string, value: string) => string | undefined,
+  ): string {
+    return names.map((name) => this.#changed(bytes, name, change)).join('');
+  }
+
+  #changed(bytes: Buffer, name: string, change: (name: string, value: string) => string | undefined): string {
+    const { fields, drop } = this;
+    const found: number[] = [];
+    for (let i = 0; i < fields.count; i++) if (drop[i] === 0 && fields.nameEquals(bytes, i, name)) found.push(i);
+    const values = found.map((i) => change(name, fields.value(bytes, i)));
+    if (values.every((value) => value === undefined)) return '';
+    for (const i of found) drop[i] = 1;
+    const lineOf = (i: number, at: number): string =>
+      `${textOf(bytes, fields.lineStart[i], fields.nameEnd[i])}: ${values[at] ?? fields.value(bytes, i)}\r\n`;
+    return found.map(lineOf).join('');
   }
 
   /** Takes the Upgrade field back in: it belongs to a 101. */
@@ -76,7 +99,7 @@ export class ResponseHead {
     // RFC 9112 section 4 wants the space even without a reason; many servers leave both out.
     if (bytes[at] !== SP && bytes[at] !== CR) return 'bad';
     while (at < end && (CLASS[bytes[at] as number] as number) & VALUE) at++;
-    if (at + 1 >= end) return end - start > MAX_HEAD ? 'bad' : 'more';
+    if (at + 1 >= end) return end - start > MAX_ANSWER_HEAD ? 'bad' : 'more';
     if (bytes[at] !== CR || bytes[at + 1] !== LF) return 'bad';
     this.status = status;
     this.#lineStart = start;
@@ -113,6 +136,9 @@ export class ResponseHead {
             /(?:^|[,\s])timeout=([0-9]{1,6})(?:[,\s]|$)/.exec(fields.value(bytes, i))?.[1] ?? 0,
           );
           drop[i] = 1;
+          break;
+        case FIELD.server:
+          drop[i] = this.keepsServer ? 0 : 1;
           break;
         case FIELD.hop:
         case FIELD.te:

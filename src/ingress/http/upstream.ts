@@ -1,4 +1,5 @@
 import type { Dial, UpstreamEvents, UpstreamStream } from './byte-stream.ts';
+import type { Latency } from './latency.ts';
 import type { Deadlines, Expiring } from './deadlines.ts';
 
 /** So many failures in a row take an endpoint out, at first for this long; each further one doubles the time, up to 32 s. */
@@ -11,6 +12,9 @@ export interface UpstreamTimes {
   readonly idleMs: number;
   /** Idle connections kept for one endpoint. */
   readonly maxIdle: number;
+  /** A connection that is older, or has carried so many requests, is not kept. */
+  readonly maxAgeMs: number;
+  readonly maxRequests: number;
 }
 
 /** Who uses a connection to a backend. `bytes` is only good during the call. */
@@ -34,12 +38,15 @@ export class UpstreamConnection implements UpstreamEvents, Expiring {
   #user: UpstreamUser | undefined;
   #connected = false;
   #closed = false;
+  #requests = 1;
+  readonly #openedAt: number;
   readonly #deadlines: Deadlines;
 
   constructor(endpoint: EndpointPool, user: UpstreamUser, dial: Dial, deadlines: Deadlines, connectMs: number) {
     this.endpoint = endpoint;
     this.#user = user;
     this.#deadlines = deadlines;
+    this.#openedAt = deadlines.now;
     this.deadline = deadlines.now + connectMs;
     this.stream = dial(endpoint.ip, endpoint.port, this);
     deadlines.add(this);
@@ -51,7 +58,12 @@ export class UpstreamConnection implements UpstreamEvents, Expiring {
 
   use(user: UpstreamUser): void {
     this.#user = user;
+    this.#requests++;
     this.reused = true;
+  }
+
+  isSpent({ maxAgeMs, maxRequests }: UpstreamTimes): boolean {
+    return this.#requests >= maxRequests || this.#deadlines.now - this.#openedAt >= maxAgeMs;
   }
 
   /** Nobody's from now on; the pool keeps it or ends it. */
@@ -115,6 +127,8 @@ export class EndpointPool {
   readonly port: number;
   /** No backend names the endpoint any more: nothing is kept for it. */
   retired = false;
+  /** How soon it answered lately; where that decides who is asked (`load-balance: ewma`). */
+  latency: Latency | undefined;
   /** How often it was taken out for a while. */
   ejections = 0;
   /** Failures since the last answer, and until when (monotonic milliseconds) it is passed over because of them. */
@@ -172,7 +186,7 @@ export class EndpointPool {
 
   /** Takes back a connection on which a whole answer was read and nothing more. `seconds` is what the backend says it keeps it. */
   giveBack(connection: UpstreamConnection, seconds: number): void {
-    if (this.retired || this.#idle.length >= this.#times.maxIdle) {
+    if (this.retired || this.#idle.length >= this.#times.maxIdle || connection.isSpent(this.#times)) {
       connection.destroy();
       return;
     }

@@ -1,38 +1,15 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../../test/rules/arbitrary.ts';
-import { CONFIG, NODE, cidr, clusterOf, ip, port } from '../../../test/rules/cluster.ts';
-import { hostPort, isLoopback, type Ip } from '../../lib/ip.ts';
+import { clusterOf } from '../../../test/rules/cluster.ts';
+import { LOCAL, expected, packetSettings, packets, tracedText, viewOf } from '../../../test/rules/packets.ts';
 import type { Snapshot } from '../../model/snapshot.ts';
-import { defaultRulesConfig, type DetectLocal, type NodePortAddresses, type RulesConfig } from '../config.ts';
-import { FrontendIndex, judge, type NodeView, type Packet } from '../packet.ts';
+import { defaultRulesConfig, type RulesConfig } from '../config.ts';
 import { emptyTables, restore, type FakeTables } from './fake.ts';
 import { renderIptables } from './render.ts';
 import { trace } from './trace.ts';
 
-const LOCAL = [...NODE.ips.map(String), '192.168.7.7'];
-const isLocal = (address: Ip): boolean => isLoopback(address) || LOCAL.includes(address);
-
-function viewOf(config: RulesConfig): NodeView {
-  return {
-    mode: 'iptables',
-    isLocal,
-    isNodePortAddress: (address) => {
-      if (isLoopback(address)) return address === '127.0.0.1' && config.nodePortAddresses.kind !== 'primary';
-      switch (config.nodePortAddresses.kind) {
-        case 'primary':
-          return NODE.ips.includes(address);
-        case 'all':
-          return isLocal(address);
-        case 'cidrs':
-          return isLocal(address) && (address.includes(':') || address === '192.168.7.7');
-      }
-    },
-    nodeIps: NODE.ips,
-    detectLocal: config.detectLocal,
-    masqueradeAll: config.masqueradeAll,
-  };
-}
+const sent = fc.array(packets({ fromServices: true }), { minLength: 20, maxLength: 60 });
 
 function load(snapshot: Snapshot, config: RulesConfig): Readonly<Record<4 | 6, FakeTables>> {
   const tables = { 4: emptyTables(), 6: emptyTables() };
@@ -42,81 +19,17 @@ function load(snapshot: Snapshot, config: RulesConfig): Readonly<Record<4 | 6, F
   return tables;
 }
 
-/** What `packet.ts` says, in the words of the trace. An endpoint on the node itself is reached without postrouting: nothing masquerades there. */
-function expected(snapshot: Snapshot, packet: Packet, config: RulesConfig): readonly string[] | string {
-  const verdict = judge(packet, new FrontendIndex(snapshot), viewOf(config));
-  switch (verdict.kind) {
-    case 'reject':
-      return 'REJECT';
-    case 'drop':
-      return 'DROP';
-    case 'untouched':
-      return 'none';
-    case 'forward':
-      return verdict.targets
-        .map(({ endpoint, masquerade }) => {
-          const seen = masquerade && (isLocal(packet.source) || !isLocal(endpoint.ip));
-          return `${hostPort(endpoint.ip, endpoint.port)}${seen ? ' masqueraded' : ''}`;
-        })
-        .sort();
-  }
-}
-
-function traced(tables: Readonly<Record<4 | 6, FakeTables>>, packet: Packet): readonly string[] | string {
-  const { verdict, targets } = trace(tables, packet, { localAddresses: LOCAL });
-  if (typeof verdict === 'string') return verdict;
-  return targets.map(({ endpoint, masquerade }) => `${endpoint}${masquerade ? ' masqueraded' : ''}`).sort();
-}
-
-const sources = ['10.0.0.1', '10.0.0.2', '10.9.9.9', '192.168.0.2', '203.0.113.2'];
-const services = ['172.30.0.1', '172.30.0.2', '172.30.0.3', '172.30.0.9', '198.51.100.1', '198.51.100.2'];
-const destinations = [...services, '198.51.100.9', '192.168.0.2', '192.168.7.7', '10.0.0.1'];
-const sources6 = ['fd00:10::1', 'fd00:10::9', 'fd00:192:168::2', '2001:db8:113::2'];
-const destinations6 = ['fd00:10:96::1', 'fd00:10:96::2', '2001:db8:5::1', '2001:db8:5::9', 'fd00:192:168::2'];
-
-const packets: fc.Arbitrary<Packet> = fc
-  .oneof(
-    fc.tuple(fc.constantFrom(...sources), fc.constantFrom(...destinations)),
-    fc.tuple(fc.constantFrom(...sources6), fc.constantFrom(...destinations6)),
-    fc.constant(['127.0.0.1', '127.0.0.1'] as const),
-  )
-  .chain(([source, destination]) =>
-    fc.record({
-      source: fc.constant(ip(source)),
-      destination: fc.constant(ip(destination)),
-      protocol: fc.constantFrom('TCP' as const, 'UDP' as const, 'SCTP' as const),
-      port: fc.constantFrom(80, 81, 30_001, 30_002, 30_003, 8080).map(port),
-      inputInterface: fc.constantFrom(
-        isLocal(ip(source)) ? undefined : 'cni0',
-        isLocal(ip(source)) ? undefined : 'eth0',
-      ),
-    }),
-  );
-
-const nodePortAddresses: fc.Arbitrary<NodePortAddresses> = fc.constantFrom(
-  { kind: 'primary' },
-  { kind: 'all' },
-  { kind: 'cidrs', cidrs: [cidr('192.168.7.0/24'), cidr('127.0.0.0/8')] },
-);
-const configs = fc.record({
-  detectLocal: fc.constantFrom<DetectLocal>(
-    CONFIG.detectLocal,
-    { kind: 'none' },
-    { kind: 'bridge', interface: 'cni0' },
-    { kind: 'interface-prefix', prefix: 'cni' },
-  ),
-  masqueradeAll: fc.boolean(),
-  nodePortAddresses,
-});
-
 test('packets walked through the rendered chains fare as packet.ts says', () => {
   fc.assert(
-    fc.property(clusters, configs, fc.array(packets, { minLength: 20, maxLength: 60 }), (sketches, settings, sent) => {
+    fc.property(clusters, packetSettings, sent, (sketches, settings, all) => {
       const { snapshot } = clusterOf(sketches);
       const config = { ...defaultRulesConfig, ...settings };
       const tables = load(snapshot, config);
-      for (const packet of sent)
-        expect([packet, traced(tables, packet)]).toEqual([packet, expected(snapshot, packet, config)]);
+      const view = viewOf(config, { mode: 'iptables' });
+      for (const packet of all) {
+        const traced = tracedText(trace(tables, packet, { localAddresses: LOCAL }));
+        expect([packet, traced]).toEqual([packet, expected(snapshot, packet, view)]);
+      }
     }),
     { numRuns: 300 },
   );

@@ -16,7 +16,8 @@ import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
 import { Admission, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
-import { Catcher, type Catching } from './catcher.ts';
+import type { CatchOutcome } from './catcher.ts';
+import { Catching } from './catching.ts';
 import { Balancer, endpointKey } from './balance.ts';
 import { userspaceMetrics, type ListenerGauges } from './metrics.ts';
 import { loopNotice, sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
@@ -44,7 +45,7 @@ export interface UserspaceOptions {
   readonly exec?: Exec;
   /** In [0, 1). Math.random unless a test wants otherwise. */
   readonly random?: () => number;
-  /** How long `stop` waits for connections to end by themselves before it resets them; 3 s unless given. */
+  /** How long `stop` waits without any connection ending by itself before it resets those that are left; 3 s unless given. */
   readonly stopGraceMs?: number;
   /** An endpoint that does not accept within this time is given up for the next one; 5 s unless given. */
   readonly connectTimeoutMs?: number;
@@ -62,6 +63,8 @@ export interface UserspaceOptions {
 const FILES = 10_000;
 /** A TCP connection that the rules drop is held this long before it is reset. */
 const DROP_HOLD_MS = 10_000;
+/** None has come for so many looks: none waits any more. */
+const LAST_CLIENTS = { everyMs: 50, looks: 4, longestMs: 5000 } as const;
 
 export function createUserspaceBackend(options: UserspaceOptions): RulesBackend & { readonly catches: boolean } {
   return new UserspaceBackend(options);
@@ -83,9 +86,8 @@ class UserspaceBackend implements RulesBackend {
   readonly #owners = new EndpointOwners();
   readonly #files: number | undefined = openFilesLimit();
   readonly #admission: Admission;
-  readonly #catcher: Catcher | undefined;
-  /** Whether the kernel can be asked to lead addresses here; undefined until it was tried. */
-  #catching: Catching | undefined;
+  /** Undefined where no addresses are to be caught. */
+  readonly #catching: Catching | undefined;
   readonly #tcpRelay: TcpRelay;
   readonly #udpRelay: UdpRelay;
   readonly #bindings: Bindings;
@@ -141,7 +143,8 @@ class UserspaceBackend implements RulesBackend {
       );
     }
     const { tcpRelay, udpRelay } = { tcpRelay: this.#tcpRelay, udpRelay: this.#udpRelay };
-    this.#catcher = options.exec && options.config.userspace.catchAddresses ? new Catcher(options.exec) : undefined;
+    const { exec } = options;
+    this.#catching = exec && options.config.userspace.catchAddresses ? new Catching({ exec, clock, log }) : undefined;
     const standIn = (family: IpFamily): Ip | undefined => this.#standIn(family);
     this.#bindings = new Bindings({ tcp, udp, clock, random, tcpRelay, udpRelay, standIn });
   }
@@ -149,9 +152,9 @@ class UserspaceBackend implements RulesBackend {
   /** No new connection reaches an endpoint that the Snapshot leaves out from the moment of the call, before the promise resolves. */
   async sync(snapshot: Snapshot): Promise<SyncOutcome> {
     this.#retryTimer?.cancel();
-    if (this.#catcher && !this.#catching) await this.#prepareCatching(this.#catcher);
+    await this.#catching?.prepare();
     const before = this.#surroundings;
-    const surroundings = this.#look(snapshot);
+    const surroundings = this.#lookAround(snapshot);
     this.#surroundings = surroundings;
     const moved = this.#isMoved || before?.fingerprint !== surroundings.fingerprint;
     this.#isMoved = false;
@@ -164,10 +167,14 @@ class UserspaceBackend implements RulesBackend {
     // A new address of this machine may be just the one that was missing.
     await this.#bindings.retry(moved && before ? 'all' : 'due');
     if (moved) await this.#bindings.restand();
-    const problem = await this.#catch();
+    const caught = await this.#catch();
     this.#report();
-    if (problem !== undefined) return { kind: 'failed', reason: problem, families: [4, 6] };
-    return { kind: 'applied', counts: countsOf(changes, this.#bindings) };
+    if (caught.kind === 'failed') return { kind: 'failed', reason: caught.reason, families: [4, 6] };
+    const counts = countsOf(changes, this.#bindings);
+    return {
+      kind: 'applied',
+      counts: caught.kind === 'written' ? { ...counts, caught: this.#bindings.caught().length } : counts,
+    };
   }
 
   configure(config: RulesConfig): void {
@@ -177,8 +184,13 @@ class UserspaceBackend implements RulesBackend {
     this.#isMoved = true;
   }
 
+  watch(onDrift: (what: string) => void): void {
+    this.#catching?.watch(onDrift);
+  }
+
   async cleanup(): Promise<CleanupOutcome> {
-    const rules = (await this.#catcher?.remove()) ?? { removed: [], problems: [] };
+    const rules = (await this.#catching?.remove()) ?? { removed: [], problems: [] };
+    await this.#takeLastClients();
     const closed = this.#bindings.closeAll();
     this.#bindings.closeRetired();
     this.#table = new ListenerTable();
@@ -188,13 +200,18 @@ class UserspaceBackend implements RulesBackend {
     return { removed: [...listeners, ...rules.removed], problems: rules.problems };
   }
 
-  /** Takes the rules that lead here out of the kernel, as nobody would answer. Closes the listeners at once, lets connections end within the grace, and resets the rest. */
+  /**
+   * Takes the rules that lead here out of the kernel, as nobody would answer, and takes on who had come by them. Then closes the listeners, lets
+   * connections end within the grace, and resets the rest.
+   */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#retryTimer?.cancel();
+    await this.#catching?.stop();
     await this.#retrying;
-    const rules = await this.#catcher?.remove();
+    const rules = await this.#catching?.remove();
     for (const problem of rules?.problems ?? []) this.#options.log.error(problem);
+    await this.#takeLastClients();
     this.#bindings.closeAll();
     this.#bindings.closeRetired();
     await this.#tcpRelay.finish(this.#options.stopGraceMs ?? 3_000);
@@ -214,7 +231,19 @@ class UserspaceBackend implements RulesBackend {
     };
   }
 
-  #look(snapshot: Snapshot): Surroundings {
+  /** Who was led here before the rules went waits to be accepted, and would be reset with the socket that is closed. */
+  async #takeLastClients(): Promise<void> {
+    if (!this.catches || this.#bindings.boundCount === 0) return;
+    const { clock } = this.#options;
+    const until = clock.monotonic() + LAST_CLIENTS.longestMs;
+    for (let looks = 0, seen = this.#tcpRelay.taken; looks < LAST_CLIENTS.looks && clock.monotonic() < until; looks++) {
+      await clock.sleep(LAST_CLIENTS.everyMs);
+      if (this.#tcpRelay.taken !== seen) looks = 0;
+      seen = this.#tcpRelay.taken;
+    }
+  }
+
+  #lookAround(snapshot: Snapshot): Surroundings {
     const { addresses = interfaceAddresses } = this.#options;
     const config = this.#config;
     const own = addresses();
@@ -301,17 +330,7 @@ class UserspaceBackend implements RulesBackend {
 
   /** Whether Service addresses are led here by the kernel, and other modes' rules have to make room. */
   get catches(): boolean {
-    return this.#catching?.kind === 'with';
-  }
-
-  async #prepareCatching(catcher: Catcher): Promise<void> {
-    this.#catching = await catcher.prepare();
-    const { log } = this.#options;
-    if (this.#catching.kind === 'not') {
-      log.warn(
-        `Service addresses that are not this machine's cannot be led to the relays (${this.#catching.reason}); run as root, or give --userspace-catch-addresses=false`,
-      );
-    }
+    return this.#catching?.isPossible === true;
   }
 
   /** The node's own address, which others reach and which is this machine's. */
@@ -322,12 +341,11 @@ class UserspaceBackend implements RulesBackend {
     return mine.find((ip) => view.nodeIps.includes(ip)) ?? mine[0];
   }
 
-  async #catch(): Promise<string | undefined> {
-    if (!this.#catcher || !this.catches) return undefined;
-    const problem = await this.#catcher.write(this.#bindings.caught());
-    if (problem !== undefined) return `Service addresses could not be led to the relays: ${problem}`;
-    this.#bindings.closeRetired();
-    return undefined;
+  async #catch(): Promise<CatchOutcome> {
+    if (!this.#catching) return { kind: 'unchanged' };
+    const outcome = await this.#catching.write(this.#bindings.caught());
+    if (outcome.kind !== 'failed' && !this.#catching.isTakenOver) this.#bindings.closeRetired();
+    return outcome;
   }
 
   #limits(): AdmissionOptions {
@@ -368,8 +386,8 @@ class UserspaceBackend implements RulesBackend {
 
   async #retry(): Promise<void> {
     await this.#bindings.retry('due');
-    const problem = await this.#catch();
-    if (problem !== undefined) this.#options.log.warn(problem);
+    const caught = await this.#catch();
+    if (caught.kind === 'failed') this.#options.log.warn(caught.reason);
     this.#report();
   }
 

@@ -20,22 +20,36 @@ const WAIT = ['-w', '5'];
 
 type Tool = 'nft' | 'iptables';
 
-export type Catching =
+export type CatchTool =
   | { readonly kind: 'with'; readonly tool: Tool }
   | { readonly kind: 'not'; readonly reason: string };
+
+export type CatchOutcome =
+  | { readonly kind: 'written' | 'unchanged' }
+  /** In one line. */
+  | { readonly kind: 'failed'; readonly reason: string };
+
+/** What a look finds: all as it was written; something of it gone; or gone, and the rules of another mode in its place. */
+export type CatchState = 'there' | 'missing' | 'taken over';
+
+/** Every so many looks the elements of the table are counted, and not only its chains looked for. */
+const THOROUGH = 10;
 
 export class Catcher {
   readonly #exec: Exec;
   #tool: Tool | undefined;
+  #looks = 0;
   /** What is in the kernel, as text; undefined before the first write. */
   readonly #written = new Map<IpFamily, string>();
+  /** How many addresses of the family that leads here. */
+  readonly #counts = new Map<IpFamily, number>();
 
   constructor(exec: Exec) {
     this.#exec = exec;
   }
 
   /** Finds a tool that may write. Asked once; says why there is none. */
-  async prepare(): Promise<Catching> {
+  async prepare(): Promise<CatchTool> {
     const nft = await this.#run('nft', ['-c', '-f', '-'], `add table ip ${CATCH_TABLE}\n`);
     if (nft.exitCode === 0) return this.#with('nft');
     const iptables = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'PREROUTING']);
@@ -43,20 +57,41 @@ export class Catcher {
     return { kind: 'not', reason: `nft: ${problemOf(nft)}; iptables: ${problemOf(iptables)}` };
   }
 
-  /** Brings these and no others into force. Gives what went wrong, in one line. */
-  async write(caught: readonly CaughtAddress[]): Promise<string | undefined> {
+  /** Brings these and no others into force. */
+  async write(caught: readonly CaughtAddress[]): Promise<CatchOutcome> {
+    let kind: 'written' | 'unchanged' = 'unchanged';
     for (const family of FAMILIES) {
       const text = this.#tool === 'nft' ? renderCatchTable(caught, family) : renderCatchChains(caught, family);
       if (this.#written.get(family) === text) continue;
-      const isEmpty = !caught.some(({ address }) => ipFamily(address) === family);
-      const result = await this.#apply(family, text, isEmpty);
+      const count = caught.filter(({ address }) => ipFamily(address) === family).length;
+      const result = await this.#apply(family, text, count === 0);
       if (result.exitCode !== 0) {
         this.#written.delete(family);
-        return `${this.#tool}: ${problemOf(result)}`;
+        return { kind: 'failed', reason: `${this.#tool}: ${problemOf(result)}` };
       }
+      kind = 'written';
       this.#written.set(family, text);
+      this.#counts.set(family, count);
     }
-    return undefined;
+    return { kind };
+  }
+
+  /** Looks whether what was written is still there. */
+  async look(): Promise<CatchState> {
+    this.#looks++;
+    for (const family of FAMILIES) {
+      const count = this.#counts.get(family) ?? 0;
+      if (count === 0 || !this.#written.has(family)) continue;
+      const isThere = this.#tool === 'nft' ? await this.#hasTable(family, count) : await this.#hasChains(family, count);
+      if (isThere) continue;
+      return (await this.#isTakenOver()) ? 'taken over' : 'missing';
+    }
+    return 'there';
+  }
+
+  /** The next `write` writes all of it, whatever was written before. */
+  forget(): void {
+    this.#written.clear();
   }
 
   async remove(): Promise<CleanupOutcome> {
@@ -75,7 +110,45 @@ export class Catcher {
     return this.#restore(family, text);
   }
 
-  #with(tool: Tool): Catching {
+  async #hasTable(family: IpFamily, count: number): Promise<boolean> {
+    const isThorough = this.#looks % THOROUGH === 0;
+    const terse = isThorough ? [] : ['--terse'];
+    const { exitCode, stdout, timedOut } = await this.#run('nft', [
+      ...terse,
+      'list',
+      'table',
+      nftFamily(family),
+      CATCH_TABLE,
+    ]);
+    if (timedOut) return true;
+    if (exitCode !== 0) return false;
+    if ((stdout.match(/dnat .*map @relays/g) ?? []).length < 2 || !/@sockets drop/.test(stdout)) return false;
+    const elements = /map relays \{[^}]*elements = \{([^}]*)\}/.exec(stdout)?.[1];
+    return !isThorough || elements?.split(',').length === count;
+  }
+
+  async #hasChains(family: IpFamily, count: number): Promise<boolean> {
+    for (const table of ['nat', 'filter']) {
+      const saved = await this.#run(`${iptablesOf(family)}-save`, ['-t', table]);
+      if (saved.exitCode !== 0) return true;
+      const lines = saved.stdout.split('\n');
+      if (lines.filter((line) => line.startsWith(`-A ${CATCH_CHAIN} `)).length !== count) return false;
+      for (const [where, chain] of CATCH_JUMPS) {
+        if (where === table && !lines.includes(`-A ${chain} -j ${CATCH_CHAIN}`)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** A mode that is started removes our rules once its own are in force: they are not to come back then. */
+  async #isTakenOver(): Promise<boolean> {
+    const tables = await this.#run('nft', ['list', 'tables']);
+    if (/ (fairlead|kube-proxy)$/m.test(tables.stdout)) return true;
+    const chain = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'KUBE-SERVICES']);
+    return chain.exitCode === 0;
+  }
+
+  #with(tool: Tool): CatchTool {
     this.#tool = tool;
     return { kind: 'with', tool };
   }

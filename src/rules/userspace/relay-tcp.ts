@@ -25,6 +25,8 @@ export interface TcpRelayOptions {
   readonly onFailure: (endpoint: EndpointKey, code: string) => void;
 }
 
+/** Short connections come to their end one after the other; beside them one may stand for ever. In times of grace. */
+const LONGEST_FINISH = 5;
 /** Connections held for DROP at a time; beyond it they are reset at once, so that they cannot use up the descriptors. */
 const HELD = 1024;
 
@@ -60,6 +62,8 @@ export class TcpRelay {
   readonly #attempts = new Map<Route, Set<Attempt>>();
   readonly #perRoute = new Map<Route, number>();
   #held = 0;
+  #taken = 0;
+  #ended = 0;
   #idle: (() => void) | undefined;
 
   constructor(options: TcpRelayOptions) {
@@ -68,6 +72,11 @@ export class TcpRelay {
 
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** How many clients have come so far. */
+  get taken(): number {
+    return this.#taken;
   }
 
   /** Brings the tallies up to what every connection has carried until now. */
@@ -92,6 +101,7 @@ export class TcpRelay {
   /** Takes a client's connection; it is ended with its endpoint's, or reset when no endpoint can be reached. */
   accept(client: TcpSocket, route: Route): void {
     const source = parseIp(withoutZone(client.remoteAddress ?? ''));
+    this.#taken++;
     // Each failure shows as `close`; what it was is no news to anyone.
     client.on('error', () => {});
     const { destination } = route;
@@ -128,21 +138,28 @@ export class TcpRelay {
     }
   }
 
-  /** Resolves when every connection has ended; after `graceMs` those that are left are reset. */
+  /** Resolves when every connection has ended. Those that are left are reset when none has ended for `graceMs`, or after `LONGEST_FINISH` times that. */
   async finish(graceMs: number): Promise<void> {
     if (this.#connections.size + this.#upstreams.size === 0) return;
-    const ended = new Promise<void>((resolve) => (this.#idle = resolve));
-    const timer = this.#options.clock.after(graceMs, () => {
-      for (const { client } of this.#connections) client.resetAndDestroy();
-      for (const upstream of this.#upstreams) upstream.resetAndDestroy();
-    });
-    await ended;
-    timer.cancel();
+    const { clock } = this.#options;
+    const latest = clock.monotonic() + LONGEST_FINISH * graceMs;
+    const idle = new AbortController();
+    this.#idle = () => idle.abort();
+    for (let ended = -1; ended !== this.#ended && clock.monotonic() < latest && !idle.signal.aborted;) {
+      ended = this.#ended;
+      await clock.sleep(graceMs, idle.signal);
+    }
+    if (idle.signal.aborted) return;
+    const closed = new Promise<void>((resolve) => (this.#idle = resolve));
+    for (const { client } of this.#connections) client.resetAndDestroy();
+    for (const upstream of this.#upstreams) upstream.resetAndDestroy();
+    await closed;
   }
 
   #left(connection: Connection): void {
     const { route, tally } = connection;
     count(connection);
+    this.#ended++;
     tally.open--;
     this.#connections.delete(connection);
     const left = this.connectionsOf(route) - 1;
