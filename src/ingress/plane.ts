@@ -155,6 +155,7 @@ class RunningPlane implements IngressPlane {
         onRequest: (record) => this.#record(record),
         logs: accessLog !== undefined,
         limits: this.#options.limits ?? new LimitState(),
+        httpsPort: this.#options.toldHttpsPort,
       });
     }
     const data = {
@@ -332,6 +333,7 @@ function flagsOf(options: IngressPlaneOptions): RoutingFlags {
     disableCatchAll: options.disableCatchAll,
     namespaces: options.namespaces,
     conformance: options.conformance,
+    toldHttpsPort: options.toldHttpsPort,
     ofReadNamespaces: options.ofReadNamespaces,
     disableExternalNames: options.disableExternalNames,
   };
