@@ -95,6 +95,7 @@ export function ingressObjects(args: Arguments): ReferenceOptions {
     annotationsPrefix: annotationsPrefix(args),
     configMap: objectFlag(args, 'configmap'),
     defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+    streams: [objectFlag(args, 'tcp-services-configmap'), objectFlag(args, 'udp-services-configmap')],
   };
 }
 
@@ -117,6 +118,8 @@ export interface IngressChoice {
   /** Takes the access log. */
   readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
+  /** TCP ports that no Service can be given. */
+  readonly reserved?: ReadonlySet<number>;
 }
 
 export interface IngressStarter extends PlaneStarter {
@@ -125,7 +128,7 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { configMap, defaultCertificate } = ingressObjects(args);
+  const { configMap, defaultCertificate, streams: [tcp, udp] = [] } = ingressObjects(args);
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
@@ -149,6 +152,16 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         https: choice.https,
         configMap,
         defaultCertificate,
+        ...(tcp === undefined && udp === undefined
+          ? {}
+          : {
+              streams: {
+                tcp,
+                udp,
+                addresses: [choice.http.address],
+                reserved: choice.reserved ?? new Set(),
+              },
+            }),
         log: context.log.named('ingress'),
       });
       return plane;

@@ -63,6 +63,12 @@ export async function ingress(args: Arguments): Promise<number> {
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
+    reserved: new Set([
+      port(args, 'http-port', 80),
+      port(args, 'https-port', 443),
+      observe.listen.port,
+      ...(webhookAt ? [webhookAt.port] : []),
+    ]),
   });
   const webhook =
     webhookAt &&
