@@ -18,6 +18,7 @@ import { flagBlock, type FlagSettings } from './flag-block.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { BoundAddress } from './listener.ts';
 import { serverLabel } from './metrics.ts';
+import { createProgrammingMetrics, type ProgrammingMetrics } from './programming-metrics.ts';
 import { createReloadMetrics, type ReloadMetrics } from './reload-metrics.ts';
 import { nameText } from './wire/name.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -132,6 +133,7 @@ class RunningPlane implements DnsPlane {
   readonly #options: CommonOptions;
   readonly #answering: Answering;
   readonly #reloads: ReloadMetrics;
+  readonly #programming: ProgrammingMetrics;
   readonly #blocks: BlockMetrics;
   readonly #stopping = new AbortController();
   #drafts: readonly BlockDraft[] = [];
@@ -152,6 +154,7 @@ class RunningPlane implements DnsPlane {
         ? new WorkerPool({ ...common, workers, pods, metrics, startThread: options.startThread ?? startThread })
         : new AnsweringHere({ ...common, metrics, files, random });
     this.#reloads = createReloadMetrics(this.#answering.metrics);
+    this.#programming = createProgrammingMetrics(this.#answering.metrics);
     this.#blocks = createBlockMetrics(this.#answering.metrics);
   }
 
@@ -209,6 +212,7 @@ class RunningPlane implements DnsPlane {
     this.#answering.update(snapshot);
     const [kubernetes] = this.#drafts.flatMap((draft) => draft.kubernetes ?? []);
     if (!kubernetes) return;
+    this.#programming.inForce(snapshot, clock.now());
     const ms = Math.round(clock.monotonic() - start);
     const fields = { revision: snapshot.revision, services: snapshot.services.size, ms };
     if (this.#told) log.debug('cluster names have changed', fields);

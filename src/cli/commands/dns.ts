@@ -1,7 +1,8 @@
 // `fairlead dns`: CoreDNS's job, as its Corefile says or as flags say.
 
-import { hostPort, parseIp } from '../../lib/ip.ts';
+import { hostPort, isUnspecified, parseIp, type Ip } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
+import { probeHealth } from '../../observe/health-probe.ts';
 import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
 import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
@@ -91,7 +92,7 @@ function byFlags(args: Arguments, context: RunningContext, node: Node | undefine
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context),
+    source: chooseSource(args, context, { countedAs: 'coredns' }),
     kinds: ['services', 'endpointSlices', 'namespaces'],
     planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
     endpoints: [
@@ -192,6 +193,7 @@ async function byCorefile(
     ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
+    onStop: () => role.stop(),
     onPlaneFailure: 'alone',
   });
 }
@@ -223,6 +225,8 @@ class CorefileRole {
   #corefile: Corefile;
   #needs: ClusterNeeds;
   #control: HouseControl | undefined;
+  readonly #stopping = new AbortController();
+  #probing: Promise<void> = Promise.resolve();
 
   constructor({ args, context, corefile, needs, blocksOf, always }: CorefileRoleOptions) {
     this.#always = always;
@@ -235,6 +239,18 @@ class CorefileRole {
 
   controlledBy(control: HouseControl): void {
     this.#control = control;
+    const { clock, metrics, log } = this.#context;
+    const server = (): string | undefined => {
+      const [first] = once(this.#corefile.blocks.flatMap(({ health }) => health.map(({ address }) => address)));
+      return first && `http://${hostPort(ownAddress(first.address), first.port)}`;
+    };
+    if (server() === undefined) return;
+    this.#probing = probeHealth({ server, clock, metrics, log, stopped: this.#stopping.signal });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#probing;
   }
 
   endpoints({ blocks }: Corefile): readonly Endpoint[] {
@@ -294,6 +310,12 @@ class CorefileRole {
   }
 }
 
+/** By which this machine reaches what listens there. */
+function ownAddress(address: Ip): string {
+  if (!isUnspecified(address)) return address;
+  return address.includes(':') ? '::1' : '127.0.0.1';
+}
+
 /** Several blocks may name the same address: it is opened once. */
 function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
   const everywhere = interfaceAddresses().some((ip) => ip.includes(':')) ? '::' : '0.0.0.0';
@@ -308,13 +330,13 @@ function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds)
   const { kinds, target, selectors } = needs;
   if (kinds.length === 0) return noSource;
   if (target.kubeconfig === undefined && target.endpoint === undefined)
-    return chooseSource(args, context, { selectors });
+    return chooseSource(args, context, { selectors, countedAs: 'coredns' });
   const { kubeconfig, context: named, endpoint, tls } = target;
   const master = kubeconfig === undefined ? endpoint : undefined;
   return apiServerSource(
     { kubeconfig, context: named, master, ...(master === undefined ? {} : { tls }) },
     nodeName(args, context.hostname),
-    { selectors },
+    { selectors, countedAs: 'coredns' },
   );
 }
 
