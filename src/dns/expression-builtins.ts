@@ -73,8 +73,8 @@ function listed(value: Value): readonly Value[] {
 
 function trimmed(text: string, chars: string | undefined): string {
   if (chars === undefined) return text.trim();
-  const all = new Set(chars);
-  const letters = [...text];
+  const all = new Set(chars.split(''));
+  const letters = text.split('');
   const start = letters.findIndex((letter) => !all.has(letter));
   const end = letters.findLastIndex((letter) => !all.has(letter));
   return start < 0 ? '' : letters.slice(start, end + 1).join('');

@@ -329,7 +329,7 @@ function patternOf(text: string): LinearRegex | undefined {
 
 /** From the end where it is negative; what is not there is an error. */
 function at(value: Value, index: number): Value {
-  const list = isList(value) ? value : [...textual(value)];
+  const list = isList(value) ? value : textual(value).split('');
   if (index >= list.length || index < -list.length) throw new ExpressionError(`there is nothing at ${index}`);
   return list.at(index);
 }

@@ -241,7 +241,8 @@ function lengthOf(value: TemplateValue): number {
 function parsed(text: string, base: number, bits: number): number {
   const digits = '0123456789abcdefghijklmnopqrstuvwxyz'.slice(0, base);
   const low = text.toLowerCase();
-  const value = low !== '' && [...low].every((digit) => digits.includes(digit)) ? Number.parseInt(low, base) : NaN;
+  const isNumber = low !== '' && low.split('').every((digit) => digits.includes(digit));
+  const value = isNumber ? Number.parseInt(low, base) : NaN;
   if (!(value < 2 ** (bits || 64))) throw new TemplateError(`parseInt: "${text}" is no number of ${bits} bits`);
   return value;
 }
@@ -261,8 +262,8 @@ function isTrue(value: TemplateValue): boolean {
 function printed(value: TemplateValue): string {
   if (value === undefined) return '<no value>';
   if (isList(value)) return `[${value.map(printed).join(' ')}]`;
-  if (value instanceof Map) return `map[${[...value].map(([key, one]) => `${key}:${printed(one)}`).join(' ')}]`;
-  return String(value);
+  if (typeof value !== 'object') return String(value);
+  return `map[${[...value].map(([key, one]) => `${key}:${printed(one)}`).join(' ')}]`;
 }
 
 /** The verbs `%s %v %d %x %X %q %%`, with a width. */

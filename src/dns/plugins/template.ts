@@ -350,21 +350,6 @@ function readExpressions(options: readonly Option[]): Pick<TemplateRule, 'variab
   return { variables, conditions };
 }
 
-const RESERVED: ReadonlySet<string> = new Set([
-  ...[
-    'true',
-    'false',
-    'nil',
-    'in',
-    'not',
-    'and',
-    'or',
-    'matches',
-    'contains',
-    'startsWith',
-    'endsWith',
-    'let',
-    'if',
-    'else',
-  ],
-]);
+const RESERVED: ReadonlySet<string> = new Set(
+  'true false nil in not and or matches contains startsWith endsWith let if else'.split(' '),
+);
