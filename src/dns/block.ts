@@ -174,6 +174,7 @@ export class BlockDraft {
   /** What `metadata` knows of a question, by label. */
   notes: ((services: BlockServices) => (asked: Asked) => Map<string, string>) | undefined;
   readonly prometheus: HttpAddress[] = [];
+  readonly pprof: HttpAddress[] = [];
   kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;

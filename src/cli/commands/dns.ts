@@ -3,7 +3,8 @@
 import { hostPort, isUnspecified, parseIp, type Ip } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
 import { probeHealth } from '../../observe/health-probe.ts';
-import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { profileRoutes } from '../../observe/profile-routes.ts';
+import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes, type Routes } from '../../observe/server.ts';
 import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
 import type { ClusterNeeds, FoundNeeds } from '../../dns/cluster-needs.ts';
@@ -265,7 +266,19 @@ class CorefileRole {
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(this.#context, at, blockOf)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
       ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+      ...once(blocks.flatMap(({ pprof }) => pprof)).map((at) => this.#profileEndpoint(at)),
     ];
+  }
+
+  #profileEndpoint(listen: ListenAddress): Endpoint {
+    const { clock } = this.#context;
+    const threads = threadsOf(this.#args, this.#context, this.#corefile);
+    const about =
+      threads > 0
+        ? 'They show the main thread, which follows the cluster; to see queries being answered, start it with --workers 0.'
+        : 'They show everything: the main thread answers queries, too.';
+    const routes = (): readonly Routes[] => [profileRoutes({ clock, about, stopped: this.#stopping.signal })];
+    return { what: 'profiles', listen, flag: 'the address in the Corefile', routes };
   }
 
   /** Opens and follows what the new Corefile names; the old one's goes once that is in force. */
