@@ -95,6 +95,7 @@ export function ingressObjects(args: Arguments): ReferenceOptions {
     annotationsPrefix: annotationsPrefix(args),
     configMap: objectFlag(args, 'configmap'),
     defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+    streams: [objectFlag(args, 'tcp-services-configmap'), objectFlag(args, 'udp-services-configmap')],
   };
 }
 
@@ -111,11 +112,14 @@ export interface IngressChoice {
   readonly tellOfSync?: boolean;
   /** How long a stop waits for what is under way. */
   readonly graceMs?: number;
+  readonly toldHttpsPort?: number;
   readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
   readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
+  /** TCP ports that no Service can be given. */
+  readonly reserved?: ReadonlySet<number>;
 }
 
 export interface IngressStarter extends PlaneStarter {
@@ -124,7 +128,7 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { configMap, defaultCertificate } = ingressObjects(args);
+  const { configMap, defaultCertificate, streams: [tcp, udp] = [] } = ingressObjects(args);
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
@@ -142,11 +146,22 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         workers: choice.workers ?? 0,
+        ...(choice.toldHttpsPort === undefined ? {} : { toldHttpsPort: choice.toldHttpsPort }),
         ...(choice.graceMs === undefined ? {} : { graceMs: choice.graceMs }),
         http: choice.http,
         https: choice.https,
         configMap,
         defaultCertificate,
+        ...(tcp === undefined && udp === undefined
+          ? {}
+          : {
+              streams: {
+                tcp,
+                udp,
+                addresses: [choice.http.address],
+                reserved: choice.reserved ?? new Set(),
+              },
+            }),
         log: context.log.named('ingress'),
       });
       return plane;
