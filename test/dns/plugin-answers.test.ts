@@ -57,6 +57,18 @@ v.test:PORT {
     answer "{{ .Name }} 60 IN TXT {{ .Meta \\"view/name\\" }}"
   }
 }
+lb.test:PORT {
+  loadbalance round_robin {
+    prefer 192.0.2.62/32
+  }
+  rewrite name exact lb.test multi.example.test
+  forward . UPSTREAM
+}
+heavy.test:PORT {
+  loadbalance weighted /weights
+  rewrite name exact heavy.test multi.example.test
+  forward . UPSTREAM
+}
 hosts.test:PORT {
   hosts /hosts {
     192.0.2.9 inline.hosts.test
@@ -81,8 +93,11 @@ let world: CorefileWorld;
 beforeAll(async () => {
   upstream = await startFakeUpstream(upstreamAnswer);
   const at = `${upstream.server.address}:${upstream.server.port}`;
-  const files = { hosts: '192.0.2.12 *.w.hosts.test\n192.0.2.10 a.hosts.test\n' };
-  world = await serveCorefile(COREFILE.replace('UPSTREAM', at), undefined, files);
+  const files = {
+    hosts: '192.0.2.12 *.w.hosts.test\n192.0.2.10 a.hosts.test\n',
+    weights: 'heavy.test\n192.0.2.61 255\n192.0.2.62 1\n',
+  };
+  world = await serveCorefile(COREFILE.replaceAll('UPSTREAM', at), undefined, files);
 });
 
 afterAll(async () => {
@@ -183,4 +198,16 @@ test('template and hosts show what they have', async () => {
   );
   expect(text).toContain('coredns_hosts_entries{hostsfile="/hosts"} ');
   expect(text).toContain('coredns_hosts_reload_timestamp_seconds ');
+});
+
+test('addresses that are preferred come first, and heavy ones more often than not', async () => {
+  const firsts = async (name: string): Promise<readonly (string | undefined)[]> => {
+    const found: (string | undefined)[] = [];
+    for (let i = 0; i < 12; i++) found.push((await ask('+noedns', name)).answer[0]?.split(' ').at(-1));
+    return found;
+  };
+  expect(new Set(await firsts('lb.test'))).toEqual(new Set(['192.0.2.62']));
+  // One in 256 is the light one: half of twelve are not, but once in 10^12.
+  const heavy = (await firsts('heavy.test')).filter((address) => address === '192.0.2.61');
+  expect(heavy.length).toBeGreaterThan(6);
 });

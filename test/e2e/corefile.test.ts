@@ -150,6 +150,36 @@ test('a changed Corefile moves health, ready and metrics, and reads Pods that it
   expect(await pod()).toBe('NOERROR');
 });
 
+test('SIGUSR1 makes it read a Corefile that has no reload, and SIGHUP is nothing to it', async () => {
+  const dns = await freePort();
+  const text = (answer: string): string =>
+    `.:${dns} {\n  bind 127.0.0.1\n  template IN TXT . {\n    answer "{{ .Name }} 60 IN TXT ${answer}"\n  }\n}\n`;
+  const running = new FairleadProcess(['dns', '-conf', corefile(text('one')), '--workers', '0']);
+  processes.push(running);
+  const answers = async (wanted: string): Promise<void> => {
+    await until(
+      async () => (await dig({ address: '127.0.0.1', port: dns }, 'x.test', 'TXT')).answer[0]?.endsWith(`"${wanted}"`),
+      20_000,
+      () => running.stderr,
+    );
+  };
+  await answers('one');
+  running.kill('SIGHUP');
+  corefile(text('two'));
+  running.kill('SIGUSR1');
+  await answers('two');
+  corefile('.:53 {\n  nosuch\n}\n');
+  running.kill('SIGUSR1');
+  await until(
+    () => running.stderr.includes('the old one stays'),
+    20_000,
+    () => running.stderr,
+  );
+  await answers('two');
+  running.kill();
+  expect(await running.exited).toMatchObject({ code: 0 });
+});
+
 test('explain name says what a name answers and why, of a folder and of a running process', async () => {
   const manifests = join(folder, 'manifests');
   mkdirSync(manifests);

@@ -15,6 +15,7 @@ import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
+import { onSignal } from '../../system/signals.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
@@ -40,6 +41,8 @@ export async function dns(args: Arguments): Promise<number> {
     return EXIT_STOPPED;
   }
   keepHeapSmall();
+  // As CoreDNS, so that a terminal that goes takes no server with it.
+  onSignal('SIGHUP', () => {});
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
@@ -191,7 +194,16 @@ async function byCorefile(
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
     mayPause: mayPause(threads),
-    planes: [corefilePlane(context, threads, corefile, load, (next) => role.prepare(next, clusterNeeds))],
+    planes: [
+      corefilePlane(
+        context,
+        threads,
+        corefile,
+        load,
+        (next) => role.prepare(next, clusterNeeds),
+        node?.settings.rereadMs,
+      ),
+    ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
     onStop: () => role.stop(),
