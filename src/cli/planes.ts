@@ -109,6 +109,8 @@ export interface IngressChoice {
   readonly lenientClass: boolean;
   readonly tell?: Tell;
   readonly tellOfSync?: boolean;
+  /** How long a stop waits for what is under way. */
+  readonly graceMs?: number;
   readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
@@ -140,6 +142,7 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         workers: choice.workers ?? 0,
+        ...(choice.graceMs === undefined ? {} : { graceMs: choice.graceMs }),
         http: choice.http,
         https: choice.https,
         configMap,

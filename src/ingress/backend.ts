@@ -17,7 +17,7 @@ export interface BackendRef {
   readonly firstPort?: true;
 }
 
-const PLAIN_UPSTREAM: UpstreamSettings = { protocol: 'http', serviceAddress: false };
+const PLAIN_UPSTREAM: UpstreamSettings = { protocol: 'http', serviceAddress: false, byClient: false };
 
 export type UnavailableReason =
   | 'resource'

@@ -18,6 +18,8 @@ export interface ConnectionSettings {
   /** `upstream-keepalive-time` and `upstream-keepalive-requests`. */
   readonly upstreamAgeMs?: number;
   readonly upstreamRequests?: number;
+  /** `worker-shutdown-timeout`: how long a stop waits for what is under way. */
+  readonly graceMs?: number;
 }
 
 export function readConnections(reader: SettingReader): ConnectionSettings {
@@ -29,7 +31,9 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
   const maxIdle = reader.integer('upstream-keepalive-connections');
   const upstreamAgeMs = reader.time('upstream-keepalive-time');
   const upstreamRequests = reader.integer('upstream-keepalive-requests');
+  const graceMs = reader.time('worker-shutdown-timeout');
   return {
+    ...(graceMs === undefined ? {} : { graceMs }),
     ...(headMs === undefined ? {} : { headMs }),
     ...(clientMs === undefined ? {} : { clientMs }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive * 1000 }),

@@ -287,7 +287,8 @@ class RunningPlane implements IngressPlane {
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= this.#path.stop(this.#options.graceMs ?? DEFAULT_GRACE_MS).finally(() => this.#access?.flush());
+    const { graceMs = this.#options.graceMs ?? DEFAULT_GRACE_MS } = this.#routing.globals.connections;
+    this.#stopped ??= this.#path.stop(graceMs).finally(() => this.#access?.flush());
     return this.#stopped;
   }
 
