@@ -3,6 +3,7 @@
 import type { Corefile, LoadedCorefile } from '../dns/corefile/load.ts';
 import type { Prepared } from '../dns/plane.ts';
 import type { RulesMode } from '../rules/backend.ts';
+import { onSignal } from '../system/signals.ts';
 import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -79,12 +80,23 @@ export function corefilePlane(
   corefile: Corefile,
   load: () => Promise<LoadedCorefile>,
   prepare: (next: Corefile) => Promise<Prepared>,
+  rereadMs: number | undefined,
 ): PlaneStarter {
   return {
     name: 'dns',
     start: async () => {
       const { startCorefilePlane } = await import('../dns/plane.ts');
-      return startCorefilePlane({ ...context, workers, corefile, load, prepare, log: context.log.named('dns') });
+      return startCorefilePlane({
+        ...context,
+        workers,
+        corefile,
+        load,
+        prepare,
+        // As CoreDNS; Node would open its debugger at this signal.
+        onReloadAsked: (reload) => onSignal('SIGUSR1', reload),
+        ...(rereadMs === undefined ? {} : { rereadMs }),
+        log: context.log.named('dns'),
+      });
     },
   };
 }
@@ -95,6 +107,7 @@ export function ingressObjects(args: Arguments): ReferenceOptions {
     annotationsPrefix: annotationsPrefix(args),
     configMap: objectFlag(args, 'configmap'),
     defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+    streams: [objectFlag(args, 'tcp-services-configmap'), objectFlag(args, 'udp-services-configmap')],
   };
 }
 
@@ -111,11 +124,14 @@ export interface IngressChoice {
   readonly tellOfSync?: boolean;
   /** How long a stop waits for what is under way. */
   readonly graceMs?: number;
+  readonly toldHttpsPort?: number;
   readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
   readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
+  /** TCP ports that no Service can be given. */
+  readonly reserved?: ReadonlySet<number>;
 }
 
 export interface IngressStarter extends PlaneStarter {
@@ -124,7 +140,7 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { configMap, defaultCertificate } = ingressObjects(args);
+  const { configMap, defaultCertificate, streams: [tcp, udp] = [] } = ingressObjects(args);
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
@@ -142,11 +158,22 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         workers: choice.workers ?? 0,
+        ...(choice.toldHttpsPort === undefined ? {} : { toldHttpsPort: choice.toldHttpsPort }),
         ...(choice.graceMs === undefined ? {} : { graceMs: choice.graceMs }),
         http: choice.http,
         https: choice.https,
         configMap,
         defaultCertificate,
+        ...(tcp === undefined && udp === undefined
+          ? {}
+          : {
+              streams: {
+                tcp,
+                udp,
+                addresses: [choice.http.address],
+                reserved: choice.reserved ?? new Set(),
+              },
+            }),
         log: context.log.named('ingress'),
       });
       return plane;

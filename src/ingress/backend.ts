@@ -145,6 +145,17 @@ function isNamed(port: { readonly name: string; readonly port: number }, ref: In
   return ref.kind === 'number' ? port.port === ref.number : port.name === ref.name;
 }
 
+/** Where connections and datagrams to a port of a Service go that is passed on as it is. */
+export function streamEndpoints(
+  service: ResolvedService | undefined,
+  protocol: 'TCP' | 'UDP',
+  ref: IngressPortRef,
+): readonly Endpoint[] {
+  return (service?.ports ?? [])
+    .filter((port) => port.protocol === protocol && isNamed(port, ref))
+    .flatMap((port) => endpointsOf(port));
+}
+
 /**
  * An Ingress is not traffic of this node: `internalTrafficPolicy: Local` does not bind it (ingress-nginx ignores the
  * policy too), so where no traffic goes by the cluster set every ready endpoint counts.

@@ -48,3 +48,20 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
     ...(upstreamRequests === undefined ? {} : { upstreamRequests: Math.max(1, upstreamRequests) }),
   };
 }
+
+/** Keys of the ports that are passed on as they are. */
+export interface StreamKeys {
+  /** `proxy-stream-timeout`. */
+  readonly idleMs?: number;
+  /** `proxy-stream-responses`. */
+  readonly responses?: number;
+}
+
+export function readStreamKeys(reader: SettingReader): StreamKeys {
+  const idleMs = reader.time('proxy-stream-timeout');
+  const responses = reader.integer('proxy-stream-responses');
+  return {
+    ...(idleMs === undefined || idleMs === 0 ? {} : { idleMs }),
+    ...(responses === undefined ? {} : { responses }),
+  };
+}

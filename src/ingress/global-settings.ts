@@ -11,7 +11,7 @@ import { parseSnippet, type Directive } from './annotations/snippet.ts';
 import { RISKS, type AnnotationPolicy } from './annotations/risk.ts';
 import { readBlockList, type BlockList } from './block-list.ts';
 import { DEFAULT_FRONT, readFront, type FrontSettings } from './front-settings.ts';
-import { readConnections, type ConnectionSettings } from './connection-settings.ts';
+import { readConnections, readStreamKeys, type ConnectionSettings, type StreamKeys } from './connection-settings.ts';
 import { DEFAULT_LOG, readLogSettings, type LogSettings } from './log-format.ts';
 import { DEFAULT_MESSAGES, readMessages, type MessageSettings } from './message-settings.ts';
 import { DEFAULT_RETRY, readTransfer, type TransferSettings } from './annotations/transfer.ts';
@@ -65,6 +65,7 @@ export interface GlobalSettings {
   readonly locationSnippet: readonly Directive[];
   readonly log: LogSettings;
   readonly connections: ConnectionSettings;
+  readonly streams: StreamKeys;
   /** `strict-validate-path-type`, for admission. */
   readonly strictPathType: boolean;
   /** Something that guards every location cannot be carried out: all answer 503. */
@@ -114,6 +115,7 @@ export const DEFAULT_GLOBALS: GlobalSettings = {
   errorCodes: new Set(),
   log: DEFAULT_LOG,
   connections: {},
+  streams: {},
   policy: { maxRisk: 'High', forbiddenWords: [], allowSnippets: false },
   serverSnippet: [],
   locationSnippet: [],
@@ -187,6 +189,7 @@ export function readGlobals(map: ConfigMapRecord | undefined, base: GlobalSettin
     errorCodes: readCodes(reader) ?? base.errorCodes,
     log: readLogSettings(reader),
     connections: readConnections(reader),
+    streams: readStreamKeys(reader),
     policy: {
       maxRisk: reader.oneOf('annotations-risk-level', RISKS) ?? base.policy.maxRisk,
       forbiddenWords: reader.list('annotation-value-word-blocklist') ?? base.policy.forbiddenWords,

@@ -1,8 +1,10 @@
 // `fairlead dns`: CoreDNS's job, as its Corefile says or as flags say.
 
-import { hostPort, parseIp } from '../../lib/ip.ts';
+import { hostPort, isUnspecified, parseIp, type Ip } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
-import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { probeHealth } from '../../observe/health-probe.ts';
+import { profileRoutes } from '../../observe/profile-routes.ts';
+import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes, type Routes } from '../../observe/server.ts';
 import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
 import type { ClusterNeeds, FoundNeeds } from '../../dns/cluster-needs.ts';
@@ -13,6 +15,7 @@ import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
+import { onSignal } from '../../system/signals.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
@@ -38,6 +41,8 @@ export async function dns(args: Arguments): Promise<number> {
     return EXIT_STOPPED;
   }
   keepHeapSmall();
+  // As CoreDNS, so that a terminal that goes takes no server with it.
+  onSignal('SIGHUP', () => {});
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
@@ -87,13 +92,15 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
 function byFlags(args: Arguments, context: RunningContext, node: Node | undefined): Promise<number> {
   const own = node?.settings.ips.map((address) => ({ address, port: port(args, 'dns.port', 53) }));
   const servers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
+  const threads = workers(args, context.cpus);
   const byFlagsOf = flagBlockFinder(clusterDomain(args), servers);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context),
+    source: chooseSource(args, context, { mostWaitMs: mostWaitMs(args), countedAs: 'coredns' }),
     kinds: ['services', 'endpointSlices', 'namespaces'],
-    planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
+    planes: [dnsPlane(args, context, own ?? listenOn(args), threads)],
+    mayPause: mayPause(threads),
     endpoints: [
       ...nodeEndpoints(context, node),
       metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153'), () => byFlagsOf),
@@ -172,6 +179,7 @@ async function byCorefile(
   if (found.kind === 'mistake') throw new UsageError(found.message);
   const { blockFinder } = await import('../../dns/explained-block.ts');
   const blocksOf = (one: Corefile): BlockOf => blockFinder(one.blocks);
+  const threads = threadsOf(args, context, corefile);
   const role = new CorefileRole({
     args,
     context,
@@ -185,18 +193,30 @@ async function byCorefile(
     nodeName: nodeName(args, context.hostname),
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
+    mayPause: mayPause(threads),
     planes: [
-      corefilePlane(context, threadsOf(args, context, corefile), corefile, load, (next) =>
-        role.prepare(next, clusterNeeds),
+      corefilePlane(
+        context,
+        threads,
+        corefile,
+        load,
+        (next) => role.prepare(next, clusterNeeds),
+        node?.settings.rereadMs,
       ),
     ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
+    onStop: () => role.stop(),
     onPlaneFailure: 'alone',
   });
 }
 
 const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+
+/** Where threads of their own answer, nobody waits for the main one. */
+function mayPause(threads: number): 'always' | 'at the start' {
+  return threads > 0 ? 'always' : 'at the start';
+}
 
 /** As the flag says, or as `multisocket` does: a thread for each socket. */
 function threadsOf(args: Arguments, { cpus }: RunningContext, { blocks }: Corefile): number {
@@ -223,6 +243,8 @@ class CorefileRole {
   #corefile: Corefile;
   #needs: ClusterNeeds;
   #control: HouseControl | undefined;
+  readonly #stopping = new AbortController();
+  #probing: Promise<void> = Promise.resolve();
 
   constructor({ args, context, corefile, needs, blocksOf, always }: CorefileRoleOptions) {
     this.#always = always;
@@ -235,6 +257,18 @@ class CorefileRole {
 
   controlledBy(control: HouseControl): void {
     this.#control = control;
+    const { clock, metrics, log } = this.#context;
+    const server = (): string | undefined => {
+      const [first] = once(this.#corefile.blocks.flatMap(({ health }) => health.map(({ address }) => address)));
+      return first && `http://${hostPort(ownAddress(first.address), first.port)}`;
+    };
+    if (server() === undefined) return;
+    this.#probing = probeHealth({ server, clock, metrics, log, stopped: this.#stopping.signal });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#probing;
   }
 
   endpoints({ blocks }: Corefile): readonly Endpoint[] {
@@ -244,7 +278,19 @@ class CorefileRole {
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(this.#context, at, blockOf)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
       ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+      ...once(blocks.flatMap(({ pprof }) => pprof)).map((at) => this.#profileEndpoint(at)),
     ];
+  }
+
+  #profileEndpoint(listen: ListenAddress): Endpoint {
+    const { clock } = this.#context;
+    const threads = threadsOf(this.#args, this.#context, this.#corefile);
+    const about =
+      threads > 0
+        ? 'They show the main thread, which follows the cluster; to see queries being answered, start it with --workers 0.'
+        : 'They show everything: the main thread answers queries, too.';
+    const routes = (): readonly Routes[] => [profileRoutes({ clock, about, stopped: this.#stopping.signal })];
+    return { what: 'profiles', listen, flag: 'the address in the Corefile', routes };
   }
 
   /** Opens and follows what the new Corefile names; the old one's goes once that is in force. */
@@ -294,6 +340,12 @@ class CorefileRole {
   }
 }
 
+/** By which this machine reaches what listens there. */
+function ownAddress(address: Ip): string {
+  if (!isUnspecified(address)) return address;
+  return address.includes(':') ? '::1' : '127.0.0.1';
+}
+
 /** Several blocks may name the same address: it is opened once. */
 function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
   const everywhere = interfaceAddresses().some((ip) => ip.includes(':')) ? '::' : '0.0.0.0';
@@ -303,18 +355,26 @@ function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
   return [...found.values()];
 }
 
+/**
+ * New names are visible within a second of the return of an API server that was away. The few servers of a cluster are no burden to it; those of every
+ * node, coming back together, would be.
+ */
+function mostWaitMs(args: Arguments): number | undefined {
+  return args.text('localip') === undefined ? 800 : undefined;
+}
+
 /** Where the Corefile says nothing of it, as the flags say. */
 function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds): SourceStarter {
   const { kinds, target, selectors } = needs;
   if (kinds.length === 0) return noSource;
   if (target.kubeconfig === undefined && target.endpoint === undefined)
-    return chooseSource(args, context, { selectors });
+    return chooseSource(args, context, { selectors, mostWaitMs: mostWaitMs(args), countedAs: 'coredns' });
   const { kubeconfig, context: named, endpoint, tls } = target;
   const master = kubeconfig === undefined ? endpoint : undefined;
   return apiServerSource(
     { kubeconfig, context: named, master, ...(master === undefined ? {} : { tls }) },
     nodeName(args, context.hostname),
-    { selectors },
+    { selectors, mostWaitMs: mostWaitMs(args), countedAs: 'coredns' },
   );
 }
 

@@ -58,9 +58,17 @@ export async function ingress(args: Arguments): Promise<number> {
     accessLog: context.out,
     workers: workers(args, context.cpus),
     graceMs: GRACE_MS,
+    // As ingress-nginx, whatever --https-port is.
+    toldHttpsPort: 443,
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
+    reserved: new Set([
+      port(args, 'http-port', 80),
+      port(args, 'https-port', 443),
+      observe.listen.port,
+      ...(webhookAt ? [webhookAt.port] : []),
+    ]),
   });
   const webhook =
     webhookAt &&
