@@ -192,7 +192,9 @@ test('metrics of the controller, of connections and of sizes have the labels and
   }
   expect(text).toContain(`nginx_ingress_controller_requests{${tea}} 1`);
   expect(text).not.toContain('bytes_sent');
-  expect(text).toContain('nginx_ingress_controller_build_info{controller_pod="p",release="1.2.3",build="",repository="fairlead"} 1');
+  expect(text).toContain(
+    'nginx_ingress_controller_build_info{controller_pod="p",release="1.2.3",build="",repository="fairlead"} 1',
+  );
   expect(text).toContain('nginx_ingress_controller_config_last_reload_successful{controller_pod="p"} 1');
   expect(text).toMatch(/nginx_ingress_controller_config_hash\{controller_pod="p"\} [1-9][0-9]+/);
   expect(text).toContain('nginx_ingress_controller_success{controller_pod="p"} 1');
