@@ -171,7 +171,10 @@ export class BlockDraft {
   readonly transferSources: ((services: BlockServices) => TransferSource)[] = [];
   /** Questions that the block is for, among those of its zones; undefined is all. */
   view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
+  /** What `metadata` knows of a question, by label. */
+  notes: ((services: BlockServices) => (asked: Asked) => Map<string, string>) | undefined;
   readonly prometheus: HttpAddress[] = [];
+  readonly pprof: HttpAddress[] = [];
   kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;
