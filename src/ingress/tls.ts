@@ -68,9 +68,19 @@ export class CertificateTable {
   readonly #defaultSecret: ObjectKey | undefined;
 
   readonly #tell: Tell;
+  /** Somebody else says what is wrong with Secrets: one is read when its first client asks for it. */
+  readonly #lazy: boolean;
 
-  constructor(log: Logger, now: number, defaultSecret?: ObjectKey, tell: Tell = () => {}, ownPair?: CertificatePair) {
+  constructor(
+    log: Logger,
+    now: number,
+    defaultSecret?: ObjectKey,
+    tell: Tell = () => {},
+    ownPair?: CertificatePair,
+    lazy = false,
+  ) {
     this.#log = log;
+    this.#lazy = lazy;
     this.#tell = tell;
     this.#defaultSecret = defaultSecret;
     this.defaultPair =
@@ -84,6 +94,7 @@ export class CertificateTable {
     this.#table = table;
     this.#takeFront((table.selection.globals ?? DEFAULT_GLOBALS).front);
     this.#checkDefault(before, table);
+    if (this.#lazy) return;
     if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
     for (const [host, ref] of table.certificates.entries()) {
       const secret = table.snapshot.secrets.get(ref.secret);
