@@ -97,6 +97,8 @@ export interface TransferRule {
   readonly zones: readonly DnsName[];
   readonly everybody: boolean;
   readonly to: readonly UpstreamServer[];
+  /** To tell them from, where it is of their family. */
+  readonly source: Ip | undefined;
 }
 
 /** What handlers of a running block are given. */
