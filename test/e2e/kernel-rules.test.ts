@@ -92,6 +92,7 @@ describe.skipIf(missing !== undefined)(
         30_000,
         () => 'a process of it is still there',
       );
+      expect(await processes()).toBe(0);
     });
 
     test('a machine without nft says so, with the mend, and ends with code 2', async () => {
