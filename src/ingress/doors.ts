@@ -48,6 +48,10 @@ export class Doors {
     this.#passwords = new PasswordDoor(options.nonceKey);
   }
 
+  stop(): Promise<void> {
+    return this.#passwords.stop();
+  }
+
   /** `location` is undefined where no rule matches. */
   enter(
     table: RouteTable,

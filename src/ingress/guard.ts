@@ -83,6 +83,10 @@ export class Guard {
     this.#doors = new Doors(options);
   }
 
+  stop(): Promise<void> {
+    return this.#doors.stop();
+  }
+
   /** For a host whose locations do not take the path: what its oldest Ingress asks for comes before the 404. */
   refuseUnmatched(table: RouteTable, routes: HostRoutes, request: TemplateRequest): Answer | undefined {
     const settings = routes.unmatched;

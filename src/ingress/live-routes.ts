@@ -228,8 +228,9 @@ export class LiveRoutes {
     return { status, reason: 'this host has another name', location: url };
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.#pools.stop();
+    await this.#guard.stop();
   }
 
   #forwardOf(location: Location): Forward | undefined {

@@ -139,6 +139,8 @@ class RunningPlane implements IngressPlane {
       metrics: options.controlMetrics ?? options.metrics,
       version: options.version ?? '',
       controllerClass: this.#routing.controllerClass,
+      labels: options.traffic?.labels ?? {},
+      threads: options.workers || 1,
       table: () => this.#path.table,
       certificates: () => this.#path.certificateStates(),
       upstream: () => ({ connections: this.#path.counts.upstream, ejected: this.#path.counts.ejected }),
