@@ -173,6 +173,8 @@ export class BlockDraft {
   readonly transferSources: ((services: BlockServices) => TransferSource)[] = [];
   /** Questions that the block is for, among those of its zones; undefined is all. */
   view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
+  /** The name that `rewrite` asks for instead of another; undefined where it leaves it alone. */
+  rename: ((name: DnsName) => DnsName | undefined) | undefined;
   /** What `metadata` knows of a question, by label. */
   notes: ((services: BlockServices) => (asked: Asked) => Map<string, string>) | undefined;
   readonly prometheus: HttpAddress[] = [];

@@ -204,6 +204,12 @@ A Pod's resolver asks, up to the first that is there (1 name, each for A and AAA
   why       a headless Service has the names of its ready endpoints, and none is ready: not ready: db-0
   mend      see to the readiness of its Pods, or set publishNotReadyAddresses
 `);
+  const renaming = corefile(
+    '. {\n  rewrite continue name suffix .corp .shop\n  rewrite name suffix .shop .shop.svc.cluster.local\n  loadbalance\n  kubernetes cluster.local\n}\n',
+  );
+  expect(await explain('web.corp', ...folderFlags, '--conf', renaming)).toContain(
+    'why       rewrite asks for web.shop.svc.cluster.local. in its place: ',
+  );
   const path = corefile('cluster.local {\n  kubernetes cluster.local\n}\n');
   expect(await explain('www.example.test', ...folderFlags, '--conf', path)).toMatch(
     /REFUSED\n.*\n.*\n  why {7}no server block has this name/,
