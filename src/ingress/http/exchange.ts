@@ -10,6 +10,7 @@ import type { Engine } from './engine.ts';
 import { Entry } from './entry.ts';
 import type { Edit, Forward, Origin, Passed } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
+import { Mirroring, mirrorText } from './mirror.ts';
 import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
@@ -67,6 +68,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   #connectMs: number | undefined;
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
+  /** Of the copy, until it is sent. */
+  #mirrorText: string | undefined;
+  #mirroring: Mirroring | undefined;
   /** What the client takes, where answers may be compressed. */
   readonly #accepted: Accepted | undefined;
   #tunnel: Tunnel | undefined;
@@ -122,6 +126,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
     this.#sending.head = requestText(head, this.#requestId, origin, edit, rules);
+    if (edit.mirror && !head.upgrade) {
+      const { path, query, host } = edit.mirror;
+      const text = requestText(head, this.#requestId, origin, { ...edit, path, query, host }, rules);
+      this.#mirrorText = mirrorText(text, edit.mirror);
+    }
     if (!edit.gate && question === undefined) {
       this.#entered(edit.passed);
       return;
@@ -301,12 +310,23 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     return true;
   }
 
+  /** Once, when the request itself is sent: after the doors. */
+  #mirror(): void {
+    const text = this.#mirrorText;
+    if (text === undefined || !this.#edit?.mirror) return;
+    this.#mirrorText = undefined;
+    const mirroring = new Mirroring(this.#engine, this.#edit.mirror, text);
+    this.#mirroring = mirroring;
+    this.#sending.copy = (data) => mirroring.write(data);
+  }
+
   #send(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
     this.#phase = 'waiting';
     const { body } = this.#sending;
     const hadBody = !body.done && !this.#sending.abandoned;
+    this.#mirror();
     this.#sending.start(this.#client, upstream, this.#attempts?.mayReplay ?? false);
     this.#awaitUpstream();
     if (!hadBody) return;
@@ -597,6 +617,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     this.#phase = 'done';
     this.#entry?.cancel();
     this.#relay?.stop();
+    if (!this.#sending.body.done) this.#mirroring?.stop();
     this.#measure();
     this.#edit?.release?.();
     this.#engine.host.record({
