@@ -3,13 +3,14 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HammerResult } from './hammer.ts';
 import { ipvsMissing, netnsMissing } from './netns.ts';
-import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service } from './steady.ts';
+import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service, type SteadyOptions } from './steady.ts';
+import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
 
 /** Every connection was answered, and there were enough of them to say so. */
 function expectNoFailure(result: HammerResult): void {
   expect(result.failures).toEqual([]);
-  expect(result.attempts).toBeGreaterThan(50);
+  expect(result.attempts).toBeGreaterThan(50 / SLOWNESS);
 }
 
 const UDP_PORT = [{ port: 80, protocol: 'UDP', name: 'udp' }];
@@ -18,15 +19,23 @@ const UDP_FLOW = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, o
 /** What a mode's test does to the rules of that mode on the node, as somebody else may. */
 export type Flush = (world: SteadyWorld) => Promise<unknown>;
 
-export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush): void {
+/** Where the worlds come from and go to: one each with everything of its own, unless a stage is used by all. */
+export interface Worlds {
+  readonly create: (options: SteadyOptions) => Promise<SteadyWorld>;
+  readonly close: (world: SteadyWorld) => Promise<void>;
+}
+
+const OWN: Worlds = { create: (options) => SteadyWorld.create(options), close: (world) => world.close() };
+
+export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush, worlds = OWN): void {
   const missing = netnsMissing() ?? (mode === 'ipvs' ? ipvsMissing() : undefined);
   if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode ${mode} (${missing})\n`);
   describe.skipIf(missing)(`${mode}: a client that connects every 10 ms fails not once while`, () => {
     let world: SteadyWorld;
     beforeEach(async () => {
-      world = await SteadyWorld.create({ mode, others: 10 });
+      world = await worlds.create({ mode, others: 10 });
     });
-    afterEach(() => world?.close());
+    afterEach(() => world && worlds.close(world));
 
     test('endpoints roll: each is replaced, terminates, and is gone', async () => {
       const result = await world.hammered(async () => {
@@ -151,9 +160,9 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
   describe.skipIf(missing)(`${mode}: a Service under traffic`, () => {
     let world: SteadyWorld;
     beforeEach(async () => {
-      world = await SteadyWorld.create({ mode });
+      world = await worlds.create({ mode });
     });
-    afterEach(() => world?.close());
+    afterEach(() => world && worlds.close(world));
 
     test('an endpoint that dies as it leaves fails nobody once the change is in force', async () => {
       let left = 0;
@@ -167,7 +176,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.failures.filter(({ at }) => at > left)).toEqual([]);
       const byTheEndpoint = new Set(['ECONNREFUSED', 'ECONNRESET', 'EMPTY']);
       expect(result.failures.filter(({ code }) => !byTheEndpoint.has(code))).toEqual([]);
-      expect(result.answeredBy['a']).toBeGreaterThan(30);
+      expect(result.answeredBy['a']).toBeGreaterThan(30 / SLOWNESS);
     });
 
     test('a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts', async () => {
@@ -191,11 +200,11 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
         await world.die('a');
         await world.change([{ pod: 'c' }], 'dns');
         // Flows are deleted beside the sync, a moment after it.
-        await world.proxy.logged(({ message }) => message === 'stale flows deleted');
+        await world.runner.logged(({ message }) => message === 'stale flows deleted');
         led = Date.now();
         await pause(1000);
       }, UDP_FLOW);
-      expect(result.answeredBy['c']).toBeGreaterThan(20);
+      expect(result.answeredBy['c']).toBeGreaterThan(20 / SLOWNESS);
       expect(result.failures.filter(({ at }) => at > led)).toEqual([]);
     });
 
@@ -230,7 +239,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
         await pause(1000);
       });
       expect(result.failures.filter(({ at }) => at > repaired)).toEqual([]);
-      expect(result.answeredBy['a']).toBeGreaterThan(20);
+      expect(result.answeredBy['a']).toBeGreaterThan(20 / SLOWNESS);
     });
 
     test('affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out', async () => {
