@@ -9,6 +9,7 @@ import {
   CacheStore,
   entryPacket,
   isStale,
+  limitsOf,
   nextTtlAt,
   secondsLeft,
   type CacheEntry,
@@ -26,7 +27,8 @@ import {
   type Handler,
   type Outcome,
 } from './handler.ts';
-import { nameText, type DnsName } from './wire/name.ts';
+import type { Message } from './wire/message.ts';
+import { lowerName, nameText, type DnsName } from './wire/name.ts';
 import type { Query } from './wire/query.ts';
 import { CLASS_IN, RCODE, RR } from './wire/types.ts';
 
@@ -185,7 +187,7 @@ export class AnswerCache {
 
   #told(entry: CacheEntry, query: Query, hit: boolean): Kept {
     const { clock } = this.#services;
-    const ttl = this.#options.keepTtl ? undefined : secondsLeft(entry, clock.monotonic());
+    const ttl = this.#options.keepTtl ? entry.ttl : secondsLeft(entry, clock.monotonic());
     const packet = entryPacket(entry, query, ttl, hit);
     const outcome =
       this.#turns && entry.ttlAt.length > 1 && entry.kind === 'success'
@@ -204,16 +206,30 @@ export class AnswerCache {
     // Refusals and failures of ours and silence are nothing to keep.
     if (outcome.kind === 'silence' || isOurFailure(outcome)) return outcome;
     const message = messageOf(asked, outcome);
-    const kind = message && cacheKindOf(query, message);
-    if (!kind || zoneOf(query.key, this.#options.disabled[kind]) !== undefined) return outcome;
-    const entry = cacheEntry(query, message, kind, this.#options, this.#services.clock.monotonic());
+    if (!message) return outcome;
+    const kind = cacheKindOf(query, message);
+    const now = this.#services.clock.monotonic();
+    const entry = cacheEntry(query, message, kind ?? limitsOf(message), this.#options, now);
     if (entry.ttl <= 0) return outcome;
+    // What is not kept has the TTLs that it would be kept for all the same.
+    if (!kind || zoneOf(query.key, this.#options.disabled[kind]) !== undefined)
+      return entry.ttlAt.length === 0 ? outcome : this.#told(entry, query, false);
+    if (!isAnswerTo(message, query)) {
+      this.#metrics.dropped();
+      return outcome;
+    }
     entry.use.hits = hits;
     const key = cacheKey(query);
     this.#stores[kind].set(key, entry);
     if (kind === 'success') this.#stores.denial.delete(key);
     return this.#told(entry, query, false);
   }
+}
+
+function isAnswerTo({ question }: Message, { key, type, klass }: Query): boolean {
+  return (
+    question !== undefined && lowerName(question.name) === key && question.type === type && question.klass === klass
+  );
 }
 
 function isOurFailure(outcome: Outcome): boolean {

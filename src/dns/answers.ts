@@ -12,13 +12,17 @@ interface Parts {
   readonly authority?: readonly ResourceRecord[];
   readonly additional?: readonly ResourceRecord[];
   readonly ede?: { readonly code: number; readonly text: string };
+  /** False for what is nobody's zone. */
+  readonly authoritative?: boolean;
 }
 
-/** An authoritative answer with these sections. */
-export function answered({ rcode = RCODE.NOERROR, answer = [], authority = [], additional = [], ede }: Parts): Outcome {
+/** An answer with these sections, authoritative where nothing else is said. */
+export function answered(parts: Parts): Outcome {
+  const { rcode = RCODE.NOERROR, answer = [], authority = [], additional = [], ede, authoritative = true } = parts;
+  const flags = authoritative ? FLAG.AA : 0;
   return {
     kind: 'reply',
-    reply: { kind: 'message', rcode, flags: FLAG.AA, answer, authority, additional, ...(ede ? { ede } : {}) },
+    reply: { kind: 'message', rcode, flags, answer, authority, additional, ...(ede ? { ede } : {}) },
   };
 }
 

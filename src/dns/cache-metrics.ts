@@ -8,6 +8,8 @@ export interface CacheMetrics {
   /** A question that the cache was asked: hit by kind, or missed. */
   asked(hit: CacheKind | undefined, times?: number): void;
   prefetched(): void;
+  /** An answer that was not to the question, and so was not kept. */
+  dropped(): void;
   servedStale(): void;
 }
 
@@ -24,6 +26,8 @@ export function cacheMetrics(
   const requests = counter('requests_total', 'Questions that the cache was asked.');
   const misses = counter('misses_total', 'Questions that the cache did not know the answer of.');
   const prefetches = counter('prefetch_total', 'Answers that were asked for anew before they ran out.');
+  const drops = counter('drops_total', 'Answers that were not kept because they were not to the question.');
+  drops.add(0, own);
   const stale = counter('served_stale_total', 'Answers that were given although they had run out.');
   const hits = metrics.counter({
     name: 'coredns_cache_hits_total',
@@ -38,6 +42,7 @@ export function cacheMetrics(
       else hits.add(times, byKind[hit]);
     },
     prefetched: () => prefetches.add(1, own),
+    dropped: () => drops.add(1, own),
     servedStale: () => stale.add(1, own),
   };
 }

@@ -21,7 +21,7 @@ export interface CacheRules {
   readonly denial: CacheLimits;
   /** Seconds that SERVFAIL and NOTIMP are kept; 0 is not at all. */
   readonly servfail: number;
-  /** Records keep the TTL that they came with. */
+  /** TTLs are not counted down. */
   readonly keepTtl: boolean;
 }
 
@@ -52,6 +52,12 @@ export interface CacheUse {
 const NO_TTL_SECONDS = 5;
 /** Whose answers may be kept: others say nothing of the name. */
 const FAILURES: ReadonlySet<number> = new Set([RCODE.SERVFAIL, RCODE.NOTIMP]);
+
+/** Whose limits hold for the TTLs of a message, kept or not. */
+export function limitsOf(message: Message): CacheKind {
+  const hasSoa = message.authority.some((record) => record.type === RR.SOA);
+  return message.rcode === RCODE.NXDOMAIN || (hasSoa && message.answer.length === 0) ? 'denial' : 'success';
+}
 
 /** What kind of answer a message is to a cache; undefined when it is not to be kept. */
 export function cacheKindOf(query: Query, message: Message): CacheKind | undefined {
@@ -135,10 +141,10 @@ export function nextTtlAt(entry: CacheEntry, now: number): number {
   return entry.storedAt + Math.min(entry.ttl * 1000, (Math.floor(age / 1000) + 1) * 1000);
 }
 
-/** The entry as a message for one asker; `ttl` undefined leaves the TTLs that the records came with. */
-export function entryPacket(entry: CacheEntry, query: Query, ttl: number | undefined, authoritative: boolean): Buffer {
+/** The entry as a message for one asker. */
+export function entryPacket(entry: CacheEntry, query: Query, ttl: number, authoritative: boolean): Buffer {
   const packet = Buffer.from(entry.packet);
-  if (ttl !== undefined) for (const at of entry.ttlAt) packet.writeUInt32BE(ttl, at);
+  for (const at of entry.ttlAt) packet.writeUInt32BE(ttl, at);
   let flags = packet.readUInt16BE(2) & ~(FLAG.RD | FLAG.CD);
   flags |= query.flags & (FLAG.RD | FLAG.CD);
   if (authoritative) flags |= FLAG.AA;

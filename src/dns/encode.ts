@@ -88,7 +88,7 @@ export interface EdnsExtras {
   readonly nsid: string;
 }
 
-const OPTION_NSID = 3;
+export const OPTION_NSID = 3;
 const OPTION_EDE = 15;
 const EXPLAINING_EDNS: Edns = { udpSize: 4096, dnssecOk: true, version: 0, wantsNsid: false };
 const NO_TURNS = (): number => 0;
@@ -96,8 +96,12 @@ const NO_TURNS = (): number => 0;
 function optionsOf(query: Query, reply: Reply, extras: EdnsExtras | undefined): string {
   let options = '';
   if (reply.kind === 'message' && reply.ede) options += option(OPTION_EDE, uint16(reply.ede.code) + reply.ede.text);
-  if (extras && query.edns?.wantsNsid) options += option(OPTION_NSID, extras.nsid);
+  if (extras && query.edns?.wantsNsid) options += nsidOption(extras);
   return options;
+}
+
+export function nsidOption({ nsid }: EdnsExtras): string {
+  return option(OPTION_NSID, nsid);
 }
 
 function option(code: number, data: string): string {
@@ -144,7 +148,7 @@ function finish(
   if (edns) {
     scratch[end] = 0;
     scratch.writeUInt16BE(RR.OPT, end + 1);
-    scratch.writeUInt16BE(Math.max(edns.udpSize, MIN_UDP_SIZE), end + 3);
+    scratch.writeUInt16BE(edns.udpSize, end + 3);
     scratch.writeUInt32BE(((rcode >> 4) << 24) | (edns.dnssecOk ? 0x8000 : 0), end + 5);
     scratch.writeUInt16BE(options.length, end + 9);
     end += OPT_SIZE;

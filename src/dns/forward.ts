@@ -3,6 +3,7 @@
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
 import { coded } from './answers.ts';
+import { readOptions, writeOptions } from './edns-option.ts';
 import { sizeLimit } from './encode.ts';
 import type { Asked, Handle, Handler, Outcome, Transport } from './handler.ts';
 import { forwardMetrics } from './forward-metrics.ts';
@@ -10,7 +11,7 @@ import type { Meters } from '../observe/metrics.ts';
 import { upstreamLink, type LinkOptions, type UpstreamLink } from './upstream-link.ts';
 import { upstreamText, type UpstreamServer } from './upstream.ts';
 import { originAt, ROOT, type DnsName } from './wire/name.ts';
-import { encodeQuery, type Query } from './wire/query.ts';
+import { encodeQuery, type Edns, type Query } from './wire/query.ts';
 import { FLAG, RCODE, RR } from './wire/types.ts';
 
 const QUERY_TIMEOUT_MS = 5000;
@@ -88,6 +89,7 @@ export interface ForwarderOptions extends ForwardRules {
 type Asking = Pick<Query, 'name' | 'type' | 'flags' | 'klass'> & {
   readonly udpSize?: number;
   readonly dnssecOk?: boolean;
+  readonly options?: string;
   readonly note?: (label: string, value: string) => void;
 };
 type Told =
@@ -226,7 +228,7 @@ export function createForwarder(options: ForwarderOptions): Handler {
         klass: query.klass,
         flags: query.flags & (FLAG.RD | FLAG.CD | FLAG.AD),
         note: (label, value) => void asked.metadata?.set(label, value),
-        ...(edns ? { udpSize: sizeLimit(edns, 'udp'), dnssecOk: edns.dnssecOk } : {}),
+        ...(edns ? { udpSize: sizeLimit(edns, 'udp'), dnssecOk: edns.dnssecOk, options: passedOn(edns) } : {}),
       },
       asked.transport,
     );
@@ -260,6 +262,15 @@ export function createForwarder(options: ForwarderOptions): Handler {
       return type === RR.AXFR || type === RR.IXFR ? coded(RCODE.REFUSED) : forwarded(asked, next);
     },
   };
+}
+
+/** Options that are between two neighbours: cookies (RFC 7873), how long a connection is kept (RFC 7828), padding (RFC 7830). */
+const HOP_BY_HOP: ReadonlySet<number> = new Set([10, 11, 12]);
+
+/** What the client says to whoever answers in the end, such as its subnet (RFC 7871). */
+function passedOn({ options }: Edns): string {
+  if (options === undefined) return '';
+  return writeOptions(readOptions(options).filter(({ code }) => !HOP_BY_HOP.has(code)));
 }
 
 /** RFC 8914: nobody to ask, or the network between. */

@@ -1,11 +1,13 @@
 // The chain that answers: plugins in order, each of which answers a question, or hands it on and may change what comes back.
 
-import { encodeReply, sizeLimit, type EdnsExtras } from './encode.ts';
+import { readOptions, writeOptions } from './edns-option.ts';
+import { encodeReply, nsidOption, OPT_SIZE, OPTION_NSID, sizeLimit, type EdnsExtras } from './encode.ts';
 import type { Keep } from './kept-answers.ts';
 import type { Reply } from './reply.ts';
 import { parseMessage, type Message } from './wire/message.ts';
 import type { ResourceRecord } from './wire/record.ts';
-import { FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, MIN_UDP_SIZE, RCODE, RR } from './wire/types.ts';
+import { readName } from './wire/name.ts';
+import { FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, RCODE, RR } from './wire/types.ts';
 import type { Query } from './wire/query.ts';
 
 export type Transport = 'udp' | 'tcp';
@@ -24,6 +26,8 @@ export interface Asked {
   metadata?: Map<string, string>;
   /** Who asks; undefined for questions of our own, such as where an ExternalName leads. */
   readonly client: Peer | undefined;
+  /** How many questions led to this one; none for a client's own. */
+  readonly steps?: number;
   /** The plugin that has the question: the one that answered, once it is answered. */
   by: string;
 }
@@ -103,7 +107,7 @@ export function packetOf(
     case 'reply':
       return encodeReply(asked.query, outcome.reply, sizeLimit(asked.query.edns, asked.transport), random, extras);
     case 'packet':
-      return forClient(outcome.packet, asked);
+      return forClient(outcome.packet, asked, extras);
     case 'messages':
       return outcome.packets[0];
     case 'silence':
@@ -143,28 +147,71 @@ export function replyOf(message: {
   };
 }
 
-/** Another's message with the client's id and spelling; one that is larger than the client takes is cut to its question, with TC. */
-function forClient(message: Buffer, asked: Asked): Buffer {
+/**
+ * Another's message with the client's id, spelling and EDNS: the OPT record speaks of this hop alone (RFC 6891 section 6.1.1). One
+ * that is larger than the client takes is cut to its question, with TC.
+ */
+function forClient(message: Buffer, asked: Asked, extras: EdnsExtras | undefined): Buffer {
   const { query, transport } = asked;
   const fits = message.length <= sizeLimit(query.edns, transport);
-  const packet = Buffer.from(fits ? message : message.subarray(0, HEADER_SIZE + query.name.length + 4));
+  const whole = fits ? message : message.subarray(0, HEADER_SIZE + query.name.length + 4);
+  const packet = ednsOf(Buffer.from(whole), query, extras, fits);
   packet.writeUInt16BE(query.id, 0);
   packet.write(query.name, HEADER_SIZE, 'latin1');
   if (!fits) {
     packet.writeUInt16BE(message.readUInt16BE(2) | FLAG.TC, 2);
-    packet.fill(0, 6, HEADER_SIZE);
+    packet.fill(0, 6, HEADER_SIZE - 2);
+    packet.writeUInt16BE(query.edns ? 1 : 0, HEADER_SIZE - 2);
   }
   return packet;
+}
+
+/** The packet, or one with room for more, with the client's OPT record at its end; the options of another's stay. */
+function ednsOf(packet: Buffer, query: Query, extras: EdnsExtras | undefined, whole: boolean): Buffer {
+  const { edns } = query;
+  if (!edns) return packet;
+  const at = whole ? optAt(packet) : -1;
+  const out = at < 0 ? withEdns(packet, query) : packet;
+  const opt = at < 0 ? packet.length : at;
+  out.writeUInt16BE(edns.udpSize, opt + 3);
+  // The upper bits of the code stay.
+  out[opt + 6] = 0;
+  out.writeUInt16BE(edns.dnssecOk ? 0x8000 : 0, opt + 7);
+  const isLast = opt + OPT_SIZE + out.readUInt16BE(opt + 9) === out.length;
+  if (!extras || !edns.wantsNsid || !isLast) return out;
+  // This server's name, in the place of that of the one behind it.
+  const others = readOptions(out.toString('latin1', opt + OPT_SIZE)).filter(({ code }) => code !== OPTION_NSID);
+  const options = writeOptions(others) + nsidOption(extras);
+  out.writeUInt16BE(options.length, opt + 9);
+  return Buffer.concat([out.subarray(0, opt + OPT_SIZE), Buffer.from(options, 'latin1')]);
+}
+
+/** Where the OPT record stands; -1 for none, and for what cannot be read. */
+function optAt(packet: Buffer): number {
+  let at = HEADER_SIZE;
+  for (let left = packet.readUInt16BE(4); left > 0; left--) {
+    const name = readName(packet, at, packet.length);
+    if (!name) return -1;
+    at = name.end + 4;
+  }
+  const records = packet.readUInt16BE(6) + packet.readUInt16BE(8) + packet.readUInt16BE(10);
+  for (let i = 0; i < records; i++) {
+    const owner = readName(packet, at, packet.length);
+    if (!owner || owner.end + 10 > packet.length) return -1;
+    if (packet.readUInt16BE(owner.end) === RR.OPT && owner.end === at + 1) return at;
+    at = owner.end + 10 + packet.readUInt16BE(owner.end + 8);
+  }
+  return -1;
 }
 
 /** Adds the OPT record of a reply (RFC 6891) to a message that has none, in place of a message of another. */
 export function withEdns(message: Buffer, query: Query): Buffer {
   const { edns } = query;
   if (!edns) return message;
-  const packet = Buffer.alloc(message.length + 11);
+  const packet = Buffer.alloc(message.length + OPT_SIZE);
   message.copy(packet);
   packet.writeUInt16BE(RR.OPT, message.length + 1);
-  packet.writeUInt16BE(Math.max(edns.udpSize, MIN_UDP_SIZE), message.length + 3);
+  packet.writeUInt16BE(edns.udpSize, message.length + 3);
   packet[message.length + 7] = edns.dnssecOk ? 0x80 : 0;
   packet.writeUInt16BE(packet.readUInt16BE(10) + 1, 10);
   return packet;

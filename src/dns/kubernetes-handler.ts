@@ -50,7 +50,7 @@ export function kubernetesHandler(options: KubernetesHandlerOptions): Handler {
 type Alias = Extract<Found, { kind: 'alias' }>;
 
 async function followed(alias: Alias, asked: Asked, resolveOutside: ResolveOutside): Promise<Awaited<Answer>> {
-  return aliasReply(alias, await resolveOutside(alias.target, asked.query.type));
+  return aliasReply(alias, await resolveOutside(alias.target, asked.query.type, asked));
 }
 
 function aliasReply(alias: Alias, records: readonly OwnedRecord[]): Awaited<Answer> {

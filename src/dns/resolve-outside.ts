@@ -6,23 +6,27 @@ import { lowerName, type DnsName } from './wire/name.ts';
 import { CLASS_IN, FLAG, RCODE, RR } from './wire/types.ts';
 
 /** Looks up what a plugin does not hold: the records of a name and type, none when there are none to be had. */
-export type ResolveOutside = (name: DnsName, type: number) => Promise<readonly OwnedRecord[]>;
+export type ResolveOutside = (name: DnsName, type: number, from: Asked) => Promise<readonly OwnedRecord[]>;
 
 /** EDNS size for questions of our own (DNS flag day 2020: what passes unfragmented). */
 const OWN_UDP_SIZE = 1232;
+/** Questions that a question leads to, one after the other: rules and aliases may go round. */
+const MOST_STEPS = 8;
 
 /** By TCP where the answer is cut. */
 export function resolveThrough(ask: Handle): ResolveOutside {
-  return async (name, type) => {
-    const message = await askThrough(ask, name, type);
+  return async (name, type, from) => {
+    const message = await askThrough(ask, name, type, from);
     return message?.rcode === RCODE.NOERROR ? chainFrom(name, message.answer) : [];
   };
 }
 
-/** The whole answer; undefined for none. */
-export async function askThrough(ask: Handle, name: DnsName, type: number): Promise<Message | undefined> {
-  const message = await askFor(ask, name, type, 'udp');
-  return message?.truncated ? askFor(ask, name, type, 'tcp') : message;
+/** The whole answer; undefined for none, and where the question that it is asked for was led on too often. */
+export async function askThrough(ask: Handle, name: DnsName, type: number, from: Asked): Promise<Message | undefined> {
+  const steps = (from.steps ?? 0) + 1;
+  if (steps > MOST_STEPS) return undefined;
+  const message = await askFor(ask, name, type, 'udp', steps);
+  return message?.truncated ? askFor(ask, name, type, 'tcp', steps) : message;
 }
 
 async function askFor(
@@ -30,11 +34,12 @@ async function askFor(
   name: DnsName,
   type: number,
   transport: 'udp' | 'tcp',
+  steps: number,
 ): Promise<Message | undefined> {
   const edns = { udpSize: OWN_UDP_SIZE, dnssecOk: false, version: 0, wantsNsid: false };
   const key = lowerName(name);
   const query = { kind: 'query', id: 0, flags: FLAG.RD, name, key, type, klass: CLASS_IN, edns } as const;
-  const asked: Asked = { query, transport, client: undefined, by: '' };
+  const asked: Asked = { query, transport, client: undefined, steps, by: '' };
   return messageOf(asked, await ask(asked));
 }
 

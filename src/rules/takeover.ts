@@ -8,13 +8,17 @@ import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
 import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
 import type { IpvsLeftover } from './ipvs/leftover.ts';
+import { lookForLeftovers, type Leftovers } from './leftovers.ts';
 import { removeTables } from './nftables/apply.ts';
+import { TABLE } from './nftables/layout.ts';
+import { CATCH_TABLE } from './userspace/catch-rules.ts';
 import { removeCatching } from './userspace/catcher.ts';
 
 /** kube-proxy's table in nftables mode. */
 const KUBE_PROXY_TABLE = 'kube-proxy';
 const TIMEOUT_MS = 60_000;
 const MOST_TRIES = 3;
+const NOTHING: CleanupOutcome = { removed: [], problems: [] };
 
 /** The backend, with the others' rules removed after its first sync; what cannot be removed is tried again after the next. */
 export function withTakeover(
@@ -49,7 +53,12 @@ export function withTakeover(
 
 /** For nftables mode: kube-proxy's tables; the chains of either iptables and IPVS, when nothing goes through it any more. */
 export async function removeOthersThanNftables(exec: Exec, ipvs: IpvsLeftover): Promise<CleanupOutcome> {
-  return all([await removeKubeProxyTables(exec), await removeCatching(exec), await ipvs.remove()]);
+  const left = await lookForLeftovers(exec);
+  return all([
+    await removeKubeProxyTables(exec, left),
+    await removeCatchingOf(exec, left),
+    left.hasIpvs || left.hasRulesOf('') ? await ipvs.remove() : NOTHING,
+  ]);
 }
 
 /** For iptables mode: our tables and kube-proxy's, the chains of the iptables that is not in use; IPVS as above. */
@@ -58,28 +67,54 @@ export async function removeOthersThanIptables(
   inUse: Variant,
   ipvs: IpvsLeftover,
 ): Promise<CleanupOutcome> {
-  return all([
-    await removeTables(exec),
-    await removeKubeProxyTables(exec),
-    await removeChains(exec, { which: 'all', except: inUse }),
-    await removeCatching(exec),
-    await ipvs.remove(),
-  ]);
+  const left = await lookForLeftovers(exec);
+  // Every chain that only the IPVS mode has asks a set: without sets there is none.
+  return all([await removeUnused(exec, inUse, left), left.hasIpvs ? await ipvs.remove() : NOTHING]);
 }
 
 /** For IPVS mode: our tables and kube-proxy's, and the chains of the iptables that is not in use. Those of the one in use it writes itself. */
 export async function removeOthersThanIpvs(exec: Exec, inUse: Variant): Promise<CleanupOutcome> {
-  return all([
-    await removeTables(exec),
-    await removeKubeProxyTables(exec),
-    await removeChains(exec, { which: 'all', except: inUse }),
-    await removeCatching(exec),
-  ]);
+  return removeUnused(exec, inUse, await lookForLeftovers(exec));
 }
 
 /** For userspace mode with its own rules in the kernel: those of every other mode; IPVS as above. */
 export async function removeOthersThanUserspace(exec: Exec, ipvs: IpvsLeftover): Promise<CleanupOutcome> {
-  return all([await removeTables(exec), await removeKubeProxyTables(exec), await ipvs.remove()]);
+  const left = await lookForLeftovers(exec);
+  return all([
+    await removeOurTables(exec, left),
+    await removeKubeProxyTables(exec, left),
+    left.hasIpvs || left.hasRulesOf('') ? await ipvs.remove() : NOTHING,
+  ]);
+}
+
+/** What the iptables in use does not keep. */
+async function removeUnused(exec: Exec, inUse: Variant, left: Leftovers): Promise<CleanupOutcome> {
+  return all([
+    await removeOurTables(exec, left),
+    await removeKubeProxyTables(exec, left),
+    hasOtherRules(left, inUse) ? await removeChains(exec, { which: 'all', except: inUse }) : NOTHING,
+    await removeCatchingOf(exec, left),
+  ]);
+}
+
+/** Whether an iptables that is not in use has rules. */
+function hasOtherRules(left: Leftovers, inUse: Variant): boolean {
+  switch (inUse) {
+    case '-nft':
+      return left.hasRulesOf('-legacy');
+    case '-legacy':
+      return left.hasRulesOf('-nft');
+    case '':
+      return left.hasRulesOf('');
+  }
+}
+
+async function removeOurTables(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {
+  return left.hasTable(TABLE) ? removeTables(exec) : NOTHING;
+}
+
+async function removeCatchingOf(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {
+  return left.hasTable(CATCH_TABLE) || left.hasRulesOf('') ? removeCatching(exec) : NOTHING;
 }
 
 function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {
@@ -89,7 +124,8 @@ function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {
   };
 }
 
-async function removeKubeProxyTables(exec: Exec): Promise<CleanupOutcome> {
+async function removeKubeProxyTables(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {
+  if (!left.hasTable(KUBE_PROXY_TABLE)) return NOTHING;
   const removed: string[] = [];
   const problems: string[] = [];
   for (const ip of ['ip', 'ip6']) {

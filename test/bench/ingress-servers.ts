@@ -80,12 +80,12 @@ export function manifests(hosts: readonly HostSpec[], backend: number, secretOf:
       ],
     },
   }));
-  // As the peers here: no access log.
+  // As the peers here: no access log, and connections that live as long as the client likes.
   const settings = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name: 'settings' },
-    data: { 'disable-access-log': 'true' },
+    data: { 'disable-access-log': 'true', 'keep-alive-requests': '1000000' },
   };
   return [service, slice, settings, ...objects].map((object) => JSON.stringify(object)).join('\n---\n');
 }

@@ -17,10 +17,10 @@ export interface Frame {
 export interface RawHttp2 {
   readonly socket: Socket;
   readonly frames: readonly Frame[];
-  closed(): boolean;
-  send(type: number, flags: number, stream: number, payload?: Buffer): void;
+  readonly closed: () => boolean;
+  readonly send: (type: number, flags: number, stream: number, payload?: Buffer) => void;
   /** The answer of one stream: its HEADERS, or how it was refused. */
-  outcome(stream: number): Promise<'headers' | 'reset' | 'connection'>;
+  readonly outcome: (stream: number) => Promise<'headers' | 'reset' | 'connection'>;
 }
 
 export async function rawHttp2(port: number): Promise<RawHttp2> {

@@ -3,12 +3,12 @@
 import { cidrContains, cidrOfIp, parseCidr, type Cidr } from '../../lib/cidr.ts';
 import { parseIp } from '../../lib/ip.ts';
 import { answered } from '../answers.ts';
-import type { PluginDefinition } from '../block.ts';
+import type { BlockServices, PluginDefinition } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
 import type { Option } from '../corefile/parse.ts';
 import { unknownOption, zoneOf, zones } from '../corefile/words.ts';
 import type { Handler } from '../handler.ts';
-import type { DnsName } from '../wire/name.ts';
+import { nameText, type DnsName } from '../wire/name.ts';
 import { RCODE, RR, typeCode } from '../wire/types.ts';
 
 type Action = 'allow' | 'block' | 'filter' | 'drop';
@@ -27,27 +27,47 @@ const EDE_BLOCKED = { code: 15, text: '' };
 const EDE_FILTERED = { code: 17, text: '' };
 
 /** The first policy that fits decides; questions of our own are not asked by a client. */
-export function aclHandler(zoneNames: readonly DnsName[], policies: readonly Policy[]): Handler {
+export function aclHandler(
+  zoneNames: readonly DnsName[],
+  policies: readonly Policy[],
+  { metrics, labels }: Pick<BlockServices, 'metrics' | 'labels'>,
+): Handler {
+  const counter = (what: string, names: readonly string[]) =>
+    metrics.counter({
+      name: `coredns_acl_${what}_requests_total`,
+      help: `Queries that acl has ${what}.`,
+      labels: names,
+    });
+  const byZone = ['server', 'zone', 'view'];
+  const counts = {
+    block: counter('blocked', byZone),
+    filter: counter('filtered', byZone),
+    drop: counter('dropped', byZone),
+  };
+  const allowed = counter('allowed', ['server', 'view']);
   return {
     name: 'acl',
     handle: (asked, next) => {
       const { query, client } = asked;
-      if (!client || zoneOf(query.key, zoneNames) === undefined) return next(asked);
+      const zone = client && zoneOf(query.key, zoneNames);
+      if (!client || zone === undefined) return next(asked);
       const ip = parseIp(client.address.replace(/^::ffff:(?=[0-9.]+$)/, ''));
       const fits = policies.find(
         ({ types, nets }) =>
           (types?.has(query.type) ?? true) && (nets?.some((net) => ip !== undefined && cidrContains(net, ip)) ?? true),
       );
-      switch (fits?.action) {
+      if (!fits || fits.action === 'allow') {
+        allowed.add(1, labels);
+        return next(asked);
+      }
+      counts[fits.action].add(1, { ...labels, zone: nameText(zone) });
+      switch (fits.action) {
         case 'block':
-          return answered({ rcode: RCODE.REFUSED, ede: EDE_BLOCKED });
+          return answered({ rcode: RCODE.REFUSED, ede: EDE_BLOCKED, authoritative: false });
         case 'filter':
-          return answered({ ede: EDE_FILTERED });
+          return answered({ ede: EDE_FILTERED, authoritative: false });
         case 'drop':
           return { kind: 'silence' };
-        case 'allow':
-        case undefined:
-          return next(asked);
       }
     },
   };
@@ -59,7 +79,7 @@ export const acl: PluginDefinition = {
   setup: ({ args, options, place }, draft) => {
     const zoneNames = zones(args, place, draft.zones);
     const policies = options.map(readPolicy);
-    draft.answer('acl', () => aclHandler(zoneNames, policies));
+    draft.answer('acl', (services) => aclHandler(zoneNames, policies, services));
   },
 };
 

@@ -42,7 +42,7 @@ export function dns64Handler(options: Dns64Options, services: BlockServices): Ha
       const outcome = await next(asked);
       const first = messageOf(asked, outcome);
       if (!first || !needsTranslation(first, options.translateAll)) return outcome;
-      const second = await askThrough(services.ask, query.name, RR.A);
+      const second = await askThrough(services.ask, query.name, RR.A, asked);
       if (!second) return coded(RCODE.SERVFAIL, 'dns64: the question for IPv4 addresses was not answered');
       translated.add(1, { server: services.labels.server });
       return synthesized(first, second, options.prefix);

@@ -59,7 +59,7 @@ function answerFrom(zone: FileZone, asked: Asked, options: FileHandlerOptions, n
         name = found.target;
         if (aliases >= MOST_ALIASES) return coded(RCODE.SERVFAIL, 'aliases of the zone go round');
         if (originAt(key, zone.origin) >= 0) continue;
-        return outside(zone, answer, found.target, query.type, options.resolveOutside);
+        return outside(zone, answer, options.resolveOutside(found.target, query.type, asked));
       }
       case 'delegated':
         return referral(zone, answer, found.servers);
@@ -89,11 +89,9 @@ function serversOf(zone: FileZone): readonly OwnedRecord[] {
 async function outside(
   zone: FileZone,
   answer: readonly ResourceRecord[],
-  target: DnsName,
-  type: number,
-  resolveOutside: ResolveOutside,
+  resolving: ReturnType<ResolveOutside>,
 ): Promise<Outcome> {
-  const rest = await resolveOutside(target, type);
+  const rest = await resolving;
   return answered({ answer: [...answer, ...rest], authority: rest.length > 0 ? serversOf(zone) : [zone.soa] });
 }
 

@@ -36,7 +36,8 @@ export function hostTable(lines: readonly string[]): HostTable {
       const name = parseName(word);
       if (!name) continue;
       append(addresses, lowerName(name), ip);
-      append(names, reverseName(ip), lowerName(name));
+      // A wildcard is the name of no machine.
+      if (!word.startsWith('*.')) append(names, reverseName(ip), lowerName(name));
     }
   }
   return { addresses, names };

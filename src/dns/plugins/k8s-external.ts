@@ -70,8 +70,8 @@ class ExternalNames {
     if (found.kind === 'missing') return missing();
     if (found.kind === 'targets') {
       const { service, targets } = found;
-      if (type === RR.A || type === RR.AAAA) return this.#addresses(targets, type, origin);
-      if (type === RR.SRV) return this.#ports(service, targets, origin);
+      if (type === RR.A || type === RR.AAAA) return this.#addresses(targets, asked, origin);
+      if (type === RR.SRV) return this.#ports(service, targets, asked, origin);
     }
     return answered({ authority: [this.#soa(origin)] });
   }
@@ -84,8 +84,9 @@ class ExternalNames {
     });
   }
 
-  async #addresses(targets: readonly ExternalTarget[], type: number, origin: DnsName): Promise<Outcome> {
+  async #addresses(targets: readonly ExternalTarget[], asked: Asked, origin: DnsName): Promise<Outcome> {
     const { ttl } = this.#options;
+    const { type } = asked.query;
     const answer: ResourceRecord[] = [];
     const seen = new Set<string>();
     for (const { host } of targets) {
@@ -99,12 +100,17 @@ class ExternalNames {
       const target = parseName(host.name);
       if (!target) continue;
       answer.push({ owner: undefined, type: RR.CNAME, ttl, data: target });
-      answer.push(...(await this.#resolveOutside(target, type)));
+      answer.push(...(await this.#resolveOutside(target, type, asked)));
     }
     return answered({ answer, authority: answer.length > 0 ? [] : [this.#soa(origin)] });
   }
 
-  async #ports(service: DnsService, targets: readonly ExternalTarget[], origin: DnsName): Promise<Outcome> {
+  async #ports(
+    service: DnsService,
+    targets: readonly ExternalTarget[],
+    asked: Asked,
+    origin: DnsName,
+  ): Promise<Outcome> {
     const answer: ResourceRecord[] = [];
     const additional: ResourceRecord[] = [];
     const seen = new Set<string>();
@@ -119,15 +125,16 @@ class ExternalNames {
       const address = `${target} ${host.kind === 'ip' ? host.ip : ''}`;
       if (seen.has(address)) continue;
       seen.add(address);
-      additional.push(...(await this.#hostRecords(host, target)));
+      additional.push(...(await this.#hostRecords(host, target, asked)));
     }
     return answered({ answer, additional, authority: answer.length > 0 ? [] : [this.#soa(origin)] });
   }
 
-  async #hostRecords(host: ExternalTarget['host'], target: DnsName): Promise<readonly ResourceRecord[]> {
+  async #hostRecords(host: ExternalTarget['host'], target: DnsName, asked: Asked): Promise<readonly ResourceRecord[]> {
     if (host.kind === 'ip')
       return [{ owner: target, type: addressType(host.ip), ttl: this.#options.ttl, data: addressData(host.ip) }];
-    return [...(await this.#resolveOutside(target, RR.A)), ...(await this.#resolveOutside(target, RR.AAAA))];
+    const [fours, sixes] = [RR.A, RR.AAAA].map((type) => this.#resolveOutside(target, type, asked));
+    return [...((await fours) ?? []), ...((await sixes) ?? [])];
   }
 
   #apex({ query }: Asked, origin: DnsName): Outcome {

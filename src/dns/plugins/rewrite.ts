@@ -1,186 +1,68 @@
-// rewrite: questions are asked as others, and answers told as if of the question.
+// rewrite: questions are asked as others, and answers told as if of the question. The rules as the Corefile writes them.
 
-import type { PluginDefinition } from '../block.ts';
+import type { BlockDraft, PluginDefinition } from '../block.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
-import { compilePattern } from './pattern.ts';
 import type { Directive } from '../corefile/parse.ts';
-import { integer, notBuilt } from '../corefile/words.ts';
-import { changed, messageOf, replyOf, type Asked, type Handler, type Outcome } from '../handler.ts';
-import { dataShape, type ResourceRecord } from '../wire/record.ts';
-import { lowerName, nameText, parseName, type DnsName } from '../wire/name.ts';
-import { CLASS_CH, CLASS_IN, typeCode } from '../wire/types.ts';
+import { integer } from '../corefile/words.ts';
+import { highestGroup, isMatch, regexRenamer, renamer, type Rename } from '../name-match.ts';
+import { rewriteHandler, type Rule, type Told } from '../rewriting.ts';
+import { CLASS_CH, CLASS_IN, rcodeNumber, typeCode } from '../wire/types.ts';
+import { compilePattern } from './pattern.ts';
+import { edns0Rule } from './rewrite-edns0.ts';
 
-/** A name in text → another one; undefined when the rule does not fit. */
-type Rename = (name: string) => string | undefined;
-
-type Rule =
-  | { readonly kind: 'name'; readonly stop: boolean; readonly rename: Rename; readonly answers: readonly Told[] }
-  | { readonly kind: 'type'; readonly stop: boolean; readonly from: number; readonly to: number }
-  | { readonly kind: 'class'; readonly stop: boolean; readonly from: number; readonly to: number }
-  | { readonly kind: 'ttl'; readonly stop: boolean; readonly fits: Rename; readonly min: number; readonly max: number };
-
-/** How names of an answer are told: those of owners, or those inside data, or both. */
-interface Told {
-  readonly where: 'name' | 'value' | 'auto';
-  readonly rename: Rename | 'back';
-}
-
-export function rewriteHandler(rules: readonly Rule[]): Handler {
-  return {
-    name: 'rewrite',
-    handle: (asked, next) => {
-      const changes: ((name: string, where: 'name' | 'value') => string | undefined)[] = [];
-      let ttl: { min: number; max: number } | undefined;
-      let { query } = asked;
-      for (const rule of rules) {
-        const before = query;
-        switch (rule.kind) {
-          case 'name': {
-            const from = nameText(query.key);
-            const text = rule.rename(from);
-            const name = text === undefined ? undefined : parseName(text);
-            if (!name) continue;
-            query = { ...query, name, key: lowerName(name) };
-            const to = nameText(query.key);
-            for (const told of rule.answers) changes.unshift(tell(told, from, to));
-            break;
-          }
-          case 'type':
-            if (query.type !== rule.from) continue;
-            query = { ...query, type: rule.to };
-            break;
-          case 'class':
-            if (query.klass !== rule.from) continue;
-            query = { ...query, klass: rule.to };
-            break;
-          case 'ttl':
-            if (rule.fits(nameText(query.key)) === undefined) continue;
-            ttl = rule;
-            break;
-        }
-        if (rule.stop || before === query) break;
-      }
-      if (query === asked.query && !ttl) return next(asked);
-      const inner: Asked = { ...asked, query };
-      return changed(next(inner), (outcome) => {
-        asked.by = inner.by;
-        return retold(inner, outcome, asked, changes, ttl);
-      });
-    },
-  };
-}
-
-type Change = (name: string, where: 'name' | 'value') => string | undefined;
-
-function tell({ where, rename }: Told, from: string, to: string): Change {
-  return (name, at) => {
-    if (where !== 'auto' && where !== at) return undefined;
-    return rename === 'back' ? (name === to ? from : undefined) : rename(name);
-  };
-}
-
-/** The outcome of the rewritten question as that of the asked one. */
-function retold(
-  inner: Asked,
-  outcome: Outcome,
-  asked: Asked,
-  changes: readonly Change[],
-  ttl: { min: number; max: number } | undefined,
-): Outcome {
-  if (outcome.kind === 'reply' && outcome.reply.kind === 'code') return outcome;
-  const message = messageOf(inner, outcome);
-  if (!message) return outcome;
-  const rename = (name: DnsName, where: 'name' | 'value'): DnsName => {
-    let text = nameText(name);
-    for (const change of changes) text = change(lowerText(text), where) ?? text;
-    return parseName(text) ?? name;
-  };
-  const told = (record: ResourceRecord): ResourceRecord => {
-    const owner = record.owner === undefined ? undefined : rename(record.owner, 'name');
-    // The question's own name is told as it was asked, case and all.
-    const same = owner !== undefined && lowerName(owner) === asked.query.key;
-    return {
-      type: record.type,
-      owner: same ? undefined : owner,
-      ttl: ttl ? Math.min(Math.max(record.ttl, ttl.min), ttl.max) : record.ttl,
-      data: changes.length === 0 ? record.data : renamedData(record, (name) => rename(name, 'value')),
-    };
-  };
-  const { answer, authority, additional } = message;
-  return {
-    kind: 'reply',
-    reply: replyOf({
-      ...message,
-      answer: answer.map(told),
-      authority: authority.map(told),
-      additional: additional.map(told),
-    }),
-  };
-}
-
-function lowerText(text: string): string {
-  return text.toLowerCase();
-}
-
-function renamedData(record: ResourceRecord, rename: (name: DnsName) => DnsName): string {
-  const shape = dataShape(record.type);
-  if (shape?.names !== 1) return record.data;
-  return record.data.slice(0, shape.before) + rename(record.data.slice(shape.before) as DnsName);
-}
-
-const FIELDS_TO_COME: ReadonlySet<string> = new Set(['edns0', 'rcode', 'cname']);
-const MATCHES: ReadonlySet<string> = new Set(['exact', 'prefix', 'suffix', 'substring', 'regex']);
+const FIELDS = 'name, type, class, ttl, rcode, cname and edns0';
+const MOST_TTL = 2_147_483_647;
+const MATCH_WORDS = '[exact|prefix|suffix|substring|regex]';
 
 export const rewrite: PluginDefinition = {
   name: 'rewrite',
   once: false,
   setup: (directive, draft) => {
-    const rule = readRule(directive);
-    rulesOf(draft).push(rule);
-    if (rulesOf(draft).length === 1) {
-      const rules = rulesOf(draft);
-      draft.answer('rewrite', () => rewriteHandler(rules));
-    }
+    const rules = rulesOf(draft);
+    rules.push(readRule(directive));
+    if (rules.length === 1) draft.answer('rewrite', (services) => rewriteHandler(rules, services.ask));
   },
 };
 
-const RULES = new WeakMap<object, Rule[]>();
+const RULES = new WeakMap<BlockDraft, Rule[]>();
 
 /** The rules of a block, from all of its lines. */
-function rulesOf(draft: object): Rule[] {
+function rulesOf(draft: BlockDraft): Rule[] {
   const rules = RULES.get(draft) ?? [];
   RULES.set(draft, rules);
   return rules;
 }
 
+/** A rule stands in one line, or in braces, where its lines are read as one. */
 function readRule({ args, options, place }: Directive): Rule {
-  const [mode, ...others] = args;
-  const named = mode === 'stop' || mode === 'continue';
-  const stop = mode !== 'continue';
-  const lines = options.map((option) => [option.name, ...option.args]);
-  const [first = [], ...rest] = named && others.length === 0 ? lines : [named ? others : args, ...lines];
-  const [field = '', ...words] = first;
-  // `answer …` may stand behind the rule, or on lines of its own.
-  const at = words.findIndex((word, i) => word === 'answer' && i >= 2);
-  const own = at < 0 ? words : words.slice(0, at);
-  const answers = [...(at < 0 ? [] : [words.slice(at)]), ...rest];
+  const [mode = '', ...others] = args;
+  const named = mode.toLowerCase() === 'stop' || mode.toLowerCase() === 'continue';
+  const words = [...(named ? others : args), ...options.flatMap((option) => [option.name, ...option.args])];
+  const stop = mode.toLowerCase() !== 'continue';
+  const [fieldWord = '', ...rest] = words;
+  const field = fieldWord.toLowerCase();
   switch (field) {
     case 'name':
-      return nameRule(own, answers, stop, place);
+      return nameRule(rest, stop, place);
     case 'type':
     case 'class': {
-      if (own.length !== 2 || answers.length > 0) throw new CorefileError(place, `rewrite ${field} takes FROM and TO`);
+      if (rest.length !== 2) throw new CorefileError(place, `rewrite ${field} takes FROM and TO`);
       const code = field === 'type' ? typeCode : classCode;
-      const [from, to] = own.map((word) => code(word));
+      const [from, to] = rest.map((word) => code(word));
       if (from === undefined || to === undefined)
-        throw new CorefileError(place, `rewrite ${field}: "${own.join(' ')}" names no ${field} that is known`);
+        throw new CorefileError(place, `rewrite ${field}: "${rest.join(' ')}" names no ${field} that is known`);
       return { kind: field, stop, from, to };
     }
     case 'ttl':
-      return ttlRule(own, stop, place);
+      return ttlRule(rest, stop, place);
+    case 'rcode':
+      return rcodeRule(rest, stop, place);
+    case 'cname':
+      return cnameRule(rest, stop, place);
+    case 'edns0':
+      return edns0Rule(rest, stop, place);
     default:
-      if (FIELDS_TO_COME.has(field)) throw notBuilt('rewrite', `"${field}"`, place);
-      throw new CorefileError(place, `rewrite has no field "${field}"; there are: name, type, class, ttl`);
+      throw new CorefileError(place, `rewrite has no field "${fieldWord}"; there are ${FIELDS}`);
   }
 }
 
@@ -188,74 +70,110 @@ function classCode(word: string): number | undefined {
   return word.toUpperCase() === 'IN' ? CLASS_IN : word.toUpperCase() === 'CH' ? CLASS_CH : undefined;
 }
 
-function nameRule(
-  words: readonly string[],
-  answers: readonly (readonly string[])[],
-  stop: boolean,
-  place: Place,
-): Rule {
-  const [match, from, to] = words.length === 2 ? ['exact', ...words] : words;
-  if (match === undefined || from === undefined || to === undefined || words.length > 3 || !MATCHES.has(match))
-    throw new CorefileError(place, 'rewrite name takes [exact|prefix|suffix|substring|regex] FROM TO [answer …]');
-  const auto = answers.some((words2) => words2[0] === 'answer' && words2[1] === 'auto');
+/** [MATCH] FROM TO [answer …] */
+function nameRule(words: readonly string[], stop: boolean, place: Place): Rule {
+  const [match = '', from, to, ...more] = words.length === 2 ? ['exact', ...words] : words;
+  const kind = match.toLowerCase();
+  if (from === undefined || to === undefined || !isMatch(kind))
+    throw new CorefileError(place, `rewrite name takes ${MATCH_WORDS} FROM TO [answer …]`);
+  const { auto, told } = readAnswers(more, place);
+  const rename = renameOf(kind, from, to, place);
+  // The end of a name is put back wherever it is found; anything else only in the name that was asked for.
+  const undoSuffix = auto && kind === 'suffix' ? [{ where: 'both', rename: renamer('suffix', to, from) } as const] : [];
+  const back = kind === 'exact' || (auto && kind !== 'suffix');
+  return { kind: 'name', stop, rename, back, answers: [...undoSuffix, ...told] };
+}
+
+function renameOf(match: string, from: string, to: string, place: Place): Rename {
+  if (!isMatch(match)) throw new CorefileError(place, `"${match}" is no way to match a name; there are ${MATCH_WORDS}`);
+  if (match !== 'regex') return renamer(match, from, to.toLowerCase());
+  const pattern = compilePattern('rewrite', from, place);
+  const wanted = highestGroup(to);
+  const there = groupsOf(from);
+  if (wanted > there)
+    throw new CorefileError(place, `rewrite: ${to} wants group ${wanted}, and ${from} has ${there || 'none'}`);
+  return regexRenamer(pattern, to.toLowerCase());
+}
+
+/** How many groups a pattern has that are counted. */
+function groupsOf(pattern: string): number {
+  const bare = pattern.replace(/\\./g, '').replace(/\[\^?\]?[^\]]*\]/g, '');
+  return [...bare.matchAll(/\((?!\?)|\(\?P?<(?![=!])/g)].length;
+}
+
+/** `answer auto`, `answer name FROM TO`, `answer value FROM TO`; one `answer` may stand for several. */
+function readAnswers(words: readonly string[], place: Place): { auto: boolean; told: readonly Told[] } {
+  let auto = false;
   const told: Told[] = [];
-  if (match === 'exact' || auto) told.push({ where: 'auto', rename: 'back' });
-  if (auto && match === 'suffix') told.push({ where: 'auto', rename: renamer('suffix', to, from, place) });
-  if (auto && match === 'prefix') told.push({ where: 'auto', rename: renamer('prefix', to, from, place) });
-  for (const [word, where, ...pair] of answers) {
-    if (word !== 'answer') throw new CorefileError(place, `"${word}" is unknown here; answer was expected`);
-    if (where === 'auto') continue;
-    const [pattern, replacement] = where === 'name' || where === 'value' ? pair : [where, ...pair];
-    if (pattern === undefined || replacement === undefined)
-      throw new CorefileError(place, 'answer takes auto, or [name|value] FROM TO');
-    told.push({
-      where: where === 'value' ? 'value' : 'name',
-      rename: renamer('regex', pattern, replacement, place),
-    });
+  if (words.length > 0 && words[0] !== 'answer')
+    throw new CorefileError(place, `"${words[0]}" is unknown here; answer was expected`);
+  for (let at = 0; at < words.length;) {
+    if (words[at] === 'answer') at++;
+    const where = words[at];
+    if (where === 'auto') {
+      auto = true;
+      at += 1;
+      continue;
+    }
+    const [from, to] = words.slice(at + 1);
+    if ((where !== 'name' && where !== 'value') || from === undefined || to === undefined)
+      throw new CorefileError(place, 'answer takes auto, name FROM TO, or value FROM TO');
+    told.push({ where, rename: renameOf('regex', from, to, place) });
+    at += 3;
   }
-  // Clients look for their own name: what no rule tells back is told as the question's.
-  if (told.length === 0 && match === 'exact') told.push({ where: 'name', rename: 'back' });
-  return { kind: 'name', stop, rename: renamer(match, from, to, place), answers: told };
+  if (auto && told.some(({ where }) => where === 'name'))
+    throw new CorefileError(place, 'answer auto and answer name exclude each other');
+  return { auto, told };
+}
+
+/** [MATCH] NAME, and then `count` words that say what is done. */
+function matched(
+  field: string,
+  words: readonly string[],
+  count: number,
+  place: Place,
+): { readonly fits: Rename; readonly rest: readonly string[] } {
+  const [match = '', from, ...rest] = words.length === count + 1 ? ['exact', ...words] : words;
+  const kind = match.toLowerCase();
+  if (from === undefined || rest.length !== count || !isMatch(kind)) {
+    const what = field === 'ttl' ? 'SECONDS or MIN-MAX' : 'FROM TO';
+    throw new CorefileError(place, `rewrite ${field} takes ${MATCH_WORDS} NAME ${what}`);
+  }
+  const fits = renameOf(kind, from, '', place);
+  return { fits, rest };
 }
 
 function ttlRule(words: readonly string[], stop: boolean, place: Place): Rule {
-  const [match, from, range] = words.length === 2 ? ['exact', ...words] : words;
-  if (match === undefined || from === undefined || range === undefined || !MATCHES.has(match))
-    throw new CorefileError(place, 'rewrite ttl takes [exact|prefix|suffix|substring|regex] NAME SECONDS or MIN-MAX');
+  const { fits, rest } = matched('ttl', words, 1, place);
+  const [range = ''] = rest;
   const [low = '', high] = range.split('-');
   const open = range.includes('-');
-  const min = low === '' ? 0 : integer(low, place, 'the TTL', 0, 2_147_483_647);
+  const min = low === '' ? 0 : integer(low, place, 'the TTL', 0, MOST_TTL);
   const max = !open
     ? min
     : high === '' || high === undefined
-      ? 2_147_483_647
-      : integer(high, place, 'the TTL', min, 2_147_483_647);
-  return { kind: 'ttl', stop, fits: renamer(match, from, match === 'regex' ? '' : from, place, true), min, max };
+      ? MOST_TTL
+      : integer(high, place, 'the TTL', min, MOST_TTL);
+  return { kind: 'ttl', stop, fits, min, max };
 }
 
-/** Names are in lower case with their final dot. */
-function renamer(match: string, from: string, to: string, place: Place, testOnly = false): Rename {
-  const low = from.toLowerCase();
-  switch (match) {
-    case 'exact': {
-      const whole = low.endsWith('.') ? low : `${low}.`;
-      return (name) => (name === whole ? to : undefined);
-    }
-    case 'prefix':
-      return (name) => (name.startsWith(low) ? to + name.slice(low.length) : undefined);
-    case 'suffix': {
-      const [end, put] = [low.endsWith('.') ? low : `${low}.`, to.endsWith('.') ? to : `${to}.`];
-      return (name) => (name.endsWith(end) ? name.slice(0, -end.length) + put : undefined);
-    }
-    case 'substring':
-      return (name) => (name.includes(low) ? name.replaceAll(low, to) : undefined);
-    default: {
-      const pattern = compilePattern('rewrite', from, place);
-      return (name) => {
-        const found = pattern.exec(name);
-        if (!found) return undefined;
-        return testOnly ? name : to.replace(/\{([0-9]+)\}/g, (_, group: string) => found[Number(group)] ?? '');
-      };
-    }
-  }
+function rcodeRule(words: readonly string[], stop: boolean, place: Place): Rule {
+  const { fits, rest } = matched('rcode', words, 2, place);
+  const [from, to] = rest.map((word) => codeOf(word, place));
+  return { kind: 'rcode', stop, fits, from: from ?? 0, to: to ?? 0 };
+}
+
+/** By name or number. */
+function codeOf(word: string, place: Place): number {
+  const code = /^[0-9]{1,2}$/.test(word) && Number(word) <= 23 ? Number(word) : rcodeNumber(word);
+  if (code === undefined) throw new CorefileError(place, `"${word}" is no response code such as NXDOMAIN`);
+  return code;
+}
+
+function cnameRule(words: readonly string[], stop: boolean, place: Place): Rule {
+  const [match = '', from, to, ...more] = words.length === 2 ? ['exact', ...words] : words;
+  const kind = match.toLowerCase();
+  if (from === undefined || to === undefined || more.length > 0 || !isMatch(kind))
+    throw new CorefileError(place, `rewrite cname takes ${MATCH_WORDS} FROM TO`);
+  return { kind: 'cname', stop, rename: renameOf(kind, from, to, place) };
 }

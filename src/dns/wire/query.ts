@@ -10,6 +10,8 @@ export interface Edns {
   readonly version: number;
   /** Whether the server's name is asked for (RFC 5001). */
   readonly wantsNsid: boolean;
+  /** The data of the OPT record, one character a byte; left out where it is empty. */
+  readonly options?: string;
 }
 
 export interface Query {
@@ -119,6 +121,7 @@ function readSections(packet: Buffer, start: number, length: number): Edns | und
         version: packet[fixed + 5] ?? 0,
         dnssecOk: ((packet[fixed + 6] ?? 0) & 0x80) !== 0,
         wantsNsid: hasOption(packet, data, end, OPTION_NSID),
+        ...(end > data ? { options: packet.toString('latin1', data, end) } : {}),
       };
     }
     at = end;
@@ -153,9 +156,12 @@ export function encodeQuery(query: {
   readonly klass?: number;
   readonly udpSize?: number | undefined;
   readonly dnssecOk?: boolean;
+  /** The data of its OPT record. */
+  readonly options?: string;
 }): Buffer {
+  const options = query.options ?? '';
   const nameEnd = HEADER_SIZE + query.name.length;
-  const packet = Buffer.alloc(nameEnd + 4 + (query.udpSize === undefined ? 0 : 11));
+  const packet = Buffer.alloc(nameEnd + 4 + (query.udpSize === undefined ? 0 : 11 + options.length));
   packet.writeUInt16BE(query.id, 0);
   packet.writeUInt16BE(query.flags, 2);
   packet.writeUInt16BE(1, 4);
@@ -167,6 +173,8 @@ export function encodeQuery(query: {
     packet.writeUInt16BE(RR.OPT, nameEnd + 5);
     packet.writeUInt16BE(query.udpSize, nameEnd + 7);
     packet[nameEnd + 11] = query.dnssecOk ? 0x80 : 0;
+    packet.writeUInt16BE(options.length, nameEnd + 13);
+    packet.write(options, nameEnd + 15, 'latin1');
   }
   return packet;
 }

@@ -6,7 +6,8 @@ import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
-import type { PeerFacts } from './forward.ts';
+import { refusedRecord, type PeerFacts } from './forward.ts';
+import { PREFACE } from './http2-frames.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
@@ -14,8 +15,6 @@ import type { ResponseHead } from './response-head.ts';
 const MAX_PIPELINED = 64 * 1024;
 /** Bytes thrown away after a last answer, before the connection is cut. */
 const MAX_LINGER = 256 * 1024;
-/** RFC 9113 section 3.4: what a client sends first that knows that the server speaks HTTP/2. */
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 /** How often an unfinished head is read again from its start; after that only when it has doubled or may be whole. */
 const FREE_REREADS = 8;
 
@@ -290,20 +289,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
 
   /** A request that could not be read: nobody knows where the next one would start. */
   #refuse(answer: Answer): void {
-    this.#engine.host.record({
-      method: '',
-      host: '',
-      path: '',
-      status: answer.status,
-      location: undefined,
-      endpoint: undefined,
-      remoteAddress: this.remoteAddress,
-      requestId: '',
-      received: 0,
-      sent: 0,
-      duration: 0,
-      headDuration: undefined,
-    });
+    this.#engine.host.record(refusedRecord(answer.status, this.remoteAddress));
     this.#stream.write(renderAnswer(answer, 'GET', 1, false), 'latin1');
     this.#linger();
   }

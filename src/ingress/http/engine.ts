@@ -1,6 +1,8 @@
 import { Ranges } from './chunked.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { EngineHost } from './forward.ts';
+import { FieldBlock } from './hpack.ts';
+import { OutputBuffers } from './http2-output.ts';
 import { DEFAULT_RULES, type MessageRules } from './message-rules.ts';
 import { RequestHead } from './request-head.ts';
 import { ResponseHead } from './response-head.ts';
@@ -70,6 +72,9 @@ export interface Engine {
   /** As the readers of heads have them. */
   rules: MessageRules;
   readonly connections: Set<OpenConnection>;
+  /** For HTTP/2: output, and a field block on its way there. */
+  readonly outputBuffers: OutputBuffers;
+  readonly fieldBlock: FieldBlock;
   readonly monotonic: () => number;
   /** Of one HTTP/2 connection at one time. */
   maxStreams: number;
@@ -91,6 +96,8 @@ export function createEngine(
     responseHead: new ResponseHead(),
     ranges: new Ranges(),
     connections: new Set(),
+    outputBuffers: new OutputBuffers(),
+    fieldBlock: new FieldBlock(),
     monotonic,
     rules: DEFAULT_RULES,
     maxStreams: DEFAULT_MAX_STREAMS,

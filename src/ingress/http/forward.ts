@@ -153,6 +153,24 @@ export interface RequestRecord {
   readonly captured?: readonly string[] | undefined;
 }
 
+/** Of a request that could not be read: nothing of it is known. */
+export function refusedRecord(status: number, remoteAddress: string): RequestRecord {
+  return {
+    method: '',
+    host: '',
+    path: '',
+    status,
+    location: undefined,
+    endpoint: undefined,
+    remoteAddress,
+    requestId: '',
+    received: 0,
+    sent: 0,
+    duration: 0,
+    headDuration: undefined,
+  };
+}
+
 /** What the plane gives the engine: where a request goes, and a place to tell what became of it. */
 export interface EngineHost {
   /** Undefined where the connection says it all. */

@@ -1,368 +1,411 @@
-// HTTP/2 with clients (RFC 9113), on `node:http2`: frames, HPACK and flow control are its business; what a request is, is read by the
-// reader of HTTP/1.1 and served by the same exchange.
+// HTTP/2 with clients (RFC 9113): frames, flow control and the order of streams. What a request is, is read by the reader of HTTP/1.1
+// and served by the same exchange. A peer that breaks a rule of the connection, or floods it, ends it.
 
-import { performServerHandshake, constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
-import { pageOf, type Answer } from './answer.ts';
-import type { AnswerBodyFlow } from './answer-body.ts';
 import type { ClientInfo } from './byte-stream.ts';
 import { forwardingFields, plainAddress } from './client-address.ts';
-import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine, OpenConnection } from './engine.ts';
-import { Exchange } from './exchange.ts';
 import { MAX_FIELDS } from './fields.ts';
-import { answerHeaders, linesAsHeaders, linesAsTrailers } from './http2-fields.ts';
-import { readHttp2Request } from './http2-request.ts';
 import type { PeerFacts } from './forward.ts';
-import type { RequestHead } from './request-head.ts';
-import type { ResponseHead } from './response-head.ts';
+import { HpackDecoder, type FieldBlock, type HeaderField } from './hpack.ts';
+import { DEFAULT_WINDOW, ERROR, FLAG, FRAME, MAX_FRAME, MAX_WINDOW, SETTING } from './http2-frames.ts';
+import { Http2Output } from './http2-output.ts';
+import { Http2Reader, type Frame } from './http2-reader.ts';
+import { Http2Stream, STREAM_WINDOW, type StreamHost } from './http2-stream.ts';
+import { TokenBucket } from './token-bucket.ts';
 
-/** What the streams of one connection may have sent without being read, together and each. */
+/** What the streams of one connection may have sent without being read, together. */
 const CONNECTION_WINDOW = 1024 * 1024;
-const STREAM_WINDOW = 256 * 1024;
-/** Bytes kept of a stream that is not read yet. */
-const MAX_PENDING = 64 * 1024;
+/** Pseudo-header fields beside the others. */
+const MAX_BLOCK_FIELDS = MAX_FIELDS + 5;
+/** Streams that the client takes back, or makes us take back (CVE-2023-44487, CVE-2025-8671): at once, and a second. */
+const RESETS = { burst: 200, perSecond: 33 };
+/** Frames that carry nothing: pings, settings, priorities, empty data, frames for streams that are no more. */
+const IDLE_FRAMES = { burst: 1000, perSecond: 100 };
+/** Bytes that we have to send and the client does not take, before we read no more of it. */
+const MAX_UNSENT = 256 * 1024;
+/** Bytes thrown away after the last frame, before the connection is cut. */
+const MAX_LINGER = 256 * 1024;
+/** What a ping of ours says: it follows the first GOAWAY. */
+const LAST_CALL = Buffer.from('lastcall', 'latin1');
+const LARGEST_STREAM = 0x7fffffff;
 
-const CUT = new Error('the stream is cut');
-
-const SESSION_OPTIONS = {
-  settings: {
-    enableConnectProtocol: true,
-    initialWindowSize: STREAM_WINDOW,
-  },
-  maxHeaderListPairs: MAX_FIELDS + 5,
-  // Floods: streams that are reset as soon as they are opened (CVE-2023-44487), frames and streams out of order, pings.
-  streamResetBurst: 200,
-  streamResetRate: 33,
-  maxSessionInvalidFrames: 100,
-  maxSessionRejectedStreams: 100,
-  maxOutstandingPings: 10,
-};
+/** Streams are taken; the client knows that no more will be; none is taken any more; nothing is read any more. */
+type Phase = 'open' | 'last-call' | 'closing' | 'ended';
 
 /** Serves HTTP/2 on a socket on which nothing was read, or what was read was put back. */
 export function serveHttp2(engine: Engine, socket: Socket, info: ClientInfo): void {
   engine.connections.add(new Http2Connection(engine, socket, info));
 }
 
-class Http2Connection implements OpenConnection, Expiring {
+class Http2Connection implements OpenConnection, Expiring, StreamHost {
   deadline: number;
+  readonly engine: Engine;
   readonly remoteAddress: string;
   readonly localPort: number;
   readonly secure: boolean;
   readonly forwarding: string;
   readonly peer: PeerFacts | undefined;
-  readonly #engine: Engine;
-  readonly #session: ServerHttp2Session;
-  #open = 0;
+  readonly output: Http2Output;
+  window = DEFAULT_WINDOW;
+  readonly #socket: Socket;
+  readonly #streams = new Map<number, Http2Stream>();
+  readonly #waiting = new Set<Http2Stream>();
+  readonly #reader: Http2Reader;
+  readonly #decoder = new HpackDecoder();
+  readonly #fields: HeaderField[] = [];
+  readonly #resets: TokenBucket;
+  readonly #idleFrames: TokenBucket;
+  readonly #maxStreams: number;
+  #phase: Phase = 'open';
+  #lastStream = 0;
+  /** The last one that is answered. */
+  #lastTaken = 0;
   #requests = 0;
-  #closing = false;
+  /** What the client takes of a new stream. */
+  #initialWindow = DEFAULT_WINDOW;
+  #smallTable = false;
+  #room = CONNECTION_WINDOW;
+  #used = 0;
+  #unread = false;
+  #lingered = 0;
 
   constructor(engine: Engine, socket: Socket, info: ClientInfo) {
     // Nobody ends one side of HTTP/2: a client that has ended its own is gone.
     socket.allowHalfOpen = false;
-    this.#engine = engine;
+    this.engine = engine;
+    this.#socket = socket;
     this.secure = info.secure;
     this.peer = info.peer;
     this.remoteAddress = plainAddress(info.remoteAddress);
     this.localPort = info.localPort;
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
-    this.deadline = engine.deadlines.now + engine.times.headMs;
-    const settings = {
-      ...SESSION_OPTIONS.settings,
-      maxConcurrentStreams: engine.maxStreams,
-      maxHeaderListSize: engine.rules.maxHead,
-    };
-    const session = performServerHandshake(socket, { ...SESSION_OPTIONS, settings });
-    this.#session = session;
-    session.on('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW));
-    session.on('stream', (stream, _headers, flags, raw: readonly string[]) => this.#onStream(stream, flags, raw));
-    session.on('error', () => {});
-    session.on('close', () => this.#onClose());
+    this.output = new Http2Output(socket, engine.outputBuffers);
+    const { now } = engine.deadlines;
+    this.deadline = now + engine.times.headMs;
+    this.#resets = new TokenBucket(RESETS.burst, RESETS.perSecond, now);
+    this.#idleFrames = new TokenBucket(IDLE_FRAMES.burst, IDLE_FRAMES.perSecond, now);
+    this.#maxStreams = engine.maxStreams;
+    this.#reader = new Http2Reader(engine.rules.maxHead, (frame) => this.#onFrame(frame));
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    socket.on('drain', () => this.#onDrain());
+    socket.on('close', () => this.#onClose());
+    socket.on('error', () => {});
     engine.deadlines.add(this);
+    this.output.settings([
+      [SETTING.maxConcurrentStreams, this.#maxStreams],
+      [SETTING.initialWindowSize, STREAM_WINDOW],
+      [SETTING.maxHeaderListSize, engine.rules.maxHead],
+      [SETTING.enableConnectProtocol, 1],
+    ]);
+    this.output.windowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW);
+    socket.resume();
   }
 
   get busy(): boolean {
-    return this.#open > 0;
+    return this.#streams.size > 0;
   }
 
   stopIdle(): void {
-    this.#end();
+    this.#lastCall();
   }
 
   destroy(): void {
-    this.#session.destroy();
+    this.#socket.destroy();
   }
 
   /** Nothing was asked for, or nothing was under way, for too long; or it did not end in time. */
   expire(): void {
-    if (this.#closing) this.destroy();
-    else this.#end();
-  }
-
-  streamDone(): void {
-    if (--this.#open > 0) return;
-    const { times, deadlines, stopping } = this.#engine;
-    this.deadline = deadlines.now + (this.#closing ? times.lingerMs : times.keepAliveMs);
-    if (stopping) this.#end();
-  }
-
-  /** Streams under way go on; the client opens no more. */
-  #end(): void {
-    if (!this.#closing) this.#session.close();
-    this.#closing = true;
-    this.deadline =
-      this.#open > 0 ? Number.POSITIVE_INFINITY : this.#engine.deadlines.now + this.#engine.times.lingerMs;
-  }
-
-  #onStream(stream: ServerHttp2Stream, flags: number, raw: readonly string[]): void {
-    this.#open++;
     this.deadline = Number.POSITIVE_INFINITY;
-    if (++this.#requests >= this.#engine.times.maxRequests) this.#end();
-    const ended = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0;
-    const request = new Http2Stream(this.#engine, this, stream, ended);
-    request.start(raw);
+    if (this.#phase === 'ended' || !this.#reader.settled) this.destroy();
+    else if (this.#reader.amidBlock) this.#fail(ERROR.enhanceYourCalm);
+    else if (this.#phase === 'open') this.#lastCall();
+    else this.#refuseMore();
   }
 
-  #onClose(): void {
-    this.#engine.connections.delete(this);
-    this.#engine.deadlines.remove(this);
-  }
-}
-
-/** One request on one stream. */
-class Http2Stream implements ClientEnd, Expiring {
-  deadline = Number.POSITIVE_INFINITY;
-  readonly frames = true;
-  readonly mayKeepAlive = true;
-  readonly secure: boolean;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-  readonly forwarding: string;
-  readonly peer: PeerFacts | undefined;
-  readonly #engine: Engine;
-  readonly #connection: Http2Connection;
-  readonly #stream: ServerHttp2Stream;
-  #exchange: RequestUnderWay | undefined;
-  /** A WebSocket of RFC 8441: an answer of 2xx would open it. */
-  #connect = false;
-  #bodyEnded: boolean;
-  #tunnel = false;
-  #paused = false;
-  #pending: Buffer | undefined;
-  #body: AnswerBodyFlow | undefined;
-  /** The whole body of a small answer: it leaves with the end of the stream. */
-  #last = '';
-  #done = false;
-
-  constructor(engine: Engine, connection: Http2Connection, stream: ServerHttp2Stream, ended: boolean) {
-    this.#engine = engine;
-    this.#connection = connection;
-    this.#stream = stream;
-    this.#bodyEnded = ended;
-    this.secure = connection.secure;
-    this.peer = connection.peer;
-    this.remoteAddress = connection.remoteAddress;
-    this.localPort = connection.localPort;
-    this.forwarding = connection.forwarding;
-    stream.on('error', () => {});
-    stream.on('close', () => this.#onClose());
-    stream.on('drain', () => this.#exchange?.onClientDrain());
-    engine.deadlines.add(this);
-  }
-
-  get bodyEnded(): boolean {
-    return this.#bodyEnded && this.#pending === undefined;
-  }
-
-  get needsDrain(): boolean {
-    return this.#stream.writableNeedDrain;
-  }
-
-  start(raw: readonly string[]): void {
-    const head = this.#engine.requestHead;
-    const result = readHttp2Request(head, raw, this.#bodyEnded, this.secure);
-    if (result.kind === 'refused') {
-      this.#refuse(result.refusal);
-      return;
+  block(): FieldBlock {
+    const { fieldBlock } = this.engine;
+    fieldBlock.clear();
+    if (this.#smallTable) {
+      this.#smallTable = false;
+      fieldBlock.forgetTable();
     }
-    this.#connect = result.connect;
-    this.#begin(head);
-    if (this.#bodyEnded || this.#done) return;
-    this.#stream.on('data', (chunk: Buffer) => this.#onData(chunk));
-    this.#stream.on('end', () => this.#onEnd());
+    return fieldBlock;
   }
 
-  expire(): void {
-    this.deadline = Number.POSITIVE_INFINITY;
-    if (this.#exchange) this.#exchange.onClientTimeout();
-    else this.destroy();
+  credit(bytes: number): void {
+    this.#used += bytes;
+    if (this.#used < CONNECTION_WINDOW / 4) return;
+    this.output.windowUpdate(0, this.#used);
+    this.#room += this.#used;
+    this.#used = 0;
   }
 
-  touch(ms: number): void {
-    this.deadline = this.#engine.deadlines.now + ms;
+  wait(stream: Http2Stream): void {
+    this.#waiting.add(stream);
   }
 
-  waitForNothing(): void {
-    this.deadline = Number.POSITIVE_INFINITY;
+  fault(): void {
+    if (!this.#resets.take(this.engine.deadlines.now)) this.#fail(ERROR.enhanceYourCalm);
   }
 
-  pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
-    this.#stream.pause();
-  }
-
-  resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#stream.resume();
-  }
-
-  drainPending(take: (bytes: Buffer, start: number, end: number) => number): void {
-    const bytes = this.#pending;
-    if (!bytes) return;
-    const at = take(bytes, 0, bytes.length);
-    this.#pending = at < bytes.length ? bytes.subarray(at) : undefined;
-  }
-
-  sendInterim(head: ResponseHead, bytes: Buffer): void {
-    if (this.#open) this.#try(() => this.#stream.additionalHeaders(answerHeaders(head, bytes, '')));
-  }
-
-  begin(head: ResponseHead, bytes: Buffer, fields: string, body: AnswerBodyFlow): string | undefined {
-    // To a CONNECT, 2xx would mean that the WebSocket is open.
-    if (this.#connect && head.status < 300) return undefined;
-    this.#body = body;
-    const endStream = body.whole;
-    const headers = answerHeaders(head, bytes, fields);
-    return this.#respond(headers, endStream, body.mayHaveTrailers) ? '' : undefined;
-  }
-
-  /** Called for small answers that are whole: the end of the stream follows at once. */
-  writeText(text: string): boolean {
-    this.#last += text;
-    return true;
-  }
-
-  write(data: Uint8Array): boolean {
-    return this.#open ? this.#stream.write(data) : true;
-  }
-
-  sendAnswer(answer: Answer, method: string): void {
-    const { fields, page } = pageOf(answer);
-    const headers = linesAsHeaders(answer.status, fields);
-    const bare = method === 'HEAD' || page === '';
-    if (this.#respond(headers, bare, false) && !bare) this.#last = page;
-  }
-
-  exchangeDone(): void {
-    this.#exchange = undefined;
-    this.#done = true;
-    this.touch(this.#engine.times.clientMs);
-    if (!this.#open) return;
-    if (this.#last !== '') this.#stream.end(this.#last, 'latin1');
-    else this.#stream.end();
-    // RFC 9113 section 8.1: the rest of a request that is not read is not asked for.
-    if (!this.#bodyEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR);
-  }
-
-  startTunnel(head: ResponseHead, bytes: Buffer): void {
-    this.#tunnel = true;
-    const headers = answerHeaders(head, bytes, '');
-    headers[':status'] = 200;
-    delete headers['sec-websocket-accept'];
-    this.#respond(headers, false, false);
-    this.resume();
-  }
-
-  endTunnel(): void {
-    if (this.#open) this.#stream.end();
-  }
-
-  destroy(): void {
-    this.reset();
-  }
-
-  /** Not `close()`: that sends the end of the stream first, and what the client got would look whole. */
-  reset(): void {
-    this.#stream.destroy(CUT);
-  }
-
-  get #open(): boolean {
-    return !this.#stream.destroyed && !this.#stream.closed;
-  }
-
-  #begin(head: RequestHead): void {
-    const exchange = new Exchange(this.#engine, this, head);
-    this.#exchange = exchange;
-    exchange.start(head);
-  }
-
-  #respond(headers: ReturnType<typeof linesAsHeaders>, endStream: boolean, waitForTrailers: boolean): boolean {
-    if (!this.#open) return true;
-    if (waitForTrailers) this.#stream.once('wantTrailers', () => this.#sendTrailers());
-    return this.#try(() => this.#stream.respond(headers, { endStream, waitForTrailers }));
-  }
-
-  #sendTrailers(): void {
-    const trailers = this.#body?.trailers ?? '';
-    if (!this.#try(() => this.#stream.sendTrailers(linesAsTrailers(trailers)))) this.reset();
-  }
-
-  /** The library throws on fields that HTTP/2 does not have, which a backend may send. */
-  #try(send: () => void): boolean {
-    try {
-      send();
-      return true;
-    } catch {
-      return false;
+  streamDone(stream: Http2Stream): void {
+    this.#waiting.delete(stream);
+    this.#streams.delete(stream.id);
+    if (this.#streams.size > 0) return;
+    const { times, deadlines } = this.engine;
+    if (this.#phase === 'closing') this.#end();
+    else if (this.#phase === 'open') {
+      this.deadline = deadlines.now + times.keepAliveMs;
+      if (this.engine.stopping) this.#lastCall();
     }
   }
 
-  #refuse(answer: Answer): void {
-    this.#engine.host.record({
-      method: '',
-      host: '',
-      path: '',
-      status: answer.status,
-      location: undefined,
-      endpoint: undefined,
-      remoteAddress: this.remoteAddress,
-      requestId: '',
-      received: 0,
-      sent: 0,
-      duration: 0,
-      headDuration: undefined,
-    });
-    this.sendAnswer(answer, 'GET');
-    this.exchangeDone();
-  }
+  // Frames.
 
   #onData(chunk: Buffer): void {
-    if (this.#done) return;
-    if (this.#tunnel) {
-      this.#exchange?.onTunnelData(chunk);
+    if (this.#isEnded()) {
+      this.#lingered += chunk.length;
+      if (this.#lingered > MAX_LINGER) this.destroy();
       return;
     }
-    this.#pending = this.#pending ? Buffer.concat([this.#pending, chunk]) : chunk;
-    if (this.#exchange?.wantsBody) this.#exchange.onClientData();
-    else if (this.#pending.length > MAX_PENDING) this.pause();
+    const problem = this.#reader.read(chunk);
+    if (problem !== undefined) this.#fail(problem);
+    if (this.#reader.amidBlock) {
+      this.deadline = Math.min(this.deadline, this.engine.deadlines.now + this.engine.times.headMs);
+    }
+    if (this.#socket.writableLength > MAX_UNSENT) {
+      this.#unread = true;
+      this.#socket.pause();
+    }
   }
 
-  #onEnd(): void {
-    this.#bodyEnded = true;
-    if (this.#tunnel) this.#exchange?.onTunnelEnd();
-    else this.#exchange?.onClientData();
+  #onFrame(frame: Frame): number | undefined {
+    if (this.#isEnded()) return ERROR.none;
+    const { type, stream, start, end } = frame;
+    switch (type) {
+      case FRAME.data:
+        return this.#onDataFrame(frame);
+      case FRAME.headers:
+        return this.#onHeaders(frame);
+      case FRAME.windowUpdate:
+        return this.#onWindowUpdate(frame);
+      case FRAME.reset:
+        return this.#onReset(frame);
+      case FRAME.settings:
+        return this.#onSettings(frame);
+      case FRAME.ping:
+        return this.#onPing(frame);
+      case FRAME.priority:
+        if (stream === 0) return ERROR.protocol;
+        return end - start === 5 ? this.#idleFrame() : ERROR.frameSize;
+      case FRAME.goAway:
+        if (stream !== 0) return ERROR.protocol;
+        return end - start >= 8 ? this.#idleFrame() : ERROR.frameSize;
+      case FRAME.pushPromise:
+        return ERROR.protocol;
+      default:
+        // Section 4.1: a type that is not known is passed over.
+        return this.#idleFrame();
+    }
+  }
+
+  #onDataFrame({ stream: id, flags, bytes, start, end, padding }: Frame): number | undefined {
+    if (id === 0 || id > this.#lastStream) return ERROR.protocol;
+    const size = end - start + padding;
+    this.#room -= size;
+    if (this.#room < 0) return ERROR.flowControl;
+    const stream = this.#streams.get(id);
+    if (!stream || stream.inputEnded) {
+      this.credit(size);
+      // What was under way when a stream was reset is no fault; but after the end of a request nothing may come.
+      return stream ? this.#abandon(stream, ERROR.streamClosed) : this.#idleFrame();
+    }
+    if (!stream.onData(bytes, start, end, padding)) return ERROR.flowControl;
+    if (flags & FLAG.endStream) stream.onInputEnd();
+    else if (start === end) return this.#idleFrame();
+    return undefined;
+  }
+
+  #onHeaders({ stream: id, flags, bytes, start, end }: Frame): number | undefined {
+    if (id % 2 === 0) return ERROR.protocol;
+    // Every block is read, whatever becomes of it: the next ones hang on it.
+    const read = this.#decoder.read(bytes, start, end, this.#fields, MAX_BLOCK_FIELDS, this.engine.rules.maxHead);
+    if (read === 'bad') return ERROR.compression;
+    const ends = (flags & FLAG.endStream) !== 0;
+    if (this.#phase === 'open') this.deadline = Number.POSITIVE_INFINITY;
+    if (id <= this.#lastStream) return this.#onTrailers(id, ends);
+    this.#lastStream = id;
+    // Section 6.8: the client knows that it is not taken.
+    if (this.#phase === 'closing') return undefined;
+    this.#lastTaken = id;
+    if (this.#streams.size >= this.#maxStreams) {
+      this.output.reset(id, ERROR.refusedStream);
+      this.fault();
+      return undefined;
+    }
+    const stream = new Http2Stream(this, id, ends, this.#initialWindow);
+    this.#streams.set(id, stream);
+    if (++this.#requests >= this.engine.times.maxRequests) this.#lastCall();
+    stream.start(this.#fields, read === 'too-large');
+    return undefined;
+  }
+
+  /** They end the request and are not passed on. */
+  #onTrailers(id: number, ends: boolean): number | undefined {
+    const stream = this.#streams.get(id);
+    if (!stream) return this.#idleFrame();
+    if (ends && !stream.inputEnded) {
+      stream.onInputEnd();
+      return undefined;
+    }
+    return this.#abandon(stream, stream.inputEnded ? ERROR.streamClosed : ERROR.protocol);
+  }
+
+  /** The client broke a rule of one stream. */
+  #abandon(stream: Http2Stream, code: number): undefined {
+    this.output.reset(stream.id, code);
+    stream.onGone();
+    this.fault();
+  }
+
+  #onReset({ stream: id, start, end }: Frame): number | undefined {
+    if (end - start !== 4) return ERROR.frameSize;
+    if (id === 0 || id > this.#lastStream) return ERROR.protocol;
+    const stream = this.#streams.get(id);
+    if (!stream) return this.#idleFrame();
+    stream.onGone();
+    this.fault();
+    return undefined;
+  }
+
+  // Flow control and the rest.
+
+  #onWindowUpdate({ stream: id, bytes, start, end }: Frame): number | undefined {
+    if (end - start !== 4) return ERROR.frameSize;
+    if (id > this.#lastStream) return ERROR.protocol;
+    const increment = bytes.readUInt32BE(start) & MAX_WINDOW;
+    if (id > 0) {
+      const stream = this.#streams.get(id);
+      if (!stream) return undefined;
+      if (increment > 0 && stream.onWindow(increment, MAX_WINDOW)) return undefined;
+      return this.#abandon(stream, increment === 0 ? ERROR.protocol : ERROR.flowControl);
+    }
+    if (increment === 0) return ERROR.protocol;
+    this.window += increment;
+    if (this.window > MAX_WINDOW) return ERROR.flowControl;
+    this.#pump();
+    return undefined;
+  }
+
+  #onSettings({ stream, flags, bytes, start, end }: Frame): number | undefined {
+    if (stream !== 0) return ERROR.protocol;
+    if (flags & FLAG.ack) return end === start ? this.#idleFrame() : ERROR.frameSize;
+    if ((end - start) % 6 !== 0) return ERROR.frameSize;
+    for (let at = start; at < end; at += 6) {
+      const problem = this.#onSetting(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2));
+      if (problem !== undefined) return problem;
+    }
+    this.output.acknowledgeSettings();
+    return this.#idleFrame();
+  }
+
+  #onSetting(name: number, value: number): number | undefined {
+    switch (name) {
+      case SETTING.enablePush:
+        return value > 1 ? ERROR.protocol : undefined;
+      case SETTING.maxFrameSize:
+        return value < MAX_FRAME || value > 0xffffff ? ERROR.protocol : undefined;
+      case SETTING.headerTableSize:
+        this.#smallTable ||= value < 4096;
+        return undefined;
+      case SETTING.initialWindowSize: {
+        if (value > MAX_WINDOW) return ERROR.flowControl;
+        const more = value - this.#initialWindow;
+        this.#initialWindow = value;
+        for (const stream of this.#streams.values()) {
+          if (!stream.onWindow(more, MAX_WINDOW)) return ERROR.flowControl;
+        }
+        return undefined;
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #onPing({ stream, flags, bytes, start, end }: Frame): number | undefined {
+    if (stream !== 0) return ERROR.protocol;
+    if (end - start !== 8) return ERROR.frameSize;
+    if (!(flags & FLAG.ack)) this.output.ping(bytes.subarray(start, end), true);
+    else if (this.#phase === 'last-call' && LAST_CALL.compare(bytes, start, end) === 0) this.#refuseMore();
+    return this.#idleFrame();
+  }
+
+  #idleFrame(): number | undefined {
+    return this.#idleFrames.take(this.engine.deadlines.now) ? undefined : ERROR.enhanceYourCalm;
+  }
+
+  #pump(): void {
+    if (this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const stream of waiting) stream.pump();
+  }
+
+  #onDrain(): void {
+    if (this.#unread) {
+      this.#unread = false;
+      this.#socket.resume();
+    }
+    this.#pump();
+  }
+
+  // Ends.
+
+  #isEnded(): boolean {
+    return this.#phase === 'ended';
+  }
+
+  /** Section 6.8: what the client sent before it could know is served yet; its answer to the ping says that it knows. */
+  #lastCall(): void {
+    if (this.#phase !== 'open') return;
+    this.#phase = 'last-call';
+    this.output.goAway(LARGEST_STREAM);
+    this.output.ping(LAST_CALL, false);
+    this.deadline = this.engine.deadlines.now + this.engine.times.lingerMs;
+  }
+
+  /** Streams under way go on; no further one is taken. */
+  #refuseMore(): void {
+    if (this.#phase === 'ended') return;
+    this.#phase = 'closing';
+    this.output.goAway(this.#lastTaken);
+    this.deadline = Number.POSITIVE_INFINITY;
+    if (this.#streams.size === 0) this.#end();
+  }
+
+  /** The client broke a rule, or does too much: nothing more is done for it. */
+  #fail(code: number): void {
+    if (this.#phase === 'ended') return;
+    this.output.goAway(this.#lastTaken, code);
+    this.#end();
+    for (const stream of this.#streams.values()) stream.onGone();
+  }
+
+  /** Nothing follows; what the client still sends is thrown away until it has read it. */
+  #end(): void {
+    this.#phase = 'ended';
+    this.#reader.drop();
+    this.output.end();
+    this.#socket.resume();
+    this.deadline = this.engine.deadlines.now + this.engine.times.lingerMs;
   }
 
   #onClose(): void {
-    const exchange = this.#exchange;
-    this.#exchange = undefined;
-    this.#done = true;
-    this.#pending = undefined;
-    this.#engine.deadlines.remove(this);
-    this.#connection.streamDone();
-    exchange?.onClientGone();
+    this.#phase = 'ended';
+    this.engine.connections.delete(this);
+    this.engine.deadlines.remove(this);
+    for (const stream of this.#streams.values()) stream.onGone();
   }
 }
