@@ -27,7 +27,16 @@ export interface Worlds {
 
 const OWN: Worlds = { create: (options) => SteadyWorld.create(options), close: (world) => world.close() };
 
-export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush, worlds = OWN): void {
+/** `titles`: those cases alone, where all would take too long. */
+export function steadyCases(
+  mode: 'nftables' | 'iptables' | 'ipvs',
+  flush: Flush,
+  worlds = OWN,
+  titles?: readonly string[],
+): void {
+  const when = (title: string, happens: () => Promise<void>, timeout?: number): void => {
+    if (!titles || titles.includes(title)) test(title, happens, timeout);
+  };
   const missing = netnsMissing() ?? (mode === 'ipvs' ? ipvsMissing() : undefined);
   if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode ${mode} (${missing})\n`);
   describe.skipIf(missing)(`${mode}: a client that connects every 10 ms fails not once while`, () => {
@@ -37,7 +46,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
     });
     afterEach(() => world && worlds.close(world));
 
-    test('endpoints roll: each is replaced, terminates, and is gone', async () => {
+    when('endpoints roll: each is replaced, terminates, and is gone', async () => {
       const result = await world.hammered(async () => {
         await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
         await world.change([{ pod: 'a', terminating: true }, { pod: 'b' }, { pod: 'c' }]);
@@ -52,7 +61,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
     });
 
-    test('the last endpoint terminates before the next is ready', async () => {
+    when('the last endpoint terminates before the next is ready', async () => {
       const result = await world.hammered(async () => {
         await world.change([{ pod: 'a' }]);
         await world.announce([{ pod: 'a', terminating: true }]);
@@ -63,7 +72,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
-    test('the proxy is killed, and started again', async () => {
+    when('the proxy is killed, and started again', async () => {
       const result = await world.hammered(async () => {
         await world.stop('SIGKILL');
         await pause(200);
@@ -74,7 +83,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
-    test('the proxy is restarted while endpoints change', async () => {
+    when('the proxy is restarted while endpoints change', async () => {
       const result = await world.hammered(async () => {
         await world.announce([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
         await world.stop('SIGTERM');
@@ -85,7 +94,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['d']).toBeGreaterThan(0);
     });
 
-    test('the proxy is restarted in another mode, and back', async () => {
+    when('the proxy is restarted in another mode, and back', async () => {
       const others = { nftables: ['iptables'], iptables: ['nftables'], ipvs: ['nftables', 'ipvs', 'iptables'] }[mode];
       const result = await world.hammered(async () => {
         for (const other of others) {
@@ -102,9 +111,8 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
-    test.each(['iptables', 'nftables'] as const)(
-      "it takes over from kube-proxy's rules in mode %s, and kube-proxy takes over again",
-      async (theirs) => {
+    for (const theirs of ['iptables', 'nftables'] as const) {
+      when(`it takes over from kube-proxy's rules in mode ${theirs}, and kube-proxy takes over again`, async () => {
         await world.stop('SIGTERM');
         await world.kubeProxyServes(theirs, [{ pod: 'a' }, { pod: 'b' }]);
         await world.cleanup();
@@ -123,10 +131,10 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
         const after = await world.hammered(() => pause(100));
         expectNoFailure(after);
         expect(Object.keys(after.answeredBy).sort()).toEqual(['c', 'd']);
-      },
-    );
+      });
+    }
 
-    test('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
+    when('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
       const result = await world.hammered(async () => {
         const start = performance.now();
         for (let i = 0; i < 400; i++) {
@@ -141,7 +149,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(Object.keys(answeredBy)).toEqual(['d']);
     });
 
-    test('one NodePort number carries TCP and UDP, and the endpoints of both change', async () => {
+    when('one NodePort number carries TCP and UDP, and the endpoints of both change', async () => {
       const ports = [
         { port: 80, protocol: 'TCP', name: 'main', nodePort: NODE_PORT },
         { port: 80, protocol: 'UDP', name: 'udp', nodePort: NODE_PORT },
@@ -164,7 +172,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
     });
     afterEach(() => world && worlds.close(world));
 
-    test('an endpoint that dies as it leaves fails nobody once the change is in force', async () => {
+    when('an endpoint that dies as it leaves fails nobody once the change is in force', async () => {
       let left = 0;
       const result = await world.hammered(async () => {
         await world.die('b');
@@ -179,20 +187,23 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['a']).toBeGreaterThan(30 / SLOWNESS);
     });
 
-    test('a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts', async () => {
-      await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
-      await world.change([{ pod: 'a' }], 'dns');
-      const result = await world.hammered(async () => {
-        await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }], 'dns');
-        await world.stop('SIGKILL');
-        await world.start();
-        await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
-      }, UDP_FLOW);
-      expect(Object.keys(result.answeredBy)).toEqual(['a']);
-      expectNoFailure(result);
-    });
+    when(
+      'a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts',
+      async () => {
+        await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
+        await world.change([{ pod: 'a' }], 'dns');
+        const result = await world.hammered(async () => {
+          await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }], 'dns');
+          await world.stop('SIGKILL');
+          await world.start();
+          await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
+        }, UDP_FLOW);
+        expect(Object.keys(result.answeredBy)).toEqual(['a']);
+        expectNoFailure(result);
+      },
+    );
 
-    test('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
+    when('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
       await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
       await world.change([{ pod: 'a' }], 'dns');
       let led = 0;
@@ -208,7 +219,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.failures.filter(({ at }) => at > led)).toEqual([]);
     });
 
-    test('a TCP connection outlives the removal of its endpoint, and is reset where that is asked for', async () => {
+    when('a TCP connection outlives the removal of its endpoint, and is reset where that is asked for', async () => {
       const { client } = world.topology;
       for (const name of ['a', 'b'] as const) {
         await world.pods[name].serve({ protocol: 'TCP', address: PODS[name], port: 8081, name, keeps: true });
@@ -231,7 +242,7 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       }
     });
 
-    test('rules that somebody else flushes are repaired, and every connection from then on is answered', async () => {
+    when('rules that somebody else flushes are repaired, and every connection from then on is answered', async () => {
       let repaired = 0;
       const result = await world.hammered(async () => {
         await world.repaired(() => flush(world));
@@ -242,29 +253,33 @@ export function steadyCases(mode: 'nftables' | 'iptables' | 'ipvs', flush: Flush
       expect(result.answeredBy['a']).toBeGreaterThan(20 / SLOWNESS);
     });
 
-    test('affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out', async () => {
-      const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } };
-      await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
-      const kept = await world.hammered(() => world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]));
-      expectNoFailure(kept);
-      const [first = '', ...more] = Object.keys(kept.answeredBy);
-      expect(more).toEqual([]);
-      const rest = (['a', 'b', 'c'] as const).filter((pod) => pod !== first).map((pod) => ({ pod }));
-      await world.change(rest);
-      const moved = await world.hammered(() => pause(100));
-      expectNoFailure(moved);
-      expect(Object.keys(moved.answeredBy)).toHaveLength(1);
-      expect(moved.answeredBy[first]).toBeUndefined();
-      affinity.sessionAffinityConfig.clientIP.timeoutSeconds = 2;
-      await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
-      // Each rest is longer than the time-out, so each visit is drawn anew: that 20 of them meet one endpoint happens once in 500,000.
-      const visits = new Set<string>();
-      for (let i = 0; i < 20 && visits.size < 2; i++) {
-        await pause(2100);
-        const outcome = await world.topology.client.connect({ protocol: 'TCP', address: CLUSTER_IP, port: 80 });
-        visits.add(outcome.kind === 'answered' ? outcome.by : outcome.kind);
-      }
-      expect([...visits].sort()).toEqual(rest.map(({ pod }) => pod));
-    }, 60_000);
+    when(
+      'affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out',
+      async () => {
+        const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } };
+        await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
+        const kept = await world.hammered(() => world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]));
+        expectNoFailure(kept);
+        const [first = '', ...more] = Object.keys(kept.answeredBy);
+        expect(more).toEqual([]);
+        const rest = (['a', 'b', 'c'] as const).filter((pod) => pod !== first).map((pod) => ({ pod }));
+        await world.change(rest);
+        const moved = await world.hammered(() => pause(100));
+        expectNoFailure(moved);
+        expect(Object.keys(moved.answeredBy)).toHaveLength(1);
+        expect(moved.answeredBy[first]).toBeUndefined();
+        affinity.sessionAffinityConfig.clientIP.timeoutSeconds = 2;
+        await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
+        // Each rest is longer than the time-out, so each visit is drawn anew: that 20 of them meet one endpoint happens once in 500,000.
+        const visits = new Set<string>();
+        for (let i = 0; i < 20 && visits.size < 2; i++) {
+          await pause(2100);
+          const outcome = await world.topology.client.connect({ protocol: 'TCP', address: CLUSTER_IP, port: 80 });
+          visits.add(outcome.kind === 'answered' ? outcome.by : outcome.kind);
+        }
+        expect([...visits].sort()).toEqual(rest.map(({ pod }) => pod));
+      },
+      60_000,
+    );
   });
 }

@@ -1,0 +1,82 @@
+// A client that does not rest while IPVS mode works, and while modes give way to one another.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { FairleadProcess } from '../support/process.ts';
+import { ProxyPlanes } from '../support/proxy-runner.ts';
+import { SLOWNESS } from '../support/slowness.ts';
+import { steadyCases } from '../support/steady-cases.ts';
+import { CLUSTER_IP, SteadyStage, SteadyWorld } from '../support/steady.ts';
+import { until } from '../support/until.ts';
+
+let stage: SteadyStage;
+beforeAll(async () => {
+  stage = await SteadyStage.create();
+});
+afterAll(() => stage?.close());
+
+const create = (options: { readonly mode: string; readonly others?: number }): Promise<SteadyWorld<ProxyPlanes>> =>
+  SteadyWorld.on(stage, new ProxyPlanes(stage.topology.node), options);
+
+// The others of them say little of IPVS that the scenarios and ipvs.vm.ts do not.
+steadyCases(
+  'ipvs',
+  ({ topology }) => topology.node.run('ipvsadm', '--clear'),
+  { create, close: (world) => world.leave() },
+  [
+    'endpoints roll: each is replaced, terminates, and is gone',
+    'the proxy is restarted in another mode, and back',
+    "it takes over from kube-proxy's rules in mode iptables, and kube-proxy takes over again",
+    'a UDP client that sends from one socket is led to the next Pod when its own is replaced',
+  ],
+);
+
+/** The Service `web` of every world, as the process of the relays reads it. */
+const MANIFESTS = `
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: web}
+spec: {clusterIP: ${CLUSTER_IP}, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints:
+- {addresses: [10.0.0.1], conditions: {ready: true}}
+- {addresses: [10.0.0.2], conditions: {ready: true}}
+`;
+
+async function startRelays(): Promise<FairleadProcess> {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-'));
+  writeFileSync(join(folder, 'web.yaml'), MANIFESTS);
+  const relays = new FairleadProcess(['proxy', '--mode=userspace', `--manifests=${folder}`, '--logging-format=json'], {
+    namespace: stage.topology.node.namespace,
+  });
+  onTestFinished(async () => {
+    await relays.close();
+    rmSync(folder, { recursive: true });
+  });
+  await relays.logged(({ message }) => message === 'rules in force', 60_000 * SLOWNESS);
+  return relays;
+}
+
+test('a client that connects all the time fails not once while IPVS gives way to userspace, and comes back', async () => {
+  const { node } = stage.topology;
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const { failures, attempts } = await world.hammered(async () => {
+    await world.stop('SIGTERM');
+    const relays = await startRelays();
+    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 60_000 * SLOWNESS);
+    await world.start('ipvs');
+    relays.kill();
+    await relays.exited;
+  }, [{ protocol: 'TCP', address: CLUSTER_IP, port: 80 }]);
+  expect(failures).toEqual([]);
+  expect(attempts).toBeGreaterThan(50);
+  expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead-userspace');
+});
