@@ -8,6 +8,7 @@ import type { NodeIdentity, Snapshot } from '../model/snapshot.ts';
 import { serveObserve, type Health, type ObserveServer, type Routes } from '../observe/server.ts';
 import { Store, type Kind } from '../source/store.ts';
 import type { Timer } from '../system/clock.ts';
+import { collectGarbage } from '../system/heap.ts';
 import { stopSignal } from '../system/signals.ts';
 import type { RunningContext } from './context.ts';
 import { EXIT_STOPPED } from './errors.ts';
@@ -50,6 +51,8 @@ export interface HouseOptions {
    * supervises it sees why.
    */
   readonly onPlaneFailure: 'together' | 'alone';
+  /** When this thread may stand still a moment to collect what reading left behind; never unless given. */
+  readonly mayPause?: 'always' | 'at the start';
   /** Who we are; the Node of `nodeName` unless given. */
   readonly identity?: (records: Records) => NodeIdentity;
   /** A kind that is waited for only so long; then the rest goes on without it. */
@@ -89,6 +92,10 @@ export interface Ending {
   readonly code: number;
 }
 
+/** A list of fewer leaves nothing worth a pause. */
+const MANY_RECORDS = 500;
+const QUIET_MS = 1000;
+
 /** Runs until SIGTERM or SIGINT. Resolves to the exit code. */
 export async function runHouse(options: HouseOptions): Promise<number> {
   const stopped = stopSignal();
@@ -118,6 +125,8 @@ class House {
   readonly #followed = { secrets: '', configMaps: '' };
   #stopping = false;
   #patience: Timer | undefined;
+  #collecting: Timer | undefined;
+  #collected = false;
 
   constructor(options: HouseOptions) {
     this.#options = options;
@@ -150,6 +159,7 @@ class House {
     this.#options.onControl?.(this.#control());
     for (const endpoint of endpoints) this.#servers.set(endpointKey(endpoint), await this.#open(endpoint));
     this.#pipeline.start();
+    this.#store.onReplace((records) => this.#collectAfter(records));
     await Promise.all(this.#planes.map((plane) => (onPlaneFailure === 'alone' ? plane.startOnce() : plane.start())));
     this.#source = await source(this.#store, kinds, context);
     this.#options.onSource?.(this.#source);
@@ -222,6 +232,18 @@ class House {
     await before?.stop();
   }
 
+  /** Once it is quiet: the lists of several kinds come together. */
+  #collectAfter(records: number): void {
+    const { mayPause, context } = this.#options;
+    if (this.#stopping || mayPause === undefined || records < MANY_RECORDS) return;
+    if (this.#collected && mayPause === 'at the start') return;
+    this.#collecting?.cancel();
+    this.#collecting = context.clock.after(QUIET_MS, () => {
+      this.#collected = true;
+      collectGarbage();
+    });
+  }
+
   #losePatience(): void {
     const { patience, context } = this.#options;
     if (!patience) return;
@@ -236,6 +258,7 @@ class House {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#patience?.cancel();
+    this.#collecting?.cancel();
     await this.#options.onStop?.();
     await this.#source?.stop();
     this.#pipeline.stop();

@@ -48,6 +48,13 @@ export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
 ];
 
 export const INGRESS_FLAGS: readonly IngressFlag[] = [
+  flag(
+    'text',
+    'tcp-services-configmap',
+    'the ConfigMap of TCP ports that are passed on as they are: 9000: NAMESPACE/SERVICE:PORT, with :PROXY to read the PROXY protocol, again to send it',
+    { value: 'NS/NAME', fallback: 'none' },
+  ),
+  flag('text', 'udp-services-configmap', 'the same for UDP, without PROXY', { value: 'NS/NAME', fallback: 'none' }),
   flag('text', 'publish-service', "the Service in front: its addresses become every Ingress' status", {
     value: 'NS/NAME',
   }),

@@ -95,6 +95,7 @@ export function ingressObjects(args: Arguments): ReferenceOptions {
     annotationsPrefix: annotationsPrefix(args),
     configMap: objectFlag(args, 'configmap'),
     defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
+    streams: [objectFlag(args, 'tcp-services-configmap'), objectFlag(args, 'udp-services-configmap')],
   };
 }
 
@@ -109,11 +110,15 @@ export interface IngressChoice {
   readonly lenientClass: boolean;
   readonly tell?: Tell;
   readonly tellOfSync?: boolean;
+  /** How long a stop waits for what is under way. */
+  readonly graceMs?: number;
   readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
   readonly accessLog?: (text: string) => void;
   readonly onApplied?: () => void;
+  /** TCP ports that no Service can be given. */
+  readonly reserved?: ReadonlySet<number>;
 }
 
 export interface IngressStarter extends PlaneStarter {
@@ -122,7 +127,7 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { configMap, defaultCertificate } = ingressObjects(args);
+  const { configMap, defaultCertificate, streams: [tcp, udp] = [] } = ingressObjects(args);
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
@@ -140,10 +145,21 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         workers: choice.workers ?? 0,
+        ...(choice.graceMs === undefined ? {} : { graceMs: choice.graceMs }),
         http: choice.http,
         https: choice.https,
         configMap,
         defaultCertificate,
+        ...(tcp === undefined && udp === undefined
+          ? {}
+          : {
+              streams: {
+                tcp,
+                udp,
+                addresses: [choice.http.address],
+                reserved: choice.reserved ?? new Set(),
+              },
+            }),
         log: context.log.named('ingress'),
       });
       return plane;

@@ -3,7 +3,6 @@
 import type { Ip } from '../lib/ip.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Transport } from './handler.ts';
-import { startHttpsListener } from './https-listener.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { DnsMetrics } from './metrics.ts';
 import type { DnsServer, Site } from './server.ts';
@@ -75,6 +74,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       return sideListener(tcp, { address: at.address, port: tcp.port, protocol: 'tls' });
     }
     case 'https': {
+      // Loaded where it is used: HTTP/2 costs 5 MB in each thread.
+      const { startHttpsListener } = await import('./https-listener.ts');
       const https = await startHttpsListener(options);
       return sideListener(https, { address: at.address, port: https.port, protocol: 'https' });
     }

@@ -1,7 +1,7 @@
 // TCP, and TLS over it (RFC 7858): a server and its connections.
 
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from 'node:tls';
+import type { Server as TlsServer, TLSSocket } from 'node:tls';
 import { ipFamily } from '../lib/ip.ts';
 import { serveConnection, type Connection } from './connection.ts';
 import { KeptAnswers } from './kept-answers.ts';
@@ -34,7 +34,7 @@ export async function bindTcp(options: ListenerOptions): Promise<Side> {
     if (tls && mayStay(socket, tls.clientAuth)) take(socket);
     else socket.destroy();
   };
-  const listening = tls ? tlsServer(tls, secured) : createServer({ allowHalfOpen: true, noDelay: true }, take);
+  const listening = tls ? await tlsServer(tls, secured) : createServer({ allowHalfOpen: true, noDelay: true }, take);
   // Those that still shake hands count, too.
   listening.maxConnections = maxConnections;
   const port = await listen(listening, at, options.shared);
@@ -67,7 +67,9 @@ export async function bindTcp(options: ListenerOptions): Promise<Side> {
   };
 }
 
-function tlsServer(tls: TlsSetting, secured: (socket: TLSSocket) => void): TlsServer {
+async function tlsServer(tls: TlsSetting, secured: (socket: TLSSocket) => void): Promise<TlsServer> {
+  // Loaded where it is used, for the memory of each thread.
+  const { createServer: createTlsServer } = await import('node:tls');
   const options = { ...contextOptions(tls), ...authOptions(tls), ALPNProtocols: ['dot'], noDelay: true };
   const server = createTlsServer({ ...options, allowHalfOpen: true, handshakeTimeout: HANDSHAKE_MS }, secured);
   // Who speaks no TLS is closed, and nothing more.

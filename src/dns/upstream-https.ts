@@ -1,6 +1,6 @@
 // An upstream server that is asked over HTTPS (RFC 8484), by one connection that is kept.
 
-import { connect, constants, type ClientHttp2Session } from 'node:http2';
+import type { ClientHttp2Session, connect as connectHttp2, constants as http2Constants } from 'node:http2';
 import { hostPort } from '../lib/ip.ts';
 import type { Timer } from '../system/clock.ts';
 import type { LinkOptions, UpstreamLink } from './upstream-link.ts';
@@ -25,16 +25,18 @@ export class HttpsLink implements UpstreamLink {
     });
   }
 
-  ask(packet: Buffer, _transport: 'udp' | 'tcp', timeoutMs: number): Promise<Exchange> {
+  async ask(packet: Buffer, _transport: 'udp' | 'tcp', timeoutMs: number): Promise<Exchange> {
     const { clock, stopped } = this.#options;
-    if (stopped.aborted) return Promise.resolve({ kind: 'failed', code: 'ABORTED' });
-    const session = this.#open();
+    // Loaded where it is used: HTTP/2 costs 5 MB in each thread.
+    const { connect, constants } = await import('node:http2');
+    if (stopped.aborted) return { kind: 'failed', code: 'ABORTED' };
+    const session = this.#open(connect);
     this.#streams++;
     return new Promise((resolve) => {
       // The id is 0 for the sake of HTTP caches (RFC 8484 section 4.1), and set again in what comes back.
       const body = Buffer.from(packet);
       body.writeUInt16BE(0, 0);
-      const { method, headers } = this.#request(body);
+      const { method, headers } = this.#request(body, constants);
       const stream = session.request(headers, { endStream: method === 'GET' });
       const chunks: Buffer[] = [];
       let size = 0;
@@ -76,7 +78,7 @@ export class HttpsLink implements UpstreamLink {
     });
   }
 
-  #request(body: Buffer) {
+  #request(body: Buffer, constants: typeof http2Constants) {
     const { server, dohMethod: method } = this.#options;
     const path = method === 'GET' ? `${PATH}?dns=${body.toString('base64url')}` : PATH;
     const headers = {
@@ -89,7 +91,7 @@ export class HttpsLink implements UpstreamLink {
     return { method, headers };
   }
 
-  #open(): ClientHttp2Session {
+  #open(connect: typeof connectHttp2): ClientHttp2Session {
     const { server, source, tls, clock, maxAgeMs, onReuse } = this.#options;
     this.#expiry?.cancel();
     const old = this.#session;

@@ -1,7 +1,7 @@
 // The way to one upstream server: UDP by a socket for each question, TCP and TLS by connections that are kept for the
 // next question, HTTPS by one connection for all of them.
 
-import { connect as connectTls, type SecureContextOptions } from 'node:tls';
+import type { SecureContextOptions } from 'node:tls';
 import type { Ip } from '../lib/ip.ts';
 import type { Clock, Timer } from '../system/clock.ts';
 import { systemTcp, type TcpSocket } from '../system/tcp.ts';
@@ -104,10 +104,12 @@ class StreamLink implements UpstreamLink {
   /** The socket, or the code of what went wrong. */
   async #connect(signal: AbortSignal): Promise<TcpSocket | string> {
     const { server, source, tls } = this.#options;
+    // Loaded where it is used, for the memory of each thread; before there is a socket whose errors somebody has to hear.
+    const connectTls = server.scheme === 'tls' ? (await import('node:tls')).connect : undefined;
     const connected = await systemTcp.connect({ ...server, localAddress: source, signal });
     if (connected.kind === 'failed') return connected.code;
     const { socket } = connected;
-    if (server.scheme !== 'tls') return socket;
+    if (!connectTls) return socket;
     return new Promise((resolve) => {
       const secure = connectTls({
         ...tls,

@@ -4,6 +4,7 @@ import { createTally } from '../observe/tally.ts';
 import type { Logger, LogFields, LogLevel } from '../observe/log.ts';
 import { systemClock } from '../system/clock.ts';
 import { systemFiles } from '../system/files.ts';
+import { collectGarbage } from '../system/heap.ts';
 import { threadSide } from '../system/worker-thread.ts';
 import { Answerer } from './answerer.ts';
 import { blocksOf } from './block-source.ts';
@@ -41,9 +42,11 @@ async function handle(message: ToWorker): Promise<void> {
   switch (message.kind) {
     case 'changes':
       source = withChanges(source, message.changes);
-      complete ||= message.changes.last;
-      if (!complete) return;
+      if (!complete && !message.changes.last) return;
       answerer.update(source);
+      // Nobody waits yet for what it has only just come to know.
+      if (!complete) collectGarbage();
+      complete = true;
       if (message.changes.last) post({ kind: 'applied', figures: answerer.figures });
       return;
     case 'take':

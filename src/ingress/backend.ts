@@ -17,7 +17,7 @@ export interface BackendRef {
   readonly firstPort?: true;
 }
 
-const PLAIN_UPSTREAM: UpstreamSettings = { protocol: 'http', serviceAddress: false };
+const PLAIN_UPSTREAM: UpstreamSettings = { protocol: 'http', serviceAddress: false, byClient: false };
 
 export type UnavailableReason =
   | 'resource'
@@ -143,6 +143,17 @@ function mayBeAsked(name: string): boolean {
 
 function isNamed(port: { readonly name: string; readonly port: number }, ref: IngressPortRef): boolean {
   return ref.kind === 'number' ? port.port === ref.number : port.name === ref.name;
+}
+
+/** Where connections and datagrams to a port of a Service go that is passed on as it is. */
+export function streamEndpoints(
+  service: ResolvedService | undefined,
+  protocol: 'TCP' | 'UDP',
+  ref: IngressPortRef,
+): readonly Endpoint[] {
+  return (service?.ports ?? [])
+    .filter((port) => port.protocol === protocol && isNamed(port, ref))
+    .flatMap((port) => endpointsOf(port));
 }
 
 /**

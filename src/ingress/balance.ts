@@ -6,6 +6,8 @@ export interface Targets<T> {
   has(target: T): boolean;
   /** The next target that is not among `tried`; undefined when there is none. */
   pick(tried?: readonly T[]): T | undefined;
+  /** It has answered after so many milliseconds. */
+  answered?(target: T, ms: number): void;
 }
 
 /** One target first, while it is there; then the turn. */

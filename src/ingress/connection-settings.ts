@@ -18,6 +18,8 @@ export interface ConnectionSettings {
   /** `upstream-keepalive-time` and `upstream-keepalive-requests`. */
   readonly upstreamAgeMs?: number;
   readonly upstreamRequests?: number;
+  /** `worker-shutdown-timeout`: how long a stop waits for what is under way. */
+  readonly graceMs?: number;
 }
 
 export function readConnections(reader: SettingReader): ConnectionSettings {
@@ -29,7 +31,9 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
   const maxIdle = reader.integer('upstream-keepalive-connections');
   const upstreamAgeMs = reader.time('upstream-keepalive-time');
   const upstreamRequests = reader.integer('upstream-keepalive-requests');
+  const graceMs = reader.time('worker-shutdown-timeout');
   return {
+    ...(graceMs === undefined ? {} : { graceMs }),
     ...(headMs === undefined ? {} : { headMs }),
     ...(clientMs === undefined ? {} : { clientMs }),
     ...(keepAlive === undefined ? {} : { keepAliveMs: keepAlive * 1000 }),
@@ -42,5 +46,22 @@ export function readConnections(reader: SettingReader): ConnectionSettings {
     ...(maxIdle === undefined ? {} : { maxIdle }),
     ...(upstreamAgeMs === undefined ? {} : { upstreamAgeMs }),
     ...(upstreamRequests === undefined ? {} : { upstreamRequests: Math.max(1, upstreamRequests) }),
+  };
+}
+
+/** Keys of the ports that are passed on as they are. */
+export interface StreamKeys {
+  /** `proxy-stream-timeout`. */
+  readonly idleMs?: number;
+  /** `proxy-stream-responses`. */
+  readonly responses?: number;
+}
+
+export function readStreamKeys(reader: SettingReader): StreamKeys {
+  const idleMs = reader.time('proxy-stream-timeout');
+  const responses = reader.integer('proxy-stream-responses');
+  return {
+    ...(idleMs === undefined || idleMs === 0 ? {} : { idleMs }),
+    ...(responses === undefined ? {} : { responses }),
   };
 }

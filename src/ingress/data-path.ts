@@ -1,6 +1,7 @@
 // What carries the requests: listeners, connections, routes in force, certificates. It is given route tables and tells what became of
 // each request; it decides nothing about objects.
 
+import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../system/clock.ts';
@@ -97,6 +98,10 @@ export class DataPath implements Serving {
       random: Math.random,
       now: () => clock.now(),
       limits,
+      nonceKey: createHash('sha256')
+        .update('nonces of digest authentication')
+        .update(ticketKeys ?? randomBytes(32))
+        .digest(),
     });
     this.#engine = createEngine(
       {

@@ -27,6 +27,7 @@ export type Entry =
 export interface DoorsOptions {
   readonly now: () => number;
   readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
+  readonly nonceKey: Buffer;
 }
 
 export const SHUT: Answer = {
@@ -37,12 +38,13 @@ const FORBIDDEN: Answer = { status: 403, reason: 'this address may not enter' };
 
 export class Doors {
   readonly #options: DoorsOptions;
-  readonly #passwords = new PasswordDoor();
+  readonly #passwords: PasswordDoor;
   readonly #verdicts = new VerdictCache();
   readonly #headers = new WeakMap<ConfigMapRecord, HeaderTemplates>();
 
   constructor(options: DoorsOptions) {
     this.#options = options;
+    this.#passwords = new PasswordDoor(options.nonceKey);
   }
 
   /** `path` is the rule's; undefined where no rule matches. */
@@ -56,7 +58,7 @@ export class Doors {
     if (!entered && !any) return { kind: 'refused', answer: FORBIDDEN };
     // nginx: an address list has an opinion when it names the address; a deny list alone lets nobody in by itself.
     if (any && entered && access.allow) return { kind: 'open' };
-    const password = basicAuth && this.#passwords.check(table, basicAuth, request);
+    const password = basicAuth && this.#passwords.check(table, basicAuth, request, this.#options.now());
     if (password && password.kind === 'refused' && !(any && externalAuth)) return password;
     if (any && password?.kind === 'open') return password;
     const gate = password?.kind === 'wait' ? gateOf(password.verify, any, externalAuth !== undefined) : undefined;

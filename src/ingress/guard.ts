@@ -3,6 +3,7 @@
 
 import { cidrContains } from '../lib/cidr.ts';
 import { parseIp } from '../lib/ip.ts';
+import { answerChange } from './annotations/answer-rewrite.ts';
 import { cookieAttributes } from './annotations/affinity.ts';
 import { goesToCanary } from './annotations/canary.ts';
 import { corsFields } from './annotations/cors.ts';
@@ -14,6 +15,7 @@ import { cookieValue, type TemplateRequest } from './annotations/template.ts';
 import type { UpstreamSettings } from './annotations/upstream.ts';
 import type { BackendKey } from './backend.ts';
 import { Preferring, type RoundRobin, type Targets } from './balance.ts';
+import { Fastest } from './fastest.ts';
 import { DEFAULT_GLOBALS, type GlobalSettings } from './global-settings.ts';
 import { Doors, SHUT, type Entry } from './doors.ts';
 import { snippetEffect, type SnippetEffect } from './snippet-effect.ts';
@@ -35,6 +37,7 @@ export interface GuardOptions {
   readonly tlsProblem: (upstream: UpstreamSettings) => string | undefined;
   readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
   readonly limits: LimitState;
+  readonly nonceKey: Buffer;
 }
 
 interface Visit {
@@ -128,8 +131,8 @@ export class Guard {
   }
 
   /** A backend cannot be met as its annotations ask for. */
-  #isShut({ backend, canary }: Location): boolean {
-    const refs = canary ? [backend, canary.backend] : [backend];
+  #isShut({ backend, secureBackend, canary }: Location): boolean {
+    const refs = [backend, ...(secureBackend ? [secureBackend] : []), ...(canary ? [canary.backend] : [])];
     return refs.some(({ upstream }) => this.#options.tlsProblem(upstream) !== undefined);
   }
 
@@ -171,6 +174,7 @@ export class Guard {
       answerDropped: effect ? [...visit.dropped, ...effect.answerDropped] : visit.dropped,
       answerFields: fields + chosen.cookie,
       endpointField: chosen.endpointField,
+      change: settings.answerRewrite && answerChange(settings.answerRewrite, request),
       statusFields: effect?.onStatus,
       gate: entry.gate,
       question: entry.question,
@@ -221,6 +225,7 @@ export class Guard {
       fields: errorFields(503, location, request),
       answerDropped: visit.dropped,
       answerFields: fields,
+      change: undefined,
       statusFields: undefined,
       gate: visit.entry.gate,
       question: visit.entry.question,
@@ -235,7 +240,7 @@ export class Guard {
   #limit(globals: GlobalSettings, location: Location, request: TemplateRequest): Limited {
     const { limits } = location.settings;
     if (!limits || isExempt(limits, request.remoteAddress)) return { kind: 'taken' };
-    const key = limitKey(location, request);
+    const key = limitKey(globals, location, request);
     const now = this.#options.now();
     const { connections, perSecond, perMinute, burstMultiplier } = limits;
     const state = this.#options.limits;
@@ -291,7 +296,7 @@ export class Guard {
     const turn = this.#options.turnOf(key);
     if (!turn) return undefined;
     const canary = key === location.canary?.backend.key ? { canary: key } : {};
-    if (!affinity) return { targets: this.#hashed(location, request, turn), cookie: '', ...canary };
+    if (!affinity) return { targets: this.#balanced(location, request, turn), cookie: '', ...canary };
     const backend = shortHash(key);
     const known = cookie?.backend === backend ? cookie.key : undefined;
     const set = (value: string): string => {
@@ -322,10 +327,10 @@ export class Guard {
     };
   }
 
-  /** upstream-hash-by: the same endpoint for the same text, while it is there. */
-  #hashed({ settings }: Location, request: TemplateRequest, turn: RoundRobin<EndpointPool>): Targets<EndpointPool> {
-    const { hashBy } = settings;
-    if (!hashBy) return turn;
+  /** upstream-hash-by: the same endpoint for the same text, while it is there; else as `load-balance` says. */
+  #balanced({ settings }: Location, request: TemplateRequest, turn: RoundRobin<EndpointPool>): Targets<EndpointPool> {
+    const { hashBy, balance } = settings;
+    if (!hashBy) return balance === 'ewma' ? new Fastest(turn, this.#options.random, this.#options.now) : turn;
     const best = rankedTargets(turn.targets, hashBy.key.render(request), hashBy.subset);
     const target = best[Math.floor(this.#options.random() * best.length)];
     return target ? new Preferring(target, turn) : turn;
@@ -333,7 +338,8 @@ export class Guard {
 
   /** The canary's backend or the location's own. `sticky` is the backend of the affinity cookie. */
   #backendOf(location: Location, request: TemplateRequest, sticky: string | undefined): BackendKey {
-    const { backend, canary } = location;
+    const { canary } = location;
+    const backend = (request.secure && location.secureBackend) || location.backend;
     if (!canary) return backend.key;
     const usable = (this.#options.turnOf(canary.backend.key)?.targets.length ?? 0) > 0;
     if (!usable || sticky === shortHash(backend.key)) return backend.key;
@@ -358,8 +364,8 @@ function targetHash(target: EndpointPool): string {
   return shortHash(`${target.ip} ${target.port}`);
 }
 
-function limitKey({ ingress }: Location, request: TemplateRequest): string {
-  return `${ingress.namespace}/${ingress.name} ${request.remoteAddress}`;
+function limitKey({ limitKey: key }: GlobalSettings, { ingress }: Location, request: TemplateRequest): string {
+  return `${ingress.namespace}/${ingress.name} ${key ? key.render(request) : request.remoteAddress}`;
 }
 
 function isExempt(limits: LimitSettings, address: string): boolean {

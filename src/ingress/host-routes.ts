@@ -47,6 +47,8 @@ export interface Location {
   readonly settings: IngressSettings;
   /** In regex mode: the path as an expression for the start of a request path. */
   readonly regex: LinearRegex | undefined;
+  /** AUTO_HTTP: the same backend over TLS, for those who come over TLS. */
+  readonly secureBackend: BackendRef | undefined;
   readonly canary: Canary | undefined;
   /** `default-backend`: the Service that answers in the place of this one. */
   readonly errorBackend: BackendRef | undefined;
@@ -238,6 +240,9 @@ function locationOf(spec: LocationSpec): Location | undefined {
     backend: backendRef(ingress.namespace, spec.backend, settings.upstream),
     settings,
     regex: compiled && (compiled.kind === 'regex' ? compiled.regex : coarseRegex(path)),
+    secureBackend: settings.upstream.byClient
+      ? backendRef(ingress.namespace, spec.backend, { ...settings.upstream, protocol: 'https' })
+      : undefined,
     canary,
     errorBackend: errorBackend(ingress.namespace, settings.errors?.service),
     denied: settings.denied ?? (refused === undefined ? undefined : `path ${path}: ${refused}`),
@@ -276,6 +281,9 @@ function isPlain(settings: IngressSettings): boolean {
     settings.snippet === undefined &&
     settings.errors === undefined &&
     settings.hashBy === undefined &&
+    settings.balance === 'round_robin' &&
+    settings.answerRewrite === undefined &&
+    !settings.upstream.byClient &&
     settings.requestHeaders === undefined &&
     settings.basicAuth === undefined &&
     settings.externalAuth === undefined &&
@@ -307,6 +315,7 @@ export function defaultRoutes({ defaultBackend, globals = DEFAULT_GLOBALS }: Rou
     backend: { ...backendRef(namespace, { kind: 'service', service, port }), firstPort: true },
     settings,
     regex: undefined,
+    secureBackend: undefined,
     canary: undefined,
     errorBackend: undefined,
     denied: settings.denied,

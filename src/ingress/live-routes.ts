@@ -32,6 +32,7 @@ const PLAIN_EDIT = {
   fields: '',
   answerDropped: [],
   answerFields: '',
+  change: undefined,
   statusFields: undefined,
   gate: undefined,
   passed: undefined,
@@ -49,6 +50,8 @@ export interface LiveRoutesOptions {
   /** Milliseconds since 1970. */
   readonly now: () => number;
   readonly limits: LimitState;
+  /** The same in all threads. */
+  readonly nonceKey: Buffer;
 }
 
 /** The route table in force, with what lives longer than one table: the turn of each backend and its connections. */
@@ -69,6 +72,7 @@ export class LiveRoutes {
     this.#guard = new Guard({
       now: options.now,
       limits: options.limits,
+      nonceKey: options.nonceKey,
       random: options.random,
       turnOf: (key) => this.turnOf(key),
       authPool: (settings) => this.#pools.auth(settings),

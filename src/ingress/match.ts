@@ -143,7 +143,13 @@ export function findLocation(routes: HostRoutes, path: string): Location | undef
 /** Where nginx sends a request that lacks the slash at the end of a rule; undefined where it does not. */
 export function withSlash(routes: HostRoutes, request: TemplateRequest): string | undefined {
   if (routes.slashed.size === 0 || !routes.slashed.has(request.path)) return undefined;
-  return `${request.secure ? 'https' : 'http'}://${hostName(request.host)}${request.path}/${request.query}`;
+  const origin = routes.unmatched?.redirect.relative ? '' : bareOrigin(request);
+  return `${origin}${request.path}/${request.query}`;
+}
+
+/** Without a port, as nginx' port_in_redirect off has it. */
+function bareOrigin(request: TemplateRequest): string {
+  return `${request.secure ? 'https' : 'http'}://${hostName(request.host)}`;
 }
 
 /** The redirect that stands in the way of a location, in the order of nginx' phases: app-root, the location's own, HTTPS. */
@@ -158,7 +164,12 @@ export function redirectOf(
     const origin = `${request.secure ? 'https' : 'http'}://${request.host}`;
     return { status: 302, location: origin + redirect.appRoot.render(request) };
   }
-  if (redirect.to) return { status: redirect.to.status, location: redirect.to.url.render(request) };
+  if (redirect.to) {
+    const url = redirect.to.url.render(request);
+    const { status } = redirect.to;
+    // nginx' absolute_redirect.
+    return { status, location: url.startsWith('/') && !redirect.relative ? bareOrigin(request) + url : url };
+  }
   if (request.secure || !toHttps(redirect, routes)) return undefined;
   if (globals.noTlsRedirect.some((start) => request.path.startsWith(start))) return undefined;
   const target = request.path + request.query;

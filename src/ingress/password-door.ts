@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import type { SecretRecord } from '../model/records.ts';
 import type { BasicAuthSettings } from './annotations/basic-auth.ts';
 import type { TemplateRequest } from './annotations/template.ts';
+import { DigestChecks, readDigestUsers, type DigestUsers } from './digest.ts';
 import { checkSlowly, isSlow, passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
 import type { Answer } from './http/answer.ts';
 import type { RouteTable } from './route-table.ts';
@@ -24,11 +25,20 @@ const SHUT: Answer = { status: 503, reason: 'this path is shut because its confi
 export class PasswordDoor {
   readonly #remembered = new WeakMap<SecretRecord, Set<string>>();
   readonly #passwords = new WeakMap<SecretRecord, { readonly form: string; readonly passwords: Passwords }>();
+  readonly #digestUsers = new WeakMap<SecretRecord, { readonly form: string; readonly users: DigestUsers }>();
+  readonly #digest: DigestChecks;
   #turn: Promise<void> = Promise.resolve();
   #waiting = 0;
 
-  check(table: RouteTable, settings: BasicAuthSettings, request: TemplateRequest): PasswordCheck {
+  /** `nonceKey` is the same in all threads. */
+  constructor(nonceKey: Buffer) {
+    this.#digest = new DigestChecks(nonceKey);
+  }
+
+  /** `now` in milliseconds. */
+  check(table: RouteTable, settings: BasicAuthSettings, request: TemplateRequest, now: number): PasswordCheck {
     const secret = table.snapshot.secrets.get(settings.secret);
+    if (settings.scheme === 'digest') return this.#checkDigest(secret, settings, request, now);
     const passwords = secret && this.#passwordsOf(secret, settings.form);
     if (!passwords || passwords.kind === 'bad') return { kind: 'refused', answer: SHUT };
     const answer: Answer = {
@@ -53,6 +63,31 @@ export class PasswordDoor {
     if (!passwordFits(password, hash)) return { kind: 'refused', answer };
     remember(known, digest);
     return { kind: 'open' };
+  }
+
+  #checkDigest(
+    secret: SecretRecord | undefined,
+    { form, realm }: BasicAuthSettings,
+    request: TemplateRequest,
+    now: number,
+  ): PasswordCheck {
+    const users = secret && this.#digestUsersOf(secret, form);
+    if (!users || users.kind === 'bad') return { kind: 'refused', answer: SHUT };
+    const { method, path, query } = request;
+    const asked = { method, path, query, authorization: request.header('authorization') };
+    const verdict = this.#digest.check(asked, realm, users.hashes, now);
+    if (verdict === 'right') return { kind: 'open' };
+    const challenge = this.#digest.challenge(realm, verdict === 'stale', now);
+    const reason = 'a user name and a password are needed';
+    return { kind: 'refused', answer: { status: 401, reason, fields: `WWW-Authenticate: ${challenge}\r\n` } };
+  }
+
+  #digestUsersOf(secret: SecretRecord, form: BasicAuthSettings['form']): DigestUsers {
+    const known = this.#digestUsers.get(secret);
+    if (known?.form === form) return known.users;
+    const users = readDigestUsers(secret, form);
+    this.#digestUsers.set(secret, { form, users });
+    return users;
   }
 
   /** One after the other. */

@@ -24,6 +24,7 @@ import { explainUrl, type ExplainedUrl, type IngressExplanation } from './explai
 import { SettingWarnings } from './setting-warnings.ts';
 import { locationsOf } from './host-routes.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
+import { Streams, type StreamFlags } from './stream/streams.ts';
 import { ControlMetrics } from './control-metrics.ts';
 import { TrafficMetrics, type TrafficOptions } from './traffic-metrics.ts';
 
@@ -37,6 +38,8 @@ export interface IngressPlaneOptions extends RoutingFlags {
   readonly configMap?: ObjectKey | undefined;
   /** `--default-ssl-certificate`, `namespace/name`. */
   readonly defaultCertificate?: ObjectKey | undefined;
+  /** `--tcp-services-configmap` and `--udp-services-configmap`: ports that are passed on as they are; `reserved` are those of this process. */
+  readonly streams?: StreamFlags;
   readonly log: Logger;
   readonly metrics: Meters;
   /** Told of what concerns one object: for Events. */
@@ -111,6 +114,7 @@ class RunningPlane implements IngressPlane {
   readonly #traffic: TrafficMetrics | undefined;
   readonly #control: ControlMetrics;
   readonly #access: AccessLog | undefined;
+  readonly #streams: Streams | undefined;
   #stopped: Promise<void> | undefined;
   /** The Snapshot that is being taken. */
   #newest: Snapshot | undefined;
@@ -126,6 +130,7 @@ class RunningPlane implements IngressPlane {
     this.#routing = routingOptions(options, this.#defaults, undefined);
     this.#warnings = new SettingWarnings(options.log, options.annotationsPrefix ?? DEFAULT_PREFIX, this.#tell);
     this.#path = this.#serving(times);
+    this.#streams = options.streams && new Streams(options.streams, { log: options.log, clock: this.#clock });
     if (!options.workers) {
       const meters = options.metrics;
       this.#traffic = new TrafficMetrics(meters, () => this.#path.counts, options.traffic);
@@ -201,6 +206,7 @@ class RunningPlane implements IngressPlane {
     const changed = !before || table.hosts !== before.hosts || table.backends !== before.backends;
     const backends = before && changed ? [...table.backends.differences(before.backends)] : [];
     this.#path.apply(table);
+    this.#streams?.apply(snapshot, table);
     this.#warnings.tell(table, before);
     this.#tellOfSync(table, before);
     this.#options.onApplied?.();
@@ -279,6 +285,7 @@ class RunningPlane implements IngressPlane {
       addresses: this.addresses,
       connections: { clients: this.#path.counts.active, backends: this.#path.counts.upstream },
       hosts: table ? hostStates(table) : [],
+      ...(this.#streams ? { streams: this.#streams.states() } : {}),
       certificates: this.#path.certificateStates().map((certificate) => ({
         ...certificate,
         expires: new Date(certificate.expires).toISOString(),
@@ -287,7 +294,10 @@ class RunningPlane implements IngressPlane {
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= this.#path.stop(this.#options.graceMs ?? DEFAULT_GRACE_MS).finally(() => this.#access?.flush());
+    const { graceMs = this.#options.graceMs ?? DEFAULT_GRACE_MS } = this.#routing.globals.connections;
+    this.#stopped ??= Promise.all([this.#path.stop(graceMs), this.#streams?.stop(graceMs)]).then(() =>
+      this.#access?.flush(),
+    );
     return this.#stopped;
   }
 

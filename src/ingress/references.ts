@@ -14,6 +14,8 @@ export interface ReferenceOptions {
   /** The controller's own, `namespace/name`. */
   readonly configMap: ObjectKey | undefined;
   readonly defaultCertificate: ObjectKey | undefined;
+  /** Those of ports that are passed on as they are. */
+  readonly streams?: readonly (ObjectKey | undefined)[];
 }
 
 /** Whether an object of another namespace may be used is decided where it is used; here it is only read. */
@@ -22,6 +24,7 @@ export function namedObjects(snapshot: Snapshot, options: ReferenceOptions): Nam
   const configMaps = new Set<ObjectKey>();
   if (options.configMap !== undefined) configMaps.add(options.configMap);
   if (options.defaultCertificate !== undefined) secrets.add(options.defaultCertificate);
+  for (const key of options.streams ?? []) if (key !== undefined) configMaps.add(key);
   const secretNames = ['auth-secret', 'auth-tls-secret', 'proxy-ssl-secret'].map(
     (name) => `${options.annotationsPrefix}/${name}`,
   );

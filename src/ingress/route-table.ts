@@ -235,8 +235,9 @@ function backendUses(
 }
 
 function backendsOf(routes: HostRoutes | undefined): ReadonlyMap<BackendKey, BackendRef> {
-  const refs = locationsOf(routes).flatMap(({ backend, canary, errorBackend }) => [
+  const refs = locationsOf(routes).flatMap(({ backend, secureBackend, canary, errorBackend }) => [
     backend,
+    ...(secureBackend ? [secureBackend] : []),
     ...(canary ? [canary.backend] : []),
     ...(errorBackend ? [errorBackend] : []),
   ]);

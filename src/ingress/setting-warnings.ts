@@ -13,6 +13,7 @@ import { BackendTlsContexts } from './backend-tls.ts';
 import type { GlobalSettings } from './global-settings.ts';
 import { headerTemplates } from './annotations/header-templates.ts';
 import { everyAnswer } from './every-answer.ts';
+import { readDigestUsers } from './digest.ts';
 import { readPasswords } from './htpasswd.ts';
 import { locationsOf, type HostRoutes } from './host-routes.ts';
 import type { RouteTable } from './route-table.ts';
@@ -50,6 +51,12 @@ export class SettingWarnings {
   }
 
   tellOfConfigMap(key: string, globals: GlobalSettings): void {
+    if (globals.withoutEffect.length > 0) {
+      this.#log.info('keys of the ConfigMap set something that is not here; nothing is missed without them', {
+        configMap: key,
+        keys: globals.withoutEffect.join(' '),
+      });
+    }
     for (const { name, reason, effect } of globals.problems) {
       this.#log.warn(
         effect === 'denied'
@@ -180,7 +187,8 @@ export class SettingWarnings {
 
 function unusablePasswords({ basicAuth }: IngressSettings, secret: SecretRecord | undefined): string | undefined {
   if (!basicAuth) return undefined;
-  const passwords = readPasswords(secret, basicAuth.form);
+  const { scheme, form } = basicAuth;
+  const passwords = scheme === 'digest' ? readDigestUsers(secret, form) : readPasswords(secret, form);
   return passwords.kind === 'bad' ? `auth-secret ${basicAuth.secret}: ${passwords.reason}` : undefined;
 }
 

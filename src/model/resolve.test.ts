@@ -116,8 +116,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   }),
 );
 
+/** Ports and members are made when they are read. */
 function plain(snapshot: Snapshot) {
-  return Object.fromEntries(snapshot.services.entries());
+  const entries = [...snapshot.services.entries()];
+  return Object.fromEntries(entries.map(([key, one]) => [key, { ...one, ports: one.ports, members: one.members }]));
 }
 
 describe('resolve', () => {

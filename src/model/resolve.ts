@@ -50,20 +50,33 @@ export function resolveService(
   slices: readonly EndpointSliceRecord[],
   node: NodeIdentity,
 ): ResolvedService {
-  let ports: ResolvedService['ports'] | undefined;
-  let members: ResolvedService['members'] | undefined;
-  return {
-    key,
-    record,
-    carried: carriedBy(record),
-    slices,
-    get ports() {
-      return (ports ??= resolvePorts(record, slices, node));
-    },
-    get members() {
-      return (members ??= membersOf(slices));
-    },
-  };
+  return new LazyService(key, record, slices, node);
+}
+
+class LazyService implements ResolvedService {
+  readonly key: ObjectKey;
+  readonly record: ServiceRecord;
+  readonly carried: ResolvedService['carried'];
+  readonly slices: readonly EndpointSliceRecord[];
+  readonly #node: NodeIdentity;
+  #ports: ResolvedService['ports'] | undefined;
+  #members: ResolvedService['members'] | undefined;
+
+  constructor(key: ObjectKey, record: ServiceRecord, slices: readonly EndpointSliceRecord[], node: NodeIdentity) {
+    this.key = key;
+    this.record = record;
+    this.carried = carriedBy(record);
+    this.slices = slices;
+    this.#node = node;
+  }
+
+  get ports(): ResolvedService['ports'] {
+    return (this.#ports ??= resolvePorts(this.record, this.slices, this.#node));
+  }
+
+  get members(): ResolvedService['members'] {
+    return (this.#members ??= membersOf(this.slices));
+  }
 }
 
 function membersOf(slices: readonly EndpointSliceRecord[]): readonly SliceMember[] {

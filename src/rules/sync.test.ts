@@ -367,7 +367,7 @@ test('a failed sync loses nothing: what waited for it is counted, and flows are 
   const changed = PersistentMap.from(
     [...cluster.services.entries()].map(([key, service]) => {
       const slices = service.slices.map((slice) => ({ ...slice, lastChangeTriggerTime: clock.now() }));
-      return [key, { ...service, slices }] as const;
+      return [key, { ...service, ports: service.ports, members: service.members, slices }] as const;
     }),
   );
   loop.update({ ...cluster, revision: 1, services: changed });

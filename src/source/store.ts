@@ -81,6 +81,7 @@ export class Store {
   /** Slices by their own key among them: it tells which Service a slice belonged to when it moves or is deleted. */
   #held: HeldRecords = NOTHING_HELD;
   readonly #listeners = new Set<() => void>();
+  readonly #replaceListeners = new Set<(records: number) => void>();
   readonly #synced = new Set<Kind>();
   readonly #waiting = new Map<Kind, (() => void)[]>();
   #depth = 0;
@@ -101,6 +102,7 @@ export class Store {
       for (const key of this.#held[kind].keys()) if (!next.has(key)) next.set(key, undefined);
       this.#write(kind, next);
       this.markSynced(kind);
+      for (const listener of this.#replaceListeners) listener(next.size);
     });
   }
 
@@ -135,6 +137,12 @@ export class Store {
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Calls with the number of records each time that a kind is read whole, changed or not; returns what ends that. */
+  onReplace(listener: (records: number) => void): () => void {
+    this.#replaceListeners.add(listener);
+    return () => void this.#replaceListeners.delete(listener);
   }
 
   /** Resolves once the kind has been read whole for the first time. */

@@ -1,4 +1,5 @@
 import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 /**
  * Keeps V8 from growing its heap far beyond what lives in it while a large folder or list is read: what is read becomes garbage at once, and the space
@@ -9,4 +10,26 @@ export function keepHeapSmall(): void {
   // The young generation stays at its first size; the old one may grow by a fifth between two collections.
   setFlagsFromString('--semi-space-growth-factor=1');
   setFlagsFromString('--heap-growing-percent=20');
+}
+
+interface CollectOptions {
+  readonly type: 'major';
+  readonly execution: 'sync';
+  /** Compiled code that has not run lately goes, too, and the young generation shrinks to its least. */
+  readonly flavor: 'last-resort';
+}
+
+let collect: ((options: CollectOptions) => void) | undefined;
+
+/**
+ * Collects all garbage now, and gives the room back. V8 does so when it needs the room, which a process at rest never does: what a large list left behind
+ * would stay (measured with 5,000 Services × 10 endpoints: 161 MB before, 131 after). Nothing else of this thread runs meanwhile, some 50 ms for each 10 MB that live on.
+ */
+export function collectGarbage(): void {
+  if (!collect) {
+    setFlagsFromString('--expose-gc');
+    collect = runInNewContext('gc') as typeof collect;
+    setFlagsFromString('--no-expose-gc');
+  }
+  collect?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
 }

@@ -12,6 +12,8 @@ export interface TcpSocket extends Duplex {
   /** Undefined when the peer is already gone. */
   readonly remoteAddress?: string | undefined;
   readonly remotePort?: number | undefined;
+  readonly localAddress?: string | undefined;
+  readonly localPort?: number | undefined;
   /** So far. */
   readonly bytesRead: number;
   readonly bytesWritten: number;

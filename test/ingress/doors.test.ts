@@ -1,6 +1,8 @@
 // Who gets in and what the ConfigMap adds: satisfy, verdicts that are remembered, bcrypt, block lists, snippets, error pages.
 
+import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage } from 'node:http';
+import { systemExec } from '../../src/system/exec.ts';
 import { expect, onTestFinished, test } from 'vitest';
 import { portOf, raw, startBackend } from './plane.ts';
 import { site } from './site.ts';
@@ -325,4 +327,39 @@ test('an Ingress that is shut leaves the others of the host alone', async () => 
   };
   const { ask } = await site({ 'configuration-snippet': 'x;' }, {}, { ...ALLOWED, ...more });
   expect([(await ask()).status, (await ask({ path: '/b' })).status]).toEqual([503, 200]);
+});
+
+test('auth-type digest: the right password enters once with each count, and curl and a wrong password fare as they should', async () => {
+  const md5 = (text: string): string => createHash('md5').update(text).digest('hex');
+  const secret = {
+    namespace: 'default',
+    name: 'users',
+    type: 'Opaque',
+    data: new Map([['auth', `ann:here:${md5('ann:here:pass')}\n`]]),
+  };
+  const { ask, port } = await site(
+    { 'auth-type': 'digest', 'auth-secret': 'users', 'auth-realm': 'here' },
+    {},
+    { secrets: [secret] },
+  );
+  const refused = await ask({ path: '/a?b=c' });
+  expect(refused.status).toBe(401);
+  const nonce = /nonce="([^"]+)"/.exec(refused.headers['www-authenticate'] ?? '')?.[1] ?? '';
+  expect(refused.headers['www-authenticate']).toContain('Digest realm="here", qop="auth"');
+  const authorization = (password: string, uri: string, nc = '00000001', own = nonce): string => {
+    const response = md5(`${md5(`ann:here:${password}`)}:${own}:${nc}:xyz:auth:${md5(`GET:${uri}`)}`);
+    return `Digest username="ann", realm="here", nonce="${own}", uri="${uri}", qop=auth, nc=${nc}, cnonce="xyz", response="${response}"`;
+  };
+  const go = async (field: string, path = '/a?b=c') => ask({ path, headers: { authorization: field } });
+  const entered = await go(authorization('pass', '/a?b=c'));
+  expect([entered.status, entered.seen.headers['authorization']]).toEqual([200, undefined]);
+  expect((await go(authorization('pass', '/a?b=c'))).headers['www-authenticate']).toContain('stale=true');
+  expect((await go(authorization('pass', '/a?b=c', '00000002'))).status).toBe(200);
+  expect((await go(authorization('wrong', '/a?b=c', '00000003'))).status).toBe(401);
+  expect((await go(authorization('pass', '/other', '00000004'))).status).toBe(401);
+  const forged = await go(authorization('pass', '/a?b=c', '00000001', `${nonce.slice(0, -1)}0`));
+  expect(forged.status).toBe(401);
+  const url = `http://127.0.0.1:${port}/x?y`;
+  const curl = await systemExec.run('curl', ['-s', '--digest', '-u', 'ann:pass', '-H', 'Host: a.example', url]);
+  expect(curl.stdout).toContain('"url":"/x?y"');
 });

@@ -48,6 +48,7 @@ export interface ServiceSpec {
   readonly namespace?: string;
   readonly portNumber?: number;
   readonly portName?: string;
+  readonly protocol?: 'TCP' | 'UDP';
   readonly externalName?: string;
   /** `address:port` each. */
   readonly endpoints?: readonly string[];
@@ -57,6 +58,7 @@ export function service(spec: ServiceSpec): ResolvedService {
   const namespace = spec.namespace ?? 'default';
   const number = port(spec.portNumber ?? 80);
   const name = spec.portName ?? '';
+  const protocol = spec.protocol ?? 'TCP';
   const record: ServiceRecord = {
     namespace,
     name: spec.name,
@@ -67,7 +69,7 @@ export function service(spec: ServiceSpec): ResolvedService {
     externalIPs: [],
     loadBalancerIPs: [],
     sourceRanges: [],
-    ports: [{ name, protocol: 'TCP', port: number, nodePort: undefined }],
+    ports: [{ name, protocol, port: number, nodePort: undefined }],
     affinityTimeoutSeconds: undefined,
     internalTrafficPolicy: 'Cluster',
     externalTrafficPolicy: 'Cluster',
@@ -78,7 +80,7 @@ export function service(spec: ServiceSpec): ResolvedService {
   const resolved: ResolvedPort = {
     key: `${namespace}/${spec.name}/TCP/IPv4` as ServicePortKey,
     name,
-    protocol: 'TCP',
+    protocol,
     family: 4,
     port: number,
     nodePort: undefined,

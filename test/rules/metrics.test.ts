@@ -71,7 +71,7 @@ function changedAt(snapshot: Snapshot, revision: number, at: number | undefined)
   const services = PersistentMap.from(
     [...snapshot.services.entries()].map(([key, service]) => {
       const slices = service.slices.map((slice) => ({ ...slice, lastChangeTriggerTime: at }));
-      return [key, { ...service, slices }] as const;
+      return [key, { ...service, ports: service.ports, members: service.members, slices }] as const;
     }),
   );
   return { ...snapshot, revision, services };

@@ -87,13 +87,15 @@ async function withPidFile(args: Arguments, run: () => Promise<number>): Promise
 function byFlags(args: Arguments, context: RunningContext, node: Node | undefined): Promise<number> {
   const own = node?.settings.ips.map((address) => ({ address, port: port(args, 'dns.port', 53) }));
   const servers = upstreams(args)?.map(upstreamText) ?? ['the servers of /etc/resolv.conf'];
+  const threads = workers(args, context.cpus);
   const byFlagsOf = flagBlockFinder(clusterDomain(args), servers);
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
     kinds: ['services', 'endpointSlices', 'namespaces'],
-    planes: [dnsPlane(args, context, own ?? listenOn(args), workers(args, context.cpus))],
+    planes: [dnsPlane(args, context, own ?? listenOn(args), threads)],
+    mayPause: mayPause(threads),
     endpoints: [
       ...nodeEndpoints(context, node),
       metricsEndpoint(context, listenAddress(args, 'metrics-bind-address', '127.0.0.1:9153'), () => byFlagsOf),
@@ -172,6 +174,7 @@ async function byCorefile(
   if (found.kind === 'mistake') throw new UsageError(found.message);
   const { blockFinder } = await import('../../dns/explained-block.ts');
   const blocksOf = (one: Corefile): BlockOf => blockFinder(one.blocks);
+  const threads = threadsOf(args, context, corefile);
   const role = new CorefileRole({
     args,
     context,
@@ -185,11 +188,8 @@ async function byCorefile(
     nodeName: nodeName(args, context.hostname),
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
-    planes: [
-      corefilePlane(context, threadsOf(args, context, corefile), corefile, load, (next) =>
-        role.prepare(next, clusterNeeds),
-      ),
-    ],
+    mayPause: mayPause(threads),
+    planes: [corefilePlane(context, threads, corefile, load, (next) => role.prepare(next, clusterNeeds))],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
     onPlaneFailure: 'alone',
@@ -197,6 +197,11 @@ async function byCorefile(
 }
 
 const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+
+/** Where threads of their own answer, nobody waits for the main one. */
+function mayPause(threads: number): 'always' | 'at the start' {
+  return threads > 0 ? 'always' : 'at the start';
+}
 
 /** As the flag says, or as `multisocket` does: a thread for each socket. */
 function threadsOf(args: Arguments, { cpus }: RunningContext, { blocks }: Corefile): number {

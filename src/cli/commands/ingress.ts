@@ -28,6 +28,9 @@ import { nodeName, port, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { version } from './version.ts';
 
+/** ingress-nginx' worker-shutdown-timeout. */
+const GRACE_MS = 240_000;
+
 export async function ingress(args: Arguments): Promise<number> {
   if (args.isSet('version') === true) return version();
   const context = createRunningContext(args);
@@ -54,9 +57,16 @@ export async function ingress(args: Arguments): Promise<number> {
     tell: events.tell,
     accessLog: context.out,
     workers: workers(args, context.cpus),
+    graceMs: GRACE_MS,
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
+    reserved: new Set([
+      port(args, 'http-port', 80),
+      port(args, 'https-port', 443),
+      observe.listen.port,
+      ...(webhookAt ? [webhookAt.port] : []),
+    ]),
   });
   const webhook =
     webhookAt &&

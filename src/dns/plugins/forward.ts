@@ -271,7 +271,7 @@ async function tlsFiles(
     ...(cert === undefined || key === undefined ? {} : { cert: await read(cert), key: await read(key) }),
     ...(ca === undefined ? {} : { ca: await read(ca) }),
   };
-  const wrong = certificateMistake(found);
+  const wrong = await certificateMistake(found);
   if (wrong !== undefined) throw new CorefileError(place, `tls ${args.join(' ')}: ${wrong}`);
   return found;
 }

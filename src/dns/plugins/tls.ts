@@ -1,6 +1,5 @@
 // tls: the certificate of a tls:// or https:// block.
 
-import { createSecureContext } from 'node:tls';
 import { messageOf } from '../../lib/message-of.ts';
 import type { BlockDoors, PluginDefinition } from '../block.ts';
 import { CorefileError, type Place } from '../corefile/error.ts';
@@ -33,7 +32,7 @@ export const tls: PluginDefinition = {
         throw new CorefileError(option.place, `client_auth is ${CLIENT_AUTH.join(', ')}; not "${option.args[0]}"`);
       clientAuth = known;
     }
-    draft.tls = checked(await readSetting(paths, clientAuth, draft.doors.readText, place), place);
+    draft.tls = await checked(await readSetting(paths, clientAuth, draft.doors.readText, place), place);
     draft.tasks.push(async ({ clock, stopped, readText, log, changed }) => {
       let refused = '';
       while (!stopped.aborted) {
@@ -43,7 +42,7 @@ export const tls: PluginDefinition = {
           const now = await readSetting(paths, clientAuth, readText, place);
           if (now.certificate === draft.tls?.certificate && now.key === draft.tls.key && now.ca === draft.tls.ca)
             continue;
-          draft.tls = checked(now, place);
+          draft.tls = await checked(now, place);
           changed();
           log.info('the certificate has changed and is in force', { file: certificate });
           refused = '';
@@ -77,7 +76,8 @@ async function readSetting(
 }
 
 /** Throws a CorefileError for what is no certificate, or not that of the key. */
-function checked(setting: TlsSetting, place: Place): TlsSetting {
+async function checked(setting: TlsSetting, place: Place): Promise<TlsSetting> {
+  const { createSecureContext } = await import('node:tls');
   try {
     createSecureContext(contextOptions(setting));
     return setting;

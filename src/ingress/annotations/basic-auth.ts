@@ -5,6 +5,7 @@ import type { GlobalSettings } from '../global-settings.ts';
 import { objectRef, type SettingReader } from './reader.ts';
 
 export interface BasicAuthSettings {
+  readonly scheme: 'basic' | 'digest';
   readonly secret: ObjectKey;
   /** `auth-file`: htpasswd lines under the key `auth`; `auth-map`: a user for each key. */
   readonly form: 'auth-file' | 'auth-map';
@@ -23,9 +24,10 @@ export function readBasicAuth(
   if (type === undefined) {
     return secret === undefined
       ? undefined
-      : reader.denies('auth-secret', 'auth-type is missing; give it the value basic');
+      : reader.denies('auth-secret', 'auth-type is missing; give it the value basic or digest');
   }
-  if (type !== 'basic') return reader.denies('auth-type', `${JSON.stringify(type)} is not supported; use basic`);
+  if (type !== 'basic' && type !== 'digest')
+    return reader.denies('auth-type', `${JSON.stringify(type)} is neither basic nor digest`);
   if (/["\\]|[^\u0020-\u007e]/.test(realm)) {
     return reader.denies('auth-realm', 'a realm holds ASCII without quotes and backslashes');
   }
@@ -40,5 +42,5 @@ export function readBasicAuth(
       'a Secret of another namespace needs allow-cross-namespace-resources in the ConfigMap',
     );
   }
-  return { secret: ref.key, form: formText, realm };
+  return { scheme: type, secret: ref.key, form: formText, realm };
 }

@@ -13,6 +13,8 @@ export interface RedirectSettings {
   readonly ssl: boolean;
   readonly force: boolean;
   readonly keepSlash: boolean;
+  /** Redirects to a path stay paths, without scheme and host. */
+  readonly relative: boolean;
   /** `www.host` goes to `host`, or the other way round. */
   readonly wwwRedirect: boolean;
 }
@@ -32,6 +34,7 @@ export function readRedirects(reader: SettingReader, globals: GlobalSettings): R
     ssl: reader.bool('ssl-redirect') ?? globals.sslRedirect,
     force: reader.bool('force-ssl-redirect') ?? globals.forceSslRedirect,
     keepSlash: reader.bool('preserve-trailing-slash') ?? globals.preserveTrailingSlash,
+    relative: reader.bool('relative-redirects') ?? globals.relativeRedirects,
     wwwRedirect: reader.bool('from-to-www-redirect') ?? false,
   };
 }

@@ -1,7 +1,8 @@
 // All annotations of one Ingress, read once into typed settings.
 
 import type { IngressRecord, ObjectKey } from '../../model/records.ts';
-import type { GlobalSettings } from '../global-settings.ts';
+import { BALANCES, type Balance, type GlobalSettings } from '../global-settings.ts';
+import { readAnswerRewrite, type AnswerRewrite } from './answer-rewrite.ts';
 import { readClientCertificate, type ClientCertificateSettings } from './auth-tls.ts';
 import { readAccess, type AccessSettings } from './access.ts';
 import { readAffinity, type AffinitySettings } from './affinity.ts';
@@ -46,6 +47,8 @@ export interface IngressSettings {
   readonly errors: ErrorSettings | undefined;
   /** upstream-hash-by: requests with the same text go to the same endpoint, or to one of `subset` endpoints. */
   readonly hashBy: HashSettings | undefined;
+  readonly balance: Balance;
+  readonly answerRewrite: AnswerRewrite | undefined;
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
@@ -83,6 +86,8 @@ export function readSettings(
     externalAuth: readAuth(reader, globals, ingress.namespace),
     satisfy: readSatisfy(reader),
     hashBy: readHashBy(reader),
+    balance: reader.oneOf('load-balance', BALANCES) ?? globals.balance,
+    answerRewrite: readAnswerRewrite(reader, globals.answerRewrite),
     errors: readErrorPages(reader, globals.errorCodes),
     snippet: readSnippets(reader, globals),
     requestHeaders: globals.proxySetHeaders,
@@ -101,7 +106,6 @@ export function readSettings(
       'session-cookie-path should be set when use-regex is true; the path of the rule is used',
     );
   }
-  readBalance(reader);
   const own = [...ingress.annotations].flatMap(([full, value]) =>
     full.startsWith(`${prefix}/`) ? [[full.slice(prefix.length + 1), value] as const] : [],
   );
@@ -145,13 +149,6 @@ function readHashBy(reader: SettingReader): HashSettings | undefined {
   const parsed = parseTemplate(text);
   if (parsed.kind === 'template') return { key: parsed.template, subset: subset ? Math.max(1, size) : 1 };
   return reader.ignored('upstream-hash-by', `the variable $${parsed.variable} is not known`);
-}
-
-/** Told of where it is asked for: what there is, is round robin. */
-function readBalance(reader: SettingReader): void {
-  if (reader.oneOf('load-balance', ['round_robin', 'ewma']) === 'ewma') {
-    reader.unknown('load-balance', 'ewma is not carried out; endpoints take turns');
-  }
 }
 
 function readSatisfy(reader: SettingReader): 'all' | 'any' {

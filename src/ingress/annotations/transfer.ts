@@ -1,5 +1,6 @@
 // proxy-body-size, time-outs and retries: limits of one request.
 
+import type { Rate } from '../http/throttle.ts';
 import type { SettingReader } from './reader.ts';
 
 export interface RetrySettings {
@@ -27,6 +28,8 @@ export interface TransferSettings {
   /** An upgraded connection on which nothing moves; nginx has one value for it and for reads. */
   readonly tunnelMs: number;
   readonly retry: RetrySettings;
+  /** limit-rate and limit-rate-after; undefined without a limit. */
+  readonly rate: Rate | undefined;
 }
 
 /** Annotations and ConfigMap keys have the same names; `base` is what applies where none is given. */
@@ -39,7 +42,16 @@ export function readTransfer(reader: SettingReader, base: TransferSettings): Tra
     tunnelMs: readMs ?? base.tunnelMs,
     sendMs: reader.seconds('proxy-send-timeout') ?? base.sendMs,
     retry: readRetry(reader, base.retry),
+    rate: readRate(reader, base.rate),
   };
+}
+
+/** In KB a second, and KB. As in nginx, 0 is no limit. */
+function readRate(reader: SettingReader, base: Rate | undefined): Rate | undefined {
+  const rate = reader.integer('limit-rate');
+  const after = reader.integer('limit-rate-after');
+  const perMs = rate === undefined ? (base?.perMs ?? 0) : (rate * 1024) / 1000;
+  return perMs === 0 ? undefined : { perMs, free: after === undefined ? (base?.free ?? 0) : after * 1024 };
 }
 
 /** Conservative where nobody asks: only a connection that could not be made goes to another endpoint. */

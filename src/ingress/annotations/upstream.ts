@@ -12,6 +12,8 @@ export interface UpstreamSettings {
   readonly tls?: BackendTlsSettings;
   /** The ClusterIP of the Service instead of its endpoints. */
   readonly serviceAddress: boolean;
+  /** AUTO_HTTP: TLS for requests that came over TLS. */
+  readonly byClient: boolean;
 }
 
 export function readUpstream(reader: SettingReader, globals: GlobalSettings, namespace: string): UpstreamSettings {
@@ -19,9 +21,10 @@ export function readUpstream(reader: SettingReader, globals: GlobalSettings, nam
   const protocol = readProtocol(reader, text);
   const tls = readBackendTls(reader, globals, namespace);
   const serviceAddress = reader.bool('service-upstream') ?? globals.serviceUpstream;
-  return protocol === 'https' || protocol === 'grpcs'
-    ? { protocol, tls, serviceAddress }
-    : { protocol, serviceAddress };
+  const byClient = text?.toUpperCase() === 'AUTO_HTTP';
+  return protocol === 'https' || protocol === 'grpcs' || byClient
+    ? { protocol, tls, serviceAddress, byClient }
+    : { protocol, serviceAddress, byClient };
 }
 
 function readProtocol(reader: SettingReader, text: string | undefined): BackendProtocol {
@@ -32,9 +35,10 @@ function readProtocol(reader: SettingReader, text: string | undefined): BackendP
     case 'GRPC':
     case 'GRPCS':
       return word.toLowerCase() as BackendProtocol;
-    case 'FCGI':
     case 'AUTO_HTTP':
-      reader.denies('backend-protocol', `${word} is not supported; HTTP, HTTPS, GRPC and GRPCS are`);
+      return 'http';
+    case 'FCGI':
+      reader.denies('backend-protocol', 'FCGI is not supported; HTTP, HTTPS, AUTO_HTTP, GRPC and GRPCS are');
       return 'http';
     default:
       reader.ignored('backend-protocol', `${JSON.stringify(text)} is not known; HTTP is used`);

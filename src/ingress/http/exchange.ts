@@ -1,5 +1,6 @@
 import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
+import { REWRITTEN } from '../annotations/answer-rewrite.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
 import { Attempts } from './attempts.ts';
 import { AuthAsking } from './auth-question.ts';
@@ -13,6 +14,7 @@ import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
 import type { ResponseHead } from './response-head.ts';
+import { Throttle } from './throttle.ts';
 import { Tunnel } from './tunnel.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 
@@ -68,6 +70,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #connectMs: number | undefined;
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
+  #throttle: Throttle | undefined;
   #tunnel: Tunnel | undefined;
 
   constructor(engine: Engine, client: ClientEnd, head: RequestHead) {
@@ -174,6 +177,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     this.#awaitClient();
+    if (!this.#throttle?.holds) this.#resumeUpstream();
+  }
+
+  #resumeUpstream(): void {
     if (!this.#upstreamPaused) return;
     this.#upstreamPaused = false;
     this.#upstream?.stream.resume();
@@ -446,7 +453,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const { edit, lines } = this.#forward ?? {};
     if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
     if (lines && lines.dropped.length > 0) head.dropNamed(bytes, lines.dropped);
-    const fields = edit || lines ? this.#answerFields(head.status) : '';
+    const changed = edit?.change ? head.changed(bytes, REWRITTEN, edit.change) : '';
+    const fields = edit || lines ? changed + this.#answerFields(head.status) : '';
+    const rate = this.#forward?.transfer.rate;
+    if (rate && !body.whole) this.#throttle = new Throttle(rate, this.#engine.deadlines, () => this.#unthrottled());
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
     if (text === undefined) {
       this.#badAnswer();
@@ -477,7 +487,14 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     if (data.length > 0 && !this.#client.write(data)) this.#pauseUpstream();
+    this.#throttle?.sent(body.sent);
+    if (this.#throttle?.holds && !body.whole) this.#pauseUpstream();
     if (body.whole) this.#complete(body.end === end);
+  }
+
+  /** More may be sent, when the client takes it. */
+  #unthrottled(): void {
+    if (!this.#client.needsDrain) this.#resumeUpstream();
   }
 
   #startTunnel(bytes: Buffer, start: number, end: number): void {
@@ -600,10 +617,20 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     upstream?.destroy();
   }
 
+  /** For those who choose endpoints by how soon they answer. */
+  #measure(): void {
+    const endpoint = this.#attempts?.endpoint;
+    const since = this.#upstreamAt;
+    if (endpoint && since !== undefined && this.#headAt !== undefined)
+      this.#forward?.targets.answered?.(endpoint, this.#engine.monotonic() - since);
+  }
+
   #finish(status: number): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
     this.#asking?.cancel();
+    this.#throttle?.stop();
+    this.#measure();
     this.#edit?.release?.();
     this.#engine.host.record({
       method: this.#method,

@@ -2,6 +2,7 @@
 
 import type { X509Certificate } from 'node:crypto';
 import type { SecretRecord } from '../../model/records.ts';
+import type { Change } from '../annotations/answer-rewrite.ts';
 import type { TransferSettings } from '../annotations/transfer.ts';
 import type { Targets } from '../balance.ts';
 import type { Location } from '../host-routes.ts';
@@ -88,6 +89,8 @@ export interface Edit {
   readonly endpointField?: ((endpoint: EndpointPool) => string) | undefined;
   /** Lines that hang on the status of the answer. */
   readonly statusFields: ((status: number) => string) | undefined;
+  /** What becomes of fields of a backend's answer. */
+  readonly change: Change | undefined;
   /** Waited for before the question. */
   readonly gate: Gate | undefined;
   /** Asked before the request goes on; `passed` is a verdict that was remembered. */

@@ -1,6 +1,6 @@
 // The PROXY protocol of HAProxy, versions 1 and 2: who the client is, in front of its first byte.
 
-import { ipFromBytes, parseIp } from '../../lib/ip.ts';
+import { ipFamily, ipFromBytes, parseIp } from '../../lib/ip.ts';
 import { CR, LF } from './octets.ts';
 
 export interface ProxiedClient {
@@ -72,4 +72,11 @@ function readBinary(bytes: Buffer): ProxyHeader {
 
 function portOf(text: string): number | undefined {
   return /^(0|[1-9][0-9]{0,4})$/.test(text) && Number(text) < 65_536 ? Number(text) : undefined;
+}
+
+/** The header of version 1, for a backend. `UNKNOWN` where the two addresses are not of one family. */
+export function proxyLine(from: string, fromPort: number, to: string, toPort: number): string {
+  const [source, target] = [parseIp(from), parseIp(to)];
+  if (source === undefined || target === undefined || ipFamily(source) !== ipFamily(target)) return 'PROXY UNKNOWN\r\n';
+  return `PROXY TCP${ipFamily(source)} ${source} ${target} ${fromPort} ${toPort}\r\n`;
 }

@@ -55,6 +55,27 @@ export class ResponseHead {
     this.fields.dropNamed(bytes, names, this.drop);
   }
 
+  /** Fields of these names (lower case) with the values that `change` has for some of them: they are taken out, and come back as lines in their order. */
+  changed(
+    bytes: Buffer,
+    names: readonly string[],
+    change: (name: string, value: string) => string | undefined,
+  ): string {
+    return names.map((name) => this.#changed(bytes, name, change)).join('');
+  }
+
+  #changed(bytes: Buffer, name: string, change: (name: string, value: string) => string | undefined): string {
+    const { fields, drop } = this;
+    const found: number[] = [];
+    for (let i = 0; i < fields.count; i++) if (drop[i] === 0 && fields.nameEquals(bytes, i, name)) found.push(i);
+    const values = found.map((i) => change(name, fields.value(bytes, i)));
+    if (values.every((value) => value === undefined)) return '';
+    for (const i of found) drop[i] = 1;
+    const lineOf = (i: number, at: number): string =>
+      `${textOf(bytes, fields.lineStart[i], fields.nameEnd[i])}: ${values[at] ?? fields.value(bytes, i)}\r\n`;
+    return found.map(lineOf).join('');
+  }
+
   /** Takes the Upgrade field back in: it belongs to a 101. */
   keepUpgrade(): void {
     for (let i = 0; i < this.fields.count; i++) if (this.fields.id[i] === FIELD.upgrade) this.drop[i] = 0;

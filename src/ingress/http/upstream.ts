@@ -1,4 +1,5 @@
 import type { Dial, UpstreamEvents, UpstreamStream } from './byte-stream.ts';
+import type { Latency } from './latency.ts';
 import type { Deadlines, Expiring } from './deadlines.ts';
 
 /** So many failures in a row take an endpoint out, at first for this long; each further one doubles the time, up to 32 s. */
@@ -126,6 +127,8 @@ export class EndpointPool {
   readonly port: number;
   /** No backend names the endpoint any more: nothing is kept for it. */
   retired = false;
+  /** How soon it answered lately; where that decides who is asked (`load-balance: ewma`). */
+  latency: Latency | undefined;
   /** How often it was taken out for a while. */
   ejections = 0;
   /** Failures since the last answer, and until when (monotonic milliseconds) it is passed over because of them. */

@@ -228,7 +228,7 @@ test('a health check node port is let in', () => {
   const service = snapshot.services.get('default/web');
   if (!service) throw new Error('no Service');
   const ports = service.ports.map((each) => ({ ...each, healthCheckNodePort: port(32_000) }));
-  const services = snapshot.services.with([['default/web', { ...service, ports }]]);
+  const services = snapshot.services.with([['default/web', { ...service, members: service.members, ports }]]);
   const changes = new Planner(ALL, { dropInvalid: true }).advance({ ...snapshot, services });
   expect(changes.find(({ id }) => id === '4/filter/KUBE-NODEPORTS')?.after).toBe(
     '-A KUBE-NODEPORTS -p tcp -m comment --comment "default/web:p health check node port" -m tcp --dport 32000 -j ACCEPT\n',

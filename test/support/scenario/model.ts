@@ -11,15 +11,20 @@ const start: Start = async () => {
   return {
     update: async (state) => {
       snapshot = state.snapshot;
-      const increments = Object.fromEntries(state.snapshot.services.entries());
-      const full = Object.fromEntries(state.full.services.entries());
-      if (!isDeepStrictEqual(increments, full)) throw new Error('the increment differs from a full resolution');
+      if (!isDeepStrictEqual(contents(state.snapshot), contents(state.full)))
+        throw new Error('the increment differs from a full resolution');
     },
     check: async (kind, row) => (kind === 'services' && snapshot ? checkRow(snapshot, row) : undefined),
     nothingRemains: async (empty) => (empty.services.size === 0 ? undefined : `${empty.services.size} Services remain`),
     stop: async () => {},
   };
 };
+
+/** Ports and members are made when they are read. */
+function contents({ services }: Snapshot): unknown {
+  const entries = [...services.entries()];
+  return Object.fromEntries(entries.map(([key, one]) => [key, { ...one, ports: one.ports, members: one.members }]));
+}
 
 /** Holds `services` tables against the resolver, and each increment against a full resolution. */
 export const modelConsumer: Consumer = {
