@@ -25,12 +25,7 @@ steadyCases(
   'ipvs',
   ({ topology }) => topology.node.run('ipvsadm', '--clear'),
   { create, close: (world) => world.leave() },
-  [
-    'endpoints roll: each is replaced, terminates, and is gone',
-    'the proxy is restarted in another mode, and back',
-    "it takes over from kube-proxy's rules in mode iptables, and kube-proxy takes over again",
-    'a UDP client that sends from one socket is led to the next Pod when its own is replaced',
-  ],
+  ['endpoints roll: each is replaced, terminates, and is gone', 'the proxy is restarted in another mode, and back'],
 );
 
 /** The Service `web` of every world, as the process of the relays reads it. */

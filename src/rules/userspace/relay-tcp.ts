@@ -89,7 +89,7 @@ export class TcpRelay {
     const gone = [...this.#connections].filter(
       (each) => each.servicePort === servicePort && each.endpoint !== undefined && endpoints.has(each.endpoint),
     );
-    for (const { client } of gone) client.resetAndDestroy();
+    for (const { client } of gone) cut(client);
     return gone.length;
   }
 
@@ -151,8 +151,8 @@ export class TcpRelay {
     }
     if (idle.signal.aborted) return;
     const closed = new Promise<void>((resolve) => (this.#idle = resolve));
-    for (const { client } of this.#connections) client.resetAndDestroy();
-    for (const upstream of this.#upstreams) upstream.resetAndDestroy();
+    for (const { client } of this.#connections) cut(client);
+    for (const upstream of this.#upstreams) cut(upstream);
     await closed;
   }
 
@@ -270,6 +270,12 @@ function count(connection: Connection): void {
   tally.sent += client.bytesWritten - connection.sent;
   connection.received = client.bytesRead;
   connection.sent = client.bytesWritten;
+}
+
+/** Resets it. Not while its end is being sent: the system refuses a reset then, and Node would not tell of the close that never comes. */
+function cut(socket: TcpSocket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 /** Undefined where the Service does not ask for one. */
