@@ -112,6 +112,7 @@ export interface IngressChoice {
   readonly tellOfSync?: boolean;
   /** How long a stop waits for what is under way. */
   readonly graceMs?: number;
+  readonly toldHttpsPort?: number;
   readonly workers?: number;
   readonly traffic?: Partial<TrafficOptions>;
   /** Takes the access log. */
@@ -145,6 +146,7 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
         version: VERSION,
         tellOfSync: choice.tellOfSync ?? true,
         workers: choice.workers ?? 0,
+        ...(choice.toldHttpsPort === undefined ? {} : { toldHttpsPort: choice.toldHttpsPort }),
         ...(choice.graceMs === undefined ? {} : { graceMs: choice.graceMs }),
         http: choice.http,
         https: choice.https,

@@ -53,6 +53,8 @@ export interface SourceScope {
   readonly namespace?: string | undefined;
   /** Only objects with these labels. */
   readonly selectors?: ClusterSelectors;
+  /** The longest wait between two attempts to reach an API server that is not there. */
+  readonly mostWaitMs?: number | undefined;
 }
 
 /** The source that the flags ask for; `own` goes before them. Throws UsageError for flags that contradict each other. */
@@ -120,6 +122,7 @@ export function apiServerSource(
       store,
       kinds: kinds.flatMap((kind) => (kind === 'secrets' || kind === 'configMaps' ? [] : [wanted(kind, node, scope)])),
       log: context.log.named('api'),
+      mostWaitMs: scope.mostWaitMs,
       userAgent: `fairlead/${VERSION}`,
     });
     return {

@@ -38,6 +38,8 @@ export interface DataPathOptions {
   /** Whether an access log is written. */
   readonly logs: boolean;
   readonly limits: LimitState;
+  /** What backends are told of the port of HTTPS, where it is not the one that is listened on. */
+  readonly httpsPort: number | undefined;
 }
 
 /** What serves by route tables: here, or in worker threads. */
@@ -81,13 +83,26 @@ export class DataPath implements Serving {
   #front: FrontSettings = DEFAULT_FRONT;
   /** As the process was started; the ConfigMap's go before. */
   readonly #times: EngineTimes;
+  readonly #httpsPort: number | undefined;
   readonly #upstreamTimes: { -readonly [K in keyof UpstreamTimes]: UpstreamTimes[K] };
   #connections: ConnectionSettings | undefined;
   #accepted = 0;
 
-  constructor({ clock, times, tickMs, certificates, reusePort, ticketKeys, onRequest, logs, limits }: DataPathOptions) {
+  constructor({
+    clock,
+    times,
+    tickMs,
+    certificates,
+    reusePort,
+    ticketKeys,
+    onRequest,
+    logs,
+    limits,
+    httpsPort,
+  }: DataPathOptions) {
     this.#sharing = { reusePort, ticketKeys };
     this.#certificates = certificates;
+    this.#httpsPort = httpsPort;
     this.#clock = clock;
     this.#times = times;
     this.#upstreamTimes = upstreamTimes(times);
@@ -228,8 +243,9 @@ export class DataPath implements Serving {
     const info = {
       remoteAddress: proxied?.remoteAddress ?? socket.remoteAddress ?? '',
       remotePort: proxied?.remotePort ?? socket.remotePort ?? 0,
-      localPort: proxied?.localPort ?? socket.localPort ?? 0,
-      secure: tls !== undefined,
+      localPort: proxied?.localPort ?? (tls ? this.#httpsPort : undefined) ?? socket.localPort ?? 0,
+      // As ingress-nginx: whoever was spoken to on 443 was spoken to by HTTPS, which ended in front.
+      secure: tls !== undefined || proxied?.localPort === 443,
       ...(tls ? { peer: peerFacts(tls, authorities) } : {}),
     };
     if (tls?.alpnProtocol === 'h2') {

@@ -8,6 +8,7 @@ import type { IngressSettings } from './annotations/settings.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 import { authQuestion } from './auth-request.ts';
 import type { Answer } from './http/answer.ts';
+import type { Location } from './host-routes.ts';
 import type { AuthQuestion, Gate, Passed } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
 import { PasswordDoor } from './password-door.ts';
@@ -47,8 +48,14 @@ export class Doors {
     this.#passwords = new PasswordDoor(options.nonceKey);
   }
 
-  /** `path` is the rule's; undefined where no rule matches. */
-  enter(table: RouteTable, settings: IngressSettings, path: string | undefined, request: TemplateRequest): Entry {
+  /** `location` is undefined where no rule matches. */
+  enter(
+    table: RouteTable,
+    settings: IngressSettings,
+    location: Pick<Location, 'host' | 'path'> | undefined,
+    request: TemplateRequest,
+  ): Entry {
+    const path = location?.path;
     const noAuth = path !== undefined && table.selection.globals?.noAuth.some((start) => path.startsWith(start));
     const externalAuth = noAuth ? undefined : settings.externalAuth;
     const basicAuth = noAuth ? undefined : settings.basicAuth;
@@ -66,7 +73,7 @@ export class Doors {
     const lines = this.#headersFor(table, externalAuth, request);
     if (lines === undefined) return { kind: 'refused', answer: SHUT };
     const question = authQuestion(externalAuth, request, this.#options.authPool(externalAuth), transfer, lines);
-    return this.#answered(externalAuth, question, request, gate);
+    return this.#answered(externalAuth, question, request, gate, location);
   }
 
   /** With the verdict that is remembered, if there is one. */
@@ -75,10 +82,13 @@ export class Doors {
     question: AuthQuestion,
     request: TemplateRequest,
     gate: Gate | undefined,
+    location: Pick<Location, 'host' | 'path'> | undefined,
   ): Entry {
     const waits = gate ? { gate } : {};
     if (!settings.cacheKey) return { kind: 'open', ...waits, question };
-    const key = `${settings.authority}${settings.target.text} ${settings.cacheKey.render(request)}`;
+    // As in ingress-nginx each location has verdicts of its own.
+    const place = `${location?.host ?? ''}${location?.path ?? ''}`;
+    const key = `${place} ${settings.authority}${settings.target.text} ${settings.cacheKey.render(request)}`;
     const now = this.#options.now();
     const known = this.#verdicts.get(key, now);
     if (known) {

@@ -62,6 +62,7 @@ export function readFront(reader: SettingReader, base: FrontSettings): FrontSett
   // Either of nginx' two ways lets a client resume; here it is one.
   const cache = reader.bool('ssl-session-cache') ?? true;
   const tickets = reader.bool('ssl-session-tickets') ?? false;
+  const proxyProtocol = reader.bool('use-proxy-protocol') ?? base.proxyProtocol;
   return {
     versions: readTlsVersions(reader, 'ssl-protocols') ?? base.versions,
     ciphers: readCipherList(reader, 'ssl-ciphers') ?? base.ciphers,
@@ -72,9 +73,9 @@ export function readFront(reader: SettingReader, base: FrontSettings): FrontSett
     rejectUnknown: reader.bool('ssl-reject-handshake') ?? base.rejectUnknown,
     http2: reader.bool('use-http2') ?? base.http2,
     maxStreams: Math.max(1, reader.integer('http2-max-concurrent-streams', 10_000) ?? base.maxStreams),
-    proxyProtocol: reader.bool('use-proxy-protocol') ?? base.proxyProtocol,
+    proxyProtocol,
     proxyProtocolMs: reader.seconds('proxy-protocol-header-timeout') ?? base.proxyProtocolMs,
-    trust: readTrust(reader, base.trust),
+    trust: readTrust(reader, base.trust, proxyProtocol),
   };
 }
 
@@ -99,7 +100,11 @@ function readCurves(reader: SettingReader): string | undefined {
   return known ? text : reader.ignored('ssl-ecdh-curve', 'it is no list of curves such as X25519:prime256v1');
 }
 
-function readTrust(reader: SettingReader, base: TrustSettings): TrustSettings {
+/**
+ * `proxied`: the PROXY protocol names the client. It is then no peer that everybody's word is taken from: what it says of others in
+ * X-Forwarded-For counts only where proxy-real-ip-cidr is given and has its address.
+ */
+function readTrust(reader: SettingReader, base: TrustSettings, proxied: boolean): TrustSettings {
   const forwarded = reader.bool('use-forwarded-headers') ?? base.forwarded;
   const realIp = reader.bool('enable-real-ip') ?? false;
   const field = reader.text('forwarded-for-header') ?? 'X-Forwarded-For';
@@ -109,6 +114,6 @@ function readTrust(reader: SettingReader, base: TrustSettings): TrustSettings {
     forwarded,
     addressField: forwarded || realIp ? (known ? field.toLowerCase() : 'x-forwarded-for') : undefined,
     fullForwardedFor: reader.bool('compute-full-forwarded-for') ?? base.fullForwardedFor,
-    peers: reader.ranges('proxy-real-ip-cidr') ?? base.peers,
+    peers: reader.ranges('proxy-real-ip-cidr') ?? (proxied ? [] : base.peers),
   };
 }

@@ -123,7 +123,7 @@ export class Guard {
   #enter(admitted: Admitted, { release }: Extract<Limited, { readonly kind: 'taken' }>): Forward | Answer {
     const { table, location, request, fields } = admitted;
     const { settings } = location;
-    const entry = this.#doors.enter(table, settings, location.path, request);
+    const entry = this.#doors.enter(table, settings, location, request);
     if (entry.kind === 'refused') return { ...entry.answer, fields: (entry.answer.fields ?? '') + fields };
     const headers =
       settings.requestHeaders === undefined ? undefined : this.#requestHeaders(table, settings.requestHeaders);
@@ -292,11 +292,13 @@ export class Guard {
     | undefined {
     const { affinity } = location.settings;
     const cookie = affinity && readCookie(cookieValue(request.header('cookie'), affinity.cookie));
-    const key = this.#backendOf(location, request, affinity?.canary === 'sticky' ? cookie?.backend : undefined);
+    const legacy = affinity?.canary === 'legacy' || location.canary?.settings.legacyAffinity === true;
+    const key = this.#backendOf(location, request, legacy ? undefined : cookie?.backend);
     const turn = this.#options.turnOf(key);
     if (!turn) return undefined;
     const canary = key === location.canary?.backend.key ? { canary: key } : {};
-    if (!affinity) return { targets: this.#balanced(location, request, turn), cookie: '', ...canary };
+    const free = !affinity || (legacy && key === location.canary?.backend.key);
+    if (free) return { targets: this.#balanced(location, request, turn), cookie: '', ...canary };
     const backend = shortHash(key);
     const known = cookie?.backend === backend ? cookie.key : undefined;
     const set = (value: string): string => {

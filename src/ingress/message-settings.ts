@@ -1,6 +1,7 @@
 // ConfigMap keys of heads of messages: how large they may be, which names go on, what is added.
 
 import type { SettingReader } from './annotations/reader.ts';
+import { readCompression } from './compression-settings.ts';
 import { DEFAULT_RULES, type MessageRules } from './http/message-rules.ts';
 
 export interface MessageSettings extends MessageRules {
@@ -23,6 +24,7 @@ export function readMessages(reader: SettingReader, base: MessageSettings): Mess
     originalUri: reader.bool('proxy-add-original-uri-header') ?? base.originalUri,
     backendServer: reader.bool('allow-backend-server-header') ?? (base.backendServer && !ownServer),
     ownServer,
+    compression: readCompression(reader),
   };
 }
 

@@ -160,6 +160,7 @@ class RunningPlane implements IngressPlane {
         onRequest: (record) => this.#record(record),
         logs: accessLog !== undefined,
         limits: this.#options.limits ?? new LimitState(),
+        httpsPort: this.#options.toldHttpsPort,
       });
     }
     const data = {
@@ -341,6 +342,7 @@ function flagsOf(options: IngressPlaneOptions): RoutingFlags {
     disableCatchAll: options.disableCatchAll,
     namespaces: options.namespaces,
     conformance: options.conformance,
+    toldHttpsPort: options.toldHttpsPort,
     ofReadNamespaces: options.ofReadNamespaces,
     disableExternalNames: options.disableExternalNames,
   };

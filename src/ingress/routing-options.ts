@@ -15,6 +15,8 @@ export interface RoutingFlags extends Partial<ClassSelection> {
   readonly sslPassthrough?: boolean;
   readonly defaultBackend?: RoutingOptions['defaultBackend'];
   readonly conformance?: boolean;
+  /** Backends are told that HTTPS came to this port: that of the Service in front. */
+  readonly toldHttpsPort?: number;
   /** `--watch-namespace-selector` is given: the namespaces that are read are the only ones whose Ingresses count. */
   readonly ofReadNamespaces?: boolean;
   /** ExternalName Services are never forwarded to. */

@@ -15,7 +15,8 @@ import { selfSigned, type CertificatePair } from './self-signed.ts';
 /** Stands for the authorities of a context that asks for no certificate. */
 const NO_AUTHORITIES = {};
 
-export const DEFAULT_CERTIFICATE_NAME = 'Fairlead Ingress Default Certificate';
+/** As ingress-nginx calls its own: alerts and people look for it. */
+export const DEFAULT_CERTIFICATE_NAME = 'Kubernetes Ingress Controller Fake Certificate';
 const DEFAULT_CERTIFICATE_DAYS = 365;
 
 type Parsed =

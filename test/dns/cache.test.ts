@@ -4,10 +4,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { encodeReply } from '../../src/dns/encode.ts';
 import { parseRecord } from '../../src/dns/record-text.ts';
 import { RCODE } from '../../src/dns/wire/types.ts';
+import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileWorld } from './corefile-world.ts';
 import { dig, type DigReply } from './dig.ts';
 import { startFakeUpstream, type FakeUpstream } from './fake-upstream.ts';
-import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000 });
 

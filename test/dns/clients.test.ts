@@ -1,4 +1,4 @@
-// Clients as they are in clusters: glibc with a Pod's search path, dnsperf, and a cluster that goes away and comes back.
+// Clients as they are in clusters: glibc with a Pod's search path, and dnsperf.
 
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -6,10 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { dig } from './dig.ts';
 import { startFakeUpstream, type FakeUpstream } from './fake-upstream.ts';
 import { startSetup, upstreamAnswer, type SetupWorld } from './setup-world.ts';
-import { until } from './world.ts';
 
 const run = promisify(execFile);
 const KUBEADM = `.:PORT {
@@ -87,25 +85,4 @@ test('dnsperf gets an answer to every question', async () => {
   const { stdout } = await run('dnsperf', words);
   expect(stdout).toMatch(/Queries completed:\s+2000 \(100\.00%\)/);
   expect(stdout).toMatch(/NOERROR 1500 \(75\.00%\), NXDOMAIN 500 \(25\.00%\)/);
-});
-
-test('a new Service is there at once through `cache 30`, after its name was asked for in vain and after an API outage', async () => {
-  const { server, api } = await serve(KUBEADM);
-  if (!api) throw new Error('no API server');
-  const service = (name: string, clusterIP: string) => ({
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata: { namespace: 'shop', name },
-    spec: { type: 'ClusterIP', clusterIP, clusterIPs: [clusterIP], ports: [{ port: 80 }] },
-  });
-  const status = async (name: string) => (await dig(server, `${name}.shop.svc.cluster.local`)).status;
-  expect([await status('first'), await status('second')]).toEqual(['NXDOMAIN', 'NXDOMAIN']);
-  api.apply(service('first', '10.96.88.1'));
-  await until(async () => (await status('first')) === 'NOERROR');
-  await api.stop();
-  expect(await status('first')).toBe('NOERROR');
-  expect(await status('second')).toBe('NXDOMAIN');
-  api.apply(service('second', '10.96.88.2'));
-  await api.listen();
-  await until(async () => (await status('second')) === 'NOERROR');
 });

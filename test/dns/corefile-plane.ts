@@ -8,8 +8,9 @@ import { startCorefilePlane, type CorefilePlaneOptions, type DnsPlane } from '..
 import { createMetrics, type Metrics } from '../../src/observe/metrics.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemFiles } from '../../src/system/files.ts';
+import { until } from '../support/until.ts';
 import { buildSnapshot } from './snapshot-builder.ts';
-import { CLUSTER, recordingLog, until } from './world.ts';
+import { CLUSTER, recordingLog } from './world.ts';
 
 export interface CorefileServer {
   readonly plane: DnsPlane;

@@ -9,9 +9,10 @@ import { startApiSource } from '../../src/source/api/source.ts';
 import { Store } from '../../src/source/store.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemFiles, type Files } from '../../src/system/files.ts';
+import { until } from '../support/until.ts';
 import type { Server } from './dig.ts';
 import { ip } from './snapshot-builder.ts';
-import { recordingLog, until } from './world.ts';
+import { recordingLog } from './world.ts';
 
 const COREFILE = '/Corefile';
 const KINDS = ['services', 'endpointSlices', 'namespaces', 'pods'] as const;

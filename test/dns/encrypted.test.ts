@@ -17,8 +17,8 @@ import { toolPath } from '../support/debian-tools.ts';
 import { freePort } from '../support/free-port.ts';
 import { loadCorefile } from '../../src/dns/corefile/load.ts';
 import { systemFiles } from '../../src/system/files.ts';
+import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileServer } from './corefile-plane.ts';
-import { until } from './world.ts';
 
 const run = promisify(execFile);
 const missing = toolPath('kdig') === undefined ? 'no kdig: apt-get install knot-dnsutils' : undefined;

@@ -6,10 +6,11 @@ import { RCODE, RR } from '../../src/dns/wire/types.ts';
 import { parseName, type DnsName } from '../../src/dns/wire/name.ts';
 import type { ResourceRecord } from '../../src/dns/wire/record.ts';
 import type { DnsPlaneOptions } from '../../src/dns/plane.ts';
+import { until } from '../support/until.ts';
 import { dig } from './dig.ts';
 import { startFakeUpstream, type Behaviour, type FakeUpstream, type UpstreamAsked } from './fake-upstream.ts';
 import { ip } from './snapshot-builder.ts';
-import { startWorld, until, type World } from './world.ts';
+import { startWorld, type World } from './world.ts';
 
 // Some wait for timeouts of seconds, as clients would.
 vi.setConfig({ testTimeout: 30_000 });

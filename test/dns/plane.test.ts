@@ -6,9 +6,10 @@ import { createMetrics } from '../../src/observe/metrics.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { DnsListenError } from '../../src/dns/listen-error.ts';
 import { startDnsPlane } from '../../src/dns/plane.ts';
+import { until } from '../support/until.ts';
 import { dig } from './dig.ts';
 import { buildSnapshot, ip } from './snapshot-builder.ts';
-import { CLUSTER, recordingLog, startWorld, until, type World } from './world.ts';
+import { CLUSTER, recordingLog, startWorld, type World } from './world.ts';
 
 const open: { stop(): Promise<void> }[] = [];
 

@@ -7,10 +7,10 @@ import { encodeReply } from '../../src/dns/encode.ts';
 import { FrameReader, frame } from '../../src/dns/wire/frame.ts';
 import { parseName } from '../../src/dns/wire/name.ts';
 import { encodeQuery } from '../../src/dns/wire/query.ts';
+import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileWorld } from './corefile-world.ts';
 import { dig, type DigReply } from './dig.ts';
 import { startFakeUpstream } from './fake-upstream.ts';
-import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000 });
 

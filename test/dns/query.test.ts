@@ -4,13 +4,13 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { nameText } from '../../src/dns/wire/name.ts';
 import { isJson } from '../support/api-server/json.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
+import { until } from '../support/until.ts';
 import { followCluster, serveCorefile, type ClusterFeed, type CorefileWorld } from './corefile-world.ts';
 import { comparable } from './comparable.ts';
 import { dig, type DigReply } from './dig.ts';
 import { startFakeUpstream, type FakeUpstream } from './fake-upstream.ts';
 import { CLUSTER_OBJECTS, QUERY_CASES, SETUPS, type QueryCase } from './query-cases.ts';
 import { upstreamAnswer } from './setup-world.ts';
-import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 

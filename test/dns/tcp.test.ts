@@ -8,8 +8,9 @@ import { parseName, type DnsName } from '../../src/dns/wire/name.ts';
 import { encodeQuery } from '../../src/dns/wire/query.ts';
 import { RR } from '../../src/dns/wire/types.ts';
 import type { DnsPlaneOptions } from '../../src/dns/plane.ts';
+import { until } from '../support/until.ts';
 import { startFakeUpstream } from './fake-upstream.ts';
-import { startWorld, until, type World } from './world.ts';
+import { startWorld, type World } from './world.ts';
 
 interface Client {
   readonly socket: Socket;

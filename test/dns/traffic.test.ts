@@ -8,10 +8,10 @@ import { promisify } from 'node:util';
 import { afterEach, expect, test } from 'vitest';
 import { toolPath } from '../support/debian-tools.ts';
 import { freePort } from '../support/free-port.ts';
+import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileServer } from './corefile-plane.ts';
 import { dig } from './dig.ts';
 import { startFakeUpstream } from './fake-upstream.ts';
-import { until } from './world.ts';
 
 const run = promisify(execFile);
 const missing = toolPath('dnsperf') === undefined ? 'no dnsperf: apt-get install dnsperf' : undefined;

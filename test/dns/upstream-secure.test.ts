@@ -11,9 +11,9 @@ import { FrameReader, frame } from '../../src/dns/wire/frame.ts';
 import { parseQuery } from '../../src/dns/wire/query.ts';
 import { RCODE } from '../../src/dns/wire/types.ts';
 import { TEST_CERTIFICATE, TEST_KEY } from '../support/api-server/certificate.ts';
+import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileWorld } from './corefile-world.ts';
 import { dig, type DigReply } from './dig.ts';
-import { until } from './world.ts';
 
 vi.setConfig({ testTimeout: 30_000 });
 

@@ -2,13 +2,13 @@ import { createSocket } from 'node:dgram';
 import { afterEach, expect, test } from 'vitest';
 import { DnsListenError } from '../../src/dns/listen-error.ts';
 import type { DnsPlane, DnsPlaneOptions } from '../../src/dns/plane.ts';
-import { parseName } from '../../src/dns/wire/name.ts';
-import { encodeQuery } from '../../src/dns/wire/query.ts';
-import { FLAG, RCODE, RR } from '../../src/dns/wire/types.ts';
+import { RCODE } from '../../src/dns/wire/types.ts';
 import { startThread, type WorkerThread } from '../../src/system/worker-thread.ts';
+import { until } from '../support/until.ts';
+import { ask, askOften } from './ask.ts';
 import { dig } from './dig.ts';
 import { buildSnapshot, ip } from './snapshot-builder.ts';
-import { CLUSTER, startWorld, until, type World } from './world.ts';
+import { CLUSTER, startWorld, type World } from './world.ts';
 
 const worlds: DnsPlane[] = [];
 afterEach(async () => {
@@ -19,32 +19,6 @@ async function world(options: Partial<DnsPlaneOptions> = {}): Promise<World> {
   const started = await startWorld({ workers: 2, ...options });
   worlds.push(started.plane);
   return started;
-}
-
-type At = World['udp'];
-
-/** Asks from a port of its own; the code of the answer, or `lost` after the time. */
-function ask({ address, port }: At, name: string, ms = 2000): Promise<number | 'lost'> {
-  const parsed = parseName(name);
-  if (!parsed) throw new Error(name);
-  const packet = encodeQuery({ id: 7, flags: FLAG.RD, name: parsed, type: RR.A });
-  return new Promise((resolve) => {
-    const socket = createSocket('udp4');
-    const end = (result: number | 'lost'): void => {
-      clearTimeout(timer);
-      socket.close();
-      resolve(result);
-    };
-    const timer = setTimeout(() => end('lost'), ms);
-    socket.on('error', () => {});
-    socket.on('message', (answer) => end((answer[3] ?? 0) & 0xf));
-    socket.send(packet, port, address);
-  });
-}
-
-/** From many ports, so that the system spreads them over the workers. */
-async function askOften(at: At, name: string): Promise<ReadonlySet<number | 'lost'>> {
-  return new Set(await Promise.all(Array.from({ length: 40 }, () => ask(at, name))));
 }
 
 test('two workers answer at one address, over UDP and TCP, and count together', async () => {
@@ -65,8 +39,10 @@ test('a name that is new is answered by every worker as soon as the cluster is s
   expect(await askOften(udp, 'new.shop.svc.cluster.local')).toEqual(new Set([RCODE.NXDOMAIN]));
   const services = [...(CLUSTER.services ?? []), { namespace: 'shop', name: 'new', clusterIPs: ['10.96.10.9'] }];
   plane.update(buildSnapshot({ ...CLUSTER, revision: 2, services }));
-  await until(async () => (await askOften(udp, 'new.shop.svc.cluster.local')).size === 1);
-  expect(await askOften(udp, 'new.shop.svc.cluster.local')).toEqual(new Set([RCODE.NOERROR]));
+  await until(async () => {
+    const told = await askOften(udp, 'new.shop.svc.cluster.local');
+    return told.size === 1 && told.has(RCODE.NOERROR);
+  });
   plane.update(buildSnapshot({ ...CLUSTER, revision: 3 }));
   await until(async () => {
     const told = await askOften(udp, 'new.shop.svc.cluster.local');

@@ -4,6 +4,7 @@ import { createMetrics, type Metrics } from '../../src/observe/metrics.ts';
 import { createLogger, type Logger } from '../../src/observe/log.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { startDnsPlane, type DnsPlane, type DnsPlaneOptions } from '../../src/dns/plane.ts';
+import { until } from '../support/until.ts';
 import { buildSnapshot, ip, type ClusterFacts } from './snapshot-builder.ts';
 
 const crowd = Array.from({ length: 150 }, (_, i) => ({ ip: `10.245.${i >> 7}.${i & 127}` }));
@@ -69,13 +70,4 @@ export async function startWorld(options: Partial<DnsPlaneOptions> = {}, cluster
   const [udp] = plane.addresses;
   if (!udp) throw new Error('nothing is listened on');
   return { plane, udp, metrics, lines };
-}
-
-/** Waits for a condition, at most five seconds. */
-export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 5000;
-  while (!(await condition())) {
-    if (Date.now() > end) throw new Error('the condition did not come true in 5 s');
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }

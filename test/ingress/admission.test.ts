@@ -164,7 +164,7 @@ test.each<[string, ObjectSpec, RegExp]>([
   [
     'a guard that cannot be carried out',
     { annotations: { 'auth-type': 'magic' } },
-    /auth-type: "magic" is not supported/,
+    /auth-type: "magic" is neither basic nor digest/,
   ],
   [
     'a line break in a value',

@@ -69,9 +69,9 @@ test('a client gets the certificate of the name it asks for, of its wildcard, or
   expect(await namePresented(port, 'cafe.example')).toBe('cafe.example');
   expect(await namePresented(port, 'CAFE.example')).toBe('cafe.example');
   expect(await namePresented(port, 'a.wild.example')).toBe('*.wild.example');
-  expect(await namePresented(port, 'b.a.wild.example')).toBe('Fairlead Ingress Default Certificate');
-  expect(await namePresented(port, 'other.example')).toBe('Fairlead Ingress Default Certificate');
-  expect(await namePresented(port, undefined)).toBe('Fairlead Ingress Default Certificate');
+  expect(await namePresented(port, 'b.a.wild.example')).toBe('Kubernetes Ingress Controller Fake Certificate');
+  expect(await namePresented(port, 'other.example')).toBe('Kubernetes Ingress Controller Fake Certificate');
+  expect(await namePresented(port, undefined)).toBe('Kubernetes Ingress Controller Fake Certificate');
 });
 
 test('--default-ssl-certificate stands in for every host without a certificate of its own, from the next handshake on', async () => {
@@ -81,7 +81,7 @@ test('--default-ssl-certificate stands in for every host without a certificate o
   plane.update(first);
   const port = plane.addresses.https?.port ?? 0;
   // Until the Secret is there, the certificate made at start is.
-  expect(await namePresented(port, 'other.example')).toBe('Fairlead Ingress Default Certificate');
+  expect(await namePresented(port, 'other.example')).toBe('Kubernetes Ingress Controller Fake Certificate');
   const secrets = world(backend.address).secrets ?? [];
   const second = snapshot({ secrets: [...secrets, secretFor('fallback', 'one.example')] }, first);
   plane.update(second);
@@ -101,7 +101,7 @@ test('a certificate for other names is not served, and the log says for which it
   const others = [secretFor('cafe', 'tea.example'), ...secrets.filter(({ name }) => name !== 'cafe')];
   plane.update(snapshot({ ...rest, secrets: others }));
   expect(await namePresented(plane.addresses.https?.port ?? 0, 'cafe.example')).toBe(
-    'Fairlead Ingress Default Certificate',
+    'Kubernetes Ingress Controller Fake Certificate',
   );
   expect(lines.filter((line) => line.includes('its certificate is for tea.example'))).toHaveLength(1);
 });
@@ -186,7 +186,7 @@ test('a Secret that is missing or bad is named once with its Ingress and the men
   );
   expect(warnings.find((line) => line.includes('default/wild'))).toMatch(/tls\.key is not the key of tls\.crt/);
   const port = plane.addresses.https?.port ?? 0;
-  expect(await namePresented(port, 'cafe.example')).toBe('Fairlead Ingress Default Certificate');
+  expect(await namePresented(port, 'cafe.example')).toBe('Kubernetes Ingress Controller Fake Certificate');
   plane.update(snapshot({ secrets: good.secrets ?? [] }, again));
   expect(await namePresented(port, 'cafe.example')).toBe('cafe.example');
   expect(lines.join('')).not.toMatch(/PRIVATE KEY/);
@@ -210,7 +210,7 @@ test('rubbish instead of a handshake ends that connection and no other', async (
   const port = plane.addresses.https?.port ?? 0;
   const answer = await exchange(port, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   expect(answer).not.toMatch(/HTTP/);
-  expect(await namePresented(port, 'x')).toBe('Fairlead Ingress Default Certificate');
+  expect(await namePresented(port, 'x')).toBe('Kubernetes Ingress Controller Fake Certificate');
 });
 
 test('a port that is taken, an address of another machine: the error says what, where and the mend', async () => {

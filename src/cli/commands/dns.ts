@@ -92,7 +92,7 @@ function byFlags(args: Arguments, context: RunningContext, node: Node | undefine
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context),
+    source: chooseSource(args, context, { mostWaitMs: mostWaitMs(args) }),
     kinds: ['services', 'endpointSlices', 'namespaces'],
     planes: [dnsPlane(args, context, own ?? listenOn(args), threads)],
     mayPause: mayPause(threads),
@@ -308,18 +308,26 @@ function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
   return [...found.values()];
 }
 
+/**
+ * New names are visible within a second of the return of an API server that was away. The few servers of a cluster are no burden to it; those of every
+ * node, coming back together, would be.
+ */
+function mostWaitMs(args: Arguments): number | undefined {
+  return args.text('localip') === undefined ? 800 : undefined;
+}
+
 /** Where the Corefile says nothing of it, as the flags say. */
 function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds): SourceStarter {
   const { kinds, target, selectors } = needs;
   if (kinds.length === 0) return noSource;
   if (target.kubeconfig === undefined && target.endpoint === undefined)
-    return chooseSource(args, context, { selectors });
+    return chooseSource(args, context, { selectors, mostWaitMs: mostWaitMs(args) });
   const { kubeconfig, context: named, endpoint, tls } = target;
   const master = kubeconfig === undefined ? endpoint : undefined;
   return apiServerSource(
     { kubeconfig, context: named, master, ...(master === undefined ? {} : { tls }) },
     nodeName(args, context.hostname),
-    { selectors },
+    { selectors, mostWaitMs: mostWaitMs(args) },
   );
 }
 

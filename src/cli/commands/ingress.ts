@@ -58,6 +58,8 @@ export async function ingress(args: Arguments): Promise<number> {
     accessLog: context.out,
     workers: workers(args, context.cpus),
     graceMs: GRACE_MS,
+    // As ingress-nginx, whatever --https-port is.
+    toldHttpsPort: 443,
     traffic: trafficSettings(args, process.env),
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),

@@ -12,6 +12,8 @@ export interface CanarySettings {
   readonly cookie: string | undefined;
   readonly weight: number;
   readonly weightTotal: number;
+  /** affinity-canary-behavior legacy: who comes to the canary gets no cookie, and is not held there. */
+  readonly legacyAffinity: boolean;
 }
 
 export function readCanary(reader: SettingReader): CanarySettings | undefined {
@@ -24,6 +26,7 @@ export function readCanary(reader: SettingReader): CanarySettings | undefined {
   const total = reader.integer('canary-weight-total') ?? 100;
   const compiled = pattern === undefined ? undefined : compileRegex(pattern, { ignoreCase: false, anchored: false });
   if (compiled?.kind === 'refused') reader.ignored('canary-by-header-pattern', compiled.reason);
+  const behaviour = reader.oneOf('affinity-canary-behavior', ['sticky', 'legacy']);
   if (!canary) return undefined;
   return {
     header: header?.toLowerCase(),
@@ -32,6 +35,7 @@ export function readCanary(reader: SettingReader): CanarySettings | undefined {
     cookie,
     weight,
     weightTotal: Math.max(100, total),
+    legacyAffinity: behaviour === 'legacy',
   };
 }
 

@@ -16,12 +16,14 @@ export class AnswerBodyFlow {
   sent = 0;
   left: number;
   readonly #chunkTrailers: boolean;
+  readonly #encoded: boolean;
   readonly #decoder: ChunkedDecoder | undefined;
 
-  /** `framing`: how the client learns where a body of unknown length ends. */
-  constructor(head: ResponseHead, framing: 'chunks' | 'close' | 'frames', trailers: boolean) {
+  /** `framing`: how the client learns where a body of unknown length ends. `encoded`: the client gets other bytes, of no known length. */
+  constructor(head: ResponseHead, framing: 'chunks' | 'close' | 'frames', trailers: boolean, encoded: boolean) {
     this.kind = head.body;
-    const unknownLength = head.body === 'chunked' || head.body === 'close';
+    this.#encoded = encoded;
+    const unknownLength = encoded || head.body === 'chunked' || head.body === 'close';
     this.chunked = unknownLength && framing === 'chunks';
     this.untilClose = unknownLength && framing === 'close';
     this.whole = head.body === 'none';
@@ -40,7 +42,7 @@ export class AnswerBodyFlow {
     return trailersFor(this.#decoder?.trailers ?? '');
   }
 
-  /** Reads body bytes; returns `lead` and what the client gets of them, in a buffer of its own. */
+  /** Reads body bytes; returns `lead` and what the client gets of them, or what is to be encoded, in a buffer of its own. */
   take(bytes: Buffer, start: number, end: number, lead: string, ranges: Ranges): Buffer {
     ranges.clear();
     this.end = end;
@@ -54,11 +56,24 @@ export class AnswerBodyFlow {
       this.failed = this.#decoder.failed;
       this.whole = this.#decoder.done;
     } else ranges.add(start, end);
+    if (this.#encoded) return joinRanges(bytes, ranges, lead);
     this.sent += ranges.total;
     if (!this.chunked) return joinRanges(bytes, ranges, lead);
-    return encodeChunk(bytes, ranges, lead, this.whole ? this.#lastChunk() : '');
+    return encodeChunk(bytes, ranges, lead, this.whole ? this.lastChunk : '');
   }
-  #lastChunk(): string {
+
+  /** What was encoded, as the client gets it. */
+  frame(bytes: Buffer, ranges: Ranges): Buffer {
+    this.sent += bytes.length;
+    if (!this.chunked) return bytes;
+    ranges.clear();
+    ranges.add(0, bytes.length);
+    return encodeChunk(bytes, ranges, '', '');
+  }
+
+  /** What ends a body in chunks. */
+  get lastChunk(): string {
+    if (!this.chunked) return '';
     return this.#chunkTrailers ? `0\r\n${this.trailers}\r\n` : LAST_CHUNK;
   }
 }

@@ -4,8 +4,9 @@ import { REWRITTEN } from '../annotations/answer-rewrite.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
 import { Attempts } from './attempts.ts';
 import { AuthAsking } from './auth-question.ts';
-import { LAST_CHUNK } from './chunked.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
+import { acceptedBy, codingFor, type Accepted, type CodingChoice } from './compression.ts';
+import { EncodedBody } from './encoded-body.ts';
 import type { Engine } from './engine.ts';
 import type { AuthQuestion, Edit, Forward, Gate, Origin, Passed, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
@@ -71,6 +72,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
   #throttle: Throttle | undefined;
+  /** What the client takes, where answers may be compressed. */
+  readonly #accepted: Accepted | undefined;
+  #encoded: EncodedBody | undefined;
   #tunnel: Tunnel | undefined;
 
   constructor(engine: Engine, client: ClientEnd, head: RequestHead) {
@@ -89,6 +93,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const origin = engine.host.origin(client, head) ?? client;
     this.#origin = origin;
     this.#captured = engine.host.capture?.(origin, head);
+    const { compression } = engine.rules;
+    this.#accepted = compression && acceptedBy(head, compression);
   }
 
   get wantsBody(): boolean {
@@ -177,7 +183,12 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     this.#awaitClient();
-    if (!this.#throttle?.holds) this.#resumeUpstream();
+    if (!this.#throttle?.holds) this.#resumeAnswer();
+  }
+
+  #resumeAnswer(): void {
+    if (this.#encoded) this.#encoded.resume();
+    else this.#resumeUpstream();
   }
 
   #resumeUpstream(): void {
@@ -248,7 +259,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#tunnel.backendEnded();
       this.#endTunnel();
     } else if (this.#phase === 'body' && this.#answerBody?.kind === 'close') {
-      if (this.#answerBody.chunked) this.#client.writeText(LAST_CHUNK);
+      this.#answerBody.whole = true;
+      if (!this.#encoded && this.#answerBody.chunked) this.#client.writeText(this.#answerBody.lastChunk);
       this.#complete(true);
     } else {
       this.#dropUpstream();
@@ -443,18 +455,21 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#upstreamKeepAlive = head.keepAlive;
     this.#upstreamSeconds = head.keepAliveSeconds;
     this.#attempts?.endpoint?.answered();
+    const { edit, lines } = this.#forward ?? {};
+    if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
+    if (lines && lines.dropped.length > 0) head.dropNamed(bytes, lines.dropped);
+    const coding = this.#coding(head, bytes);
     const body = new AnswerBodyFlow(
       head,
       client.frames ? 'frames' : this.#minor === 1 ? 'chunks' : 'close',
       this.#wantsTrailers,
+      coding?.coding !== undefined,
     );
     this.#answerBody = body;
     this.#keepAlive = this.#wantsKeepAlive && client.mayKeepAlive && this.#sending.body.done && !body.untilClose;
-    const { edit, lines } = this.#forward ?? {};
-    if (edit && edit.answerDropped.length > 0) head.dropNamed(bytes, edit.answerDropped);
-    if (lines && lines.dropped.length > 0) head.dropNamed(bytes, lines.dropped);
     const changed = edit?.change ? head.changed(bytes, REWRITTEN, edit.change) : '';
-    const fields = edit || lines ? changed + this.#answerFields(head.status) : '';
+    const added = edit || lines ? changed + this.#answerFields(head.status) : '';
+    const fields = coding ? added + coding.fields : added;
     const rate = this.#forward?.transfer.rate;
     if (rate && !body.whole) this.#throttle = new Throttle(rate, this.#engine.deadlines, () => this.#unthrottled());
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
@@ -463,7 +478,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       return;
     }
     this.#phase = 'body';
-    if (body.kind === 'length' && end - start >= body.left && body.left <= SMALL) {
+    if (coding?.coding !== undefined) this.#beginEncoded(body, coding, bytes, start, end, text);
+    else if (body.kind === 'length' && end - start >= body.left && body.left <= SMALL) {
       // The whole of a small answer is here: one write, as text.
       body.sent = body.left;
       client.writeText(text + textOf(bytes, start, start + body.left));
@@ -486,7 +502,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       else this.#badAnswer();
       return;
     }
-    if (data.length > 0 && !this.#client.write(data)) this.#pauseUpstream();
+    if (data.length > 0 && !(this.#encoded ?? this.#client).write(data)) this.#pauseUpstream();
     this.#throttle?.sent(body.sent);
     if (this.#throttle?.holds && !body.whole) this.#pauseUpstream();
     if (body.whole) this.#complete(body.end === end);
@@ -494,7 +510,40 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
 
   /** More may be sent, when the client takes it. */
   #unthrottled(): void {
-    if (!this.#client.needsDrain) this.#resumeUpstream();
+    if (!this.#client.needsDrain) this.#resumeAnswer();
+  }
+
+  #coding(head: ResponseHead, bytes: Buffer): CodingChoice | undefined {
+    const { compression } = this.#engine.rules;
+    return compression && this.#accepted && codingFor(head, bytes, compression, this.#accepted);
+  }
+
+  /** The body goes through a compressor, which says when the client has all of it. */
+  #beginEncoded(
+    body: AnswerBodyFlow,
+    { coding = 'gzip', level }: CodingChoice,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    head: string,
+  ): void {
+    if (head !== '') this.#client.writeText(head);
+    this.#encoded = new EncodedBody(coding, level, {
+      onBytes: (encoded) => {
+        const more = this.#client.write(body.frame(encoded, this.#engine.ranges));
+        this.#throttle?.sent(body.sent);
+        if (!more) this.#awaitClient();
+        return more && this.#throttle?.holds !== true;
+      },
+      onEnd: () => {
+        if (body.lastChunk !== '') this.#client.writeText(body.lastChunk);
+        this.#answered();
+      },
+      onRoom: () => this.#resumeUpstream(),
+      onFailed: () => this.#cut(),
+    });
+    if (start < end) this.#relay(body, bytes, start, end, '');
+    this.#awaitUpstream();
   }
 
   #startTunnel(bytes: Buffer, start: number, end: number): void {
@@ -530,8 +579,15 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       if (clean && this.#upstreamKeepAlive && sentWhole) upstream.endpoint.giveBack(upstream, this.#upstreamSeconds);
       else upstream.destroy();
     }
+    this.#keepAlive &&= sentWhole;
+    if (this.#encoded) this.#encoded.end();
+    else this.#answered();
+  }
+
+  /** The client has been given all of the answer. */
+  #answered(): void {
     this.#finish(this.#status);
-    this.#client.exchangeDone(this.#keepAlive && sentWhole);
+    this.#client.exchangeDone(this.#keepAlive);
   }
 
   /** The backend's connection is gone before the answer was whole. */
@@ -630,6 +686,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#phase = 'done';
     this.#asking?.cancel();
     this.#throttle?.stop();
+    this.#encoded?.destroy();
     this.#measure();
     this.#edit?.release?.();
     this.#engine.host.record({

@@ -198,8 +198,8 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
       case FRAME.ping:
         return this.#onPing(frame);
       case FRAME.priority:
-        if (stream === 0) return ERROR.protocol;
-        return end - start === 5 ? this.#idleFrame() : ERROR.frameSize;
+        if (end - start !== 5) return ERROR.frameSize;
+        return stream === 0 || dependsOnItself(frame) ? ERROR.protocol : this.#idleFrame();
       case FRAME.goAway:
         if (stream !== 0) return ERROR.protocol;
         return end - start >= 8 ? this.#idleFrame() : ERROR.frameSize;
@@ -220,7 +220,8 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     if (!stream || stream.inputEnded) {
       this.credit(size);
       // What was under way when a stream was reset is no fault; but after the end of a request nothing may come.
-      return stream ? this.#abandon(stream, ERROR.streamClosed) : this.#idleFrame();
+      if (stream) return this.#abandon(stream, ERROR.streamClosed);
+      return size === 0 ? this.#idleFrame() : undefined;
     }
     if (!stream.onData(bytes, start, end, padding)) return ERROR.flowControl;
     if (flags & FLAG.endStream) stream.onInputEnd();
@@ -255,7 +256,8 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   /** They end the request and are not passed on. */
   #onTrailers(id: number, ends: boolean): number | undefined {
     const stream = this.#streams.get(id);
-    if (!stream) return this.#idleFrame();
+    // Trailers of a stream that we have reset may be under way; a request of its number is none (section 5.1.1).
+    if (!stream) return ends ? this.#idleFrame() : ERROR.streamClosed;
     if (ends && !stream.inputEnded) {
       stream.onInputEnd();
       return undefined;
@@ -408,4 +410,9 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.engine.deadlines.remove(this);
     for (const stream of this.#streams.values()) stream.onGone();
   }
+}
+
+/** RFC 7540 section 5.3.1, of priorities that are read no more. */
+function dependsOnItself({ stream, bytes, start }: Frame): boolean {
+  return (bytes.readUInt32BE(start) & LARGEST_STREAM) === stream;
 }

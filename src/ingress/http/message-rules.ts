@@ -1,5 +1,7 @@
 // How heads of messages are read and what is written into them, where the configuration says so.
 
+import type { Compression } from './compression.ts';
+
 export interface MessageRules {
   /** Bytes of a request line, and of a whole head: nginx' `large_client_header_buffers 4 8k`. */
   readonly maxLine: number;
@@ -14,6 +16,8 @@ export interface MessageRules {
   readonly originalUri: boolean;
   /** Server of the backend goes on to the client. */
   readonly backendServer: boolean;
+  /** Undefined: no answer is compressed. */
+  readonly compression: Compression | undefined;
 }
 
 /** ingress-nginx' defaults, but for Server. */
@@ -25,4 +29,5 @@ export const DEFAULT_RULES: MessageRules = {
   makesRequestIds: true,
   originalUri: false,
   backendServer: true,
+  compression: undefined,
 };

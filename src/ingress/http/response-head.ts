@@ -55,6 +55,17 @@ export class ResponseHead {
     this.fields.dropNamed(bytes, names, this.drop);
   }
 
+  /** The value of a field that goes on, by its name in lower case; several are joined. */
+  value(bytes: Buffer, name: string): string | undefined {
+    const { fields, drop } = this;
+    let value: string | undefined;
+    for (let i = 0; i < fields.count; i++) {
+      if (drop[i] !== 0 || !fields.nameEquals(bytes, i, name)) continue;
+      value = value === undefined ? fields.value(bytes, i) : `${value}, ${fields.value(bytes, i)}`;
+    }
+    return value;
+  }
+
   /** Fields of these names (lower case) with the values that `change` has for some of them: they are taken out, and come back as lines in their order. */
   changed(
     bytes: Buffer,

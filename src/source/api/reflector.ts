@@ -36,6 +36,8 @@ export interface ReflectorOptions<K extends Kind> {
   readonly random: () => number;
   readonly log: Logger;
   readonly metrics: SourceMetrics;
+  /** The longest wait between two attempts to reach a server that is not there; 30 s unless given. */
+  readonly mostWaitMs?: number;
   readonly signal: AbortSignal;
 }
 
@@ -168,12 +170,14 @@ class Reflector<K extends Kind> {
   }
 
   async #backOff(failure: ApiFailure, verb: 'list' | 'watch'): Promise<void> {
-    const { clock, random, signal } = this.#options;
+    const { clock, random, signal, mostWaitMs = BACKOFF.max } = this.#options;
     if (failure.kind === 'aborted') return;
     this.#failures++;
     // A watch that breaks off once is everyday life: a server that restarts, a connection that was idle.
     if (verb === 'list' || this.#failures > 1 || failure.kind !== 'unreachable') this.#complain(failure, verb);
-    const wait = backoffDelay(BACKOFF, this.#failures, random());
+    // A server that answers, be it with a refusal, may have too much to do; one that cannot be reached is spared nothing.
+    const max = failure.kind === 'unreachable' ? mostWaitMs : BACKOFF.max;
+    const wait = backoffDelay({ ...BACKOFF, max }, this.#failures, random());
     const asked = failure.kind === 'refused' ? (failure.retryAfterMs ?? 0) : 0;
     await clock.sleep(Math.max(wait, asked), signal);
   }

@@ -35,6 +35,8 @@ export interface ApiSourceOptions {
   readonly random: () => number;
   readonly files: Files;
   readonly userAgent?: string;
+  /** The longest wait between two attempts to reach a server that is not there; 30 s unless given. */
+  readonly mostWaitMs?: number | undefined;
   readonly readCredentials?: ReadCredentials;
 }
 
@@ -128,8 +130,9 @@ class Mirror implements ApiSource {
     absence: { readonly optional: boolean; readonly dispensable: boolean },
     signal: AbortSignal,
   ): Promise<void> {
-    const { clock, random, log } = this.#options;
+    const { clock, random, log, mostWaitMs } = this.#options;
     return reflect<K>({
+      ...(mostWaitMs === undefined ? {} : { mostWaitMs }),
       resource: RESOURCES[kind],
       scope,
       sink,
