@@ -1,9 +1,9 @@
-// What a client may expect that connects all the time, in any mode that programs the kernel: a test file for each calls this.
+// What a client may expect that connects all the time, in the modes that every kernel has: a test file for each calls this. IPVS: test/vm/steady.vm.ts.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HammerResult } from './hammer.ts';
-import { ipvsMissing, netnsMissing } from './netns.ts';
-import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service, type SteadyOptions } from './steady.ts';
+import { netnsMissing } from './netns.ts';
+import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service } from './steady.ts';
 import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
 
@@ -19,34 +19,17 @@ const UDP_FLOW = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, o
 /** What a mode's test does to the rules of that mode on the node, as somebody else may. */
 export type Flush = (world: SteadyWorld) => Promise<unknown>;
 
-/** Where the worlds come from and go to: one each with everything of its own, unless a stage is used by all. */
-export interface Worlds {
-  readonly create: (options: SteadyOptions) => Promise<SteadyWorld>;
-  readonly close: (world: SteadyWorld) => Promise<void>;
-}
-
-const OWN: Worlds = { create: (options) => SteadyWorld.create(options), close: (world) => world.close() };
-
-/** `titles`: those cases alone, where all would take too long. */
-export function steadyCases(
-  mode: 'nftables' | 'iptables' | 'ipvs',
-  flush: Flush,
-  worlds = OWN,
-  titles?: readonly string[],
-): void {
-  const when = (title: string, happens: () => Promise<void>, timeout?: number): void => {
-    if (!titles || titles.includes(title)) test(title, happens, timeout);
-  };
-  const missing = netnsMissing() ?? (mode === 'ipvs' ? ipvsMissing() : undefined);
+export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
+  const missing = netnsMissing();
   if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode ${mode} (${missing})\n`);
   describe.skipIf(missing)(`${mode}: a client that connects every 10 ms fails not once while`, () => {
     let world: SteadyWorld;
     beforeEach(async () => {
-      world = await worlds.create({ mode, others: 10 });
+      world = await SteadyWorld.create({ mode, others: 10 });
     });
-    afterEach(() => world && worlds.close(world));
+    afterEach(() => world?.close());
 
-    when('endpoints roll: each is replaced, terminates, and is gone', async () => {
+    test('endpoints roll: each is replaced, terminates, and is gone', async () => {
       const result = await world.hammered(async () => {
         await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
         await world.change([{ pod: 'a', terminating: true }, { pod: 'b' }, { pod: 'c' }]);
@@ -61,7 +44,7 @@ export function steadyCases(
       expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
     });
 
-    when('the last endpoint terminates before the next is ready', async () => {
+    test('the last endpoint terminates before the next is ready', async () => {
       const result = await world.hammered(async () => {
         await world.change([{ pod: 'a' }]);
         await world.announce([{ pod: 'a', terminating: true }]);
@@ -72,7 +55,7 @@ export function steadyCases(
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
-    when('the proxy is killed, and started again', async () => {
+    test('the proxy is killed, and started again', async () => {
       const result = await world.hammered(async () => {
         await world.stop('SIGKILL');
         await pause(200);
@@ -83,7 +66,7 @@ export function steadyCases(
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
-    when('the proxy is restarted while endpoints change', async () => {
+    test('the proxy is restarted while endpoints change', async () => {
       const result = await world.hammered(async () => {
         await world.announce([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
         await world.stop('SIGTERM');
@@ -94,8 +77,8 @@ export function steadyCases(
       expect(result.answeredBy['d']).toBeGreaterThan(0);
     });
 
-    when('the proxy is restarted in another mode, and back', async () => {
-      const others = { nftables: ['iptables'], iptables: ['nftables'], ipvs: ['nftables', 'ipvs', 'iptables'] }[mode];
+    test('the proxy is restarted in another mode, and back', async () => {
+      const others = { nftables: ['iptables'], iptables: ['nftables'] }[mode];
       const result = await world.hammered(async () => {
         for (const other of others) {
           await world.stop('SIGTERM');
@@ -112,12 +95,12 @@ export function steadyCases(
     });
 
     for (const theirs of ['iptables', 'nftables'] as const) {
-      when(`it takes over from kube-proxy's rules in mode ${theirs}, and kube-proxy takes over again`, async () => {
+      test(`it takes over from kube-proxy's rules in mode ${theirs}, and kube-proxy takes over again`, async () => {
         await world.stop('SIGTERM');
         await world.kubeProxyServes(theirs, [{ pod: 'a' }, { pod: 'b' }]);
         await world.cleanup();
         const before = await world.rulesThere();
-        const ours = { nftables: ['fairlead'], iptables: ['chains'], ipvs: [] }[mode];
+        const ours = { nftables: ['fairlead'], iptables: ['chains'] }[mode];
         const result = await world.hammered(async () => {
           await world.start();
           expect(await world.rulesThere()).toEqual(ours);
@@ -135,7 +118,7 @@ export function steadyCases(
       });
     }
 
-    when('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
+    test('400 changes of endpoints come in 2 seconds, and the last of them is in force', async () => {
       const result = await world.hammered(async () => {
         const start = performance.now();
         for (let i = 0; i < 400; i++) {
@@ -150,7 +133,7 @@ export function steadyCases(
       expect(Object.keys(answeredBy)).toEqual(['d']);
     });
 
-    when('one NodePort number carries TCP and UDP, and the endpoints of both change', async () => {
+    test('one NodePort number carries TCP and UDP, and the endpoints of both change', async () => {
       const ports = [
         { port: 80, protocol: 'TCP', name: 'main', nodePort: NODE_PORT },
         { port: 80, protocol: 'UDP', name: 'udp', nodePort: NODE_PORT },
@@ -169,11 +152,11 @@ export function steadyCases(
   describe.skipIf(missing)(`${mode}: a Service under traffic`, () => {
     let world: SteadyWorld;
     beforeEach(async () => {
-      world = await worlds.create({ mode });
+      world = await SteadyWorld.create({ mode });
     });
-    afterEach(() => world && worlds.close(world));
+    afterEach(() => world?.close());
 
-    when('an endpoint that dies as it leaves fails nobody once the change is in force', async () => {
+    test('an endpoint that dies as it leaves fails nobody once the change is in force', async () => {
       let left = 0;
       const result = await world.hammered(async () => {
         await world.die('b');
@@ -188,23 +171,20 @@ export function steadyCases(
       expect(result.answeredBy['a']).toBeGreaterThan(30 / SLOWNESS);
     });
 
-    when(
-      'a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts',
-      async () => {
-        await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
-        await world.change([{ pod: 'a' }], 'dns');
-        const result = await world.hammered(async () => {
-          await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }], 'dns');
-          await world.stop('SIGKILL');
-          await world.start();
-          await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
-        }, UDP_FLOW);
-        expect(Object.keys(result.answeredBy)).toEqual(['a']);
-        expectNoFailure(result);
-      },
-    );
+    test('a UDP client that sends from one socket keeps its endpoint while others come and the proxy restarts', async () => {
+      await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
+      await world.change([{ pod: 'a' }], 'dns');
+      const result = await world.hammered(async () => {
+        await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }], 'dns');
+        await world.stop('SIGKILL');
+        await world.start();
+        await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
+      }, UDP_FLOW);
+      expect(Object.keys(result.answeredBy)).toEqual(['a']);
+      expectNoFailure(result);
+    });
 
-    when('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
+    test('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {
       await world.apply(service('dns', '172.30.2.1', undefined, { ports: UDP_PORT }));
       await world.change([{ pod: 'a' }], 'dns');
       let led = 0;
@@ -220,7 +200,7 @@ export function steadyCases(
       expect(result.failures.filter(({ at }) => at > led)).toEqual([]);
     });
 
-    when('a TCP connection outlives the removal of its endpoint, and is reset where that is asked for', async () => {
+    test('a TCP connection outlives the removal of its endpoint, and is reset where that is asked for', async () => {
       const { client } = world.topology;
       for (const name of ['a', 'b'] as const) {
         await world.pods[name].serve({ protocol: 'TCP', address: PODS[name], port: 8081, name, keeps: true });
@@ -243,7 +223,7 @@ export function steadyCases(
       }
     });
 
-    when('rules that somebody else flushes are repaired, and every connection from then on is answered', async () => {
+    test('rules that somebody else flushes are repaired, and every connection from then on is answered', async () => {
       let repaired = 0;
       const result = await world.hammered(async () => {
         await world.repaired(() => flush(world));
@@ -254,33 +234,29 @@ export function steadyCases(
       expect(result.answeredBy['a']).toBeGreaterThan(20 / SLOWNESS);
     });
 
-    when(
-      'affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out',
-      async () => {
-        const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } };
-        await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
-        const kept = await world.hammered(() => world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]));
-        expectNoFailure(kept);
-        const [first = '', ...more] = Object.keys(kept.answeredBy);
-        expect(more).toEqual([]);
-        const rest = (['a', 'b', 'c'] as const).filter((pod) => pod !== first).map((pod) => ({ pod }));
-        await world.change(rest);
-        const moved = await world.hammered(() => pause(100));
-        expectNoFailure(moved);
-        expect(Object.keys(moved.answeredBy)).toHaveLength(1);
-        expect(moved.answeredBy[first]).toBeUndefined();
-        affinity.sessionAffinityConfig.clientIP.timeoutSeconds = 2;
-        await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
-        // Each rest is longer than the time-out, so each visit is drawn anew: that 20 of them meet one endpoint happens once in 500,000.
-        const visits = new Set<string>();
-        for (let i = 0; i < 20 && visits.size < 2; i++) {
-          await pause(2100);
-          const outcome = await world.topology.client.connect({ protocol: 'TCP', address: CLUSTER_IP, port: 80 });
-          visits.add(outcome.kind === 'answered' ? outcome.by : outcome.kind);
-        }
-        expect([...visits].sort()).toEqual(rest.map(({ pod }) => pod));
-      },
-      60_000,
-    );
+    test('affinity keeps a client, moves it when its endpoint goes, and forgets it after the time-out', async () => {
+      const affinity = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } } };
+      await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
+      const kept = await world.hammered(() => world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]));
+      expectNoFailure(kept);
+      const [first = '', ...more] = Object.keys(kept.answeredBy);
+      expect(more).toEqual([]);
+      const rest = (['a', 'b', 'c'] as const).filter((pod) => pod !== first).map((pod) => ({ pod }));
+      await world.change(rest);
+      const moved = await world.hammered(() => pause(100));
+      expectNoFailure(moved);
+      expect(Object.keys(moved.answeredBy)).toHaveLength(1);
+      expect(moved.answeredBy[first]).toBeUndefined();
+      affinity.sessionAffinityConfig.clientIP.timeoutSeconds = 2;
+      await world.apply(service('web', CLUSTER_IP, NODE_PORT, affinity));
+      // Each rest is longer than the time-out, so each visit is drawn anew: that 20 of them meet one endpoint happens once in 500,000.
+      const visits = new Set<string>();
+      for (let i = 0; i < 20 && visits.size < 2; i++) {
+        await pause(2100);
+        const outcome = await world.topology.client.connect({ protocol: 'TCP', address: CLUSTER_IP, port: 80 });
+        visits.add(outcome.kind === 'answered' ? outcome.by : outcome.kind);
+      }
+      expect([...visits].sort()).toEqual(rest.map(({ pod }) => pod));
+    }, 60_000);
   });
 }

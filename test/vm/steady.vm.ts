@@ -7,8 +7,8 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FairleadProcess } from '../support/process.ts';
 import { ProxyPlanes } from '../support/proxy-runner.ts';
 import { SLOWNESS } from '../support/slowness.ts';
-import { steadyCases } from '../support/steady-cases.ts';
-import { CLUSTER_IP, SteadyStage, SteadyWorld } from '../support/steady.ts';
+import type { HammerResult } from '../support/hammer.ts';
+import { CLUSTER_IP, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
 import { until } from '../support/until.ts';
 
 let stage: SteadyStage;
@@ -20,13 +20,40 @@ afterAll(() => stage?.close());
 const create = (options: { readonly mode: string; readonly others?: number }): Promise<SteadyWorld<ProxyPlanes>> =>
   SteadyWorld.on(stage, new ProxyPlanes(stage.topology.node), options);
 
-// The others of them say little of IPVS that the scenarios and ipvs.vm.ts do not.
-steadyCases(
-  'ipvs',
-  ({ topology }) => topology.node.run('ipvsadm', '--clear'),
-  { create, close: (world) => world.leave() },
-  ['endpoints roll: each is replaced, terminates, and is gone', 'the proxy is restarted in another mode, and back'],
-);
+function expectNoFailure(result: HammerResult): void {
+  expect(result.failures).toEqual([]);
+  expect(result.attempts).toBeGreaterThan(50);
+}
+
+test('a client that connects all the time fails not once while endpoints roll', async () => {
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const result = await world.hammered(async () => {
+    await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
+    await world.change([{ pod: 'a', terminating: true }, { pod: 'b' }, { pod: 'c' }]);
+    await world.change([{ pod: 'b' }, { pod: 'c' }, { pod: 'd' }]);
+    await world.die('a');
+    await world.change([{ pod: 'c' }, { pod: 'd' }]);
+    await world.die('b');
+    await pause(500);
+  });
+  expectNoFailure(result);
+  expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
+});
+
+test('a client that connects all the time fails not once while IPVS gives way to nftables and iptables, and comes back', async () => {
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const result = await world.hammered(async () => {
+    for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs']) {
+      await world.stop('SIGTERM');
+      await world.start(mode);
+      await world.change(mode === 'ipvs' ? [{ pod: 'b' }, { pod: 'c' }] : [{ pod: 'a' }, { pod: 'c' }]);
+    }
+  });
+  expectNoFailure(result);
+  expect(result.answeredBy['c']).toBeGreaterThan(0);
+});
 
 /** The Service `web` of every world, as the process of the relays reads it. */
 const MANIFESTS = `
@@ -63,7 +90,7 @@ test('a client that connects all the time fails not once while IPVS gives way to
   const { node } = stage.topology;
   const world = await create({ mode: 'ipvs' });
   onTestFinished(() => world.leave());
-  const { failures, attempts } = await world.hammered(async () => {
+  const result = await world.hammered(async () => {
     await world.stop('SIGTERM');
     const relays = await startRelays();
     await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 60_000 * SLOWNESS);
@@ -71,7 +98,6 @@ test('a client that connects all the time fails not once while IPVS gives way to
     relays.kill();
     await relays.exited;
   }, [{ protocol: 'TCP', address: CLUSTER_IP, port: 80 }]);
-  expect(failures).toEqual([]);
-  expect(attempts).toBeGreaterThan(50);
+  expectNoFailure(result);
   expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead-userspace');
 });
