@@ -4,7 +4,7 @@ import { admitIngress, type AdmissionRules } from '../ingress/admission.ts';
 import type { RouteTable } from '../ingress/route-table.ts';
 import { messageOf } from '../lib/message-of.ts';
 import type { Logger } from '../observe/log.ts';
-import type { Level, Metrics } from '../observe/metrics.ts';
+import type { Count, Level, Metrics } from '../observe/metrics.ts';
 import { parseIngress } from '../source/parse/ingress.ts';
 import type { Clock } from '../system/clock.ts';
 import type { Files } from '../system/files.ts';
@@ -26,6 +26,8 @@ export interface WebhookOptions {
   readonly table: () => RouteTable | undefined;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Of the controller, for its metrics. */
+  readonly labels: Readonly<Record<string, string>>;
   readonly clock: Clock;
   readonly files: Files;
 }
@@ -89,15 +91,27 @@ interface Review {
 
 /** Bodies → answers. */
 export class Reviewer {
-  readonly #options: Pick<WebhookOptions, 'settings' | 'table' | 'log' | 'clock'>;
+  readonly #options: Pick<WebhookOptions, 'settings' | 'table' | 'log' | 'clock' | 'labels'>;
   readonly #gauges: Readonly<
     Record<'size' | 'rendered' | 'renderSeconds' | 'roundtrip' | 'tested' | 'testSeconds', Level>
   >;
 
-  constructor(options: Pick<WebhookOptions, 'settings' | 'table' | 'log' | 'clock' | 'metrics'>) {
+  readonly #checks: { readonly passed: Count; readonly refused: Count };
+
+  constructor(options: Pick<WebhookOptions, 'settings' | 'table' | 'log' | 'clock' | 'metrics' | 'labels'>) {
     this.#options = options;
-    const gauge = (name: string, help: string): Level =>
-      options.metrics.gauge({ name: `nginx_ingress_controller_admission_${name}`, help });
+    const { metrics, labels } = options;
+    const own = Object.keys(labels);
+    const gauge = (name: string, help: string): Level => {
+      const level = metrics.gauge({ name: `nginx_ingress_controller_admission_${name}`, help, labels: own });
+      return { set: (value) => level.set(value, labels) };
+    };
+    const check = (name: string, help: string): Count =>
+      metrics.counter({ name: `nginx_ingress_controller_${name}`, help, labels: [...own, 'namespace', 'ingress'] });
+    this.#checks = {
+      passed: check('check_success', 'Reviews of an Ingress that let it be written'),
+      refused: check('check_errors', 'Reviews of an Ingress that refused it'),
+    };
     this.#gauges = {
       size: gauge('config_size', 'Bytes of the last Ingress that was reviewed'),
       rendered: gauge('render_ingresses', 'Ingresses that the last review was held against'),
@@ -144,6 +158,9 @@ export class Reviewer {
     if (!parsed.ok) return refused(422, parsed.errors.map(({ path, message }) => `${path}: ${message}`).join('; '));
     if (!table) return { allowed: true, warnings: ['the controller has read nothing yet, so nothing was checked'] };
     const { refusal, warnings, routes } = admitIngress(parsed.record, table, settings);
+    const { namespace, name: ingress } = parsed.record;
+    const checked = { ...this.#options.labels, namespace, ingress };
+    (refusal === undefined ? this.#checks.passed : this.#checks.refused).add(1, checked);
     this.#gauges.testSeconds.set((clock.monotonic() - parsedAt) / 1000);
     this.#gauges.tested.set(table.settings.size);
     this.#gauges.rendered.set(table.settings.size);

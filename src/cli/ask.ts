@@ -28,6 +28,7 @@ const OF_A_FOLDER: ReadonlySet<string> = new Set([
   'default-backend-service',
   'disable-svc-external-name',
   'ssl-redirect',
+  'as',
   'conformance',
   'enable-ssl-passthrough',
 ]);

@@ -2,7 +2,13 @@
 
 import type { IngressExplanation } from '../ingress/explain.ts';
 
-export function ingressExplanationText(explanation: IngressExplanation): string {
+/** Of a folder: the command that would answer so, and what the other one would answer. */
+export interface ExplainedAs {
+  readonly command: string;
+  readonly other: { readonly command: string; readonly answer: string; readonly status: number | undefined };
+}
+
+export function ingressExplanationText(explanation: IngressExplanation & { readonly as?: ExplainedAs }): string {
   const { url, path, host, certificate, location, passedOver, annotations, backend, canary, checks, answer } =
     explanation;
   const lines = [
@@ -22,8 +28,14 @@ export function ingressExplanationText(explanation: IngressExplanation): string 
     ...(canary ? [...backendLines('canary', canary), `              when ${canary.when}`] : []),
     ...checks.map((check) => `  before it   ${check}`),
     `  answer      ${answer}`,
+    ...(explanation.as ? [`  that of     ${asText(explanation.as, answer)}`] : []),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function asText({ command, other }: ExplainedAs, answer: string): string {
+  if (other.answer === answer) return `fairlead ${command}; fairlead ${other.command} gives the same`;
+  return `fairlead ${command}. fairlead ${other.command} redirects ${other.command === 'up' ? 'nothing' : 'a host with a certificate'} to HTTPS unless --ssl-redirect says otherwise, and would give: ${other.answer} (--as ${other.command})`;
 }
 
 function backendLines(

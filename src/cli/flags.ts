@@ -360,6 +360,14 @@ export const FLAGS: readonly Flag[] = [
     fallback: 'up: false; ingress: true',
   },
   {
+    name: 'as',
+    kind: 'text',
+    value: 'ingress|up',
+    help: 'ingress, with --manifests: the command whose answer is explained; their defaults differ',
+    commands: ['explain'],
+    fallback: 'ingress',
+  },
+  {
     name: 'healthz-bind-address',
     kind: 'text',
     value: 'IP:PORT',

@@ -35,6 +35,8 @@ export interface StatusKeeperOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Of the controller, for its metrics. */
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 /** Ingresses come in groups: one pass for all that change within this time. */
@@ -66,11 +68,12 @@ export class IngressStatusKeeper {
     const status = metrics.gauge({
       name: 'nginx_ingress_controller_leader_election_status',
       help: '1 while this process leads',
-      labels: ['name'],
+      labels: ['name', ...Object.keys(options.labels)],
     });
     const name = settings.election?.name ?? '';
+    const labels = { ...options.labels, name };
     if (settings.election) {
-      status.set(0, { name });
+      status.set(0, labels);
       this.#election = new LeaderElection({
         ...settings.election,
         connection,
@@ -78,7 +81,7 @@ export class IngressStatusKeeper {
         clock,
         log,
         onChange: (leading) => {
-          status.set(leading ? 1 : 0, { name });
+          status.set(leading ? 1 : 0, labels);
           this.#published = undefined;
           if (leading) this.changed();
         },

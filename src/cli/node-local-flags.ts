@@ -34,6 +34,10 @@ export const NODE_LOCAL_FLAGS: readonly NodeLocalFlag[] = [
     fallback: '0.0.0.0:9353',
   }),
   node('switch', 'skipteardown', 'node: leave interface and rules in place at the end'),
+  node('switch', 'reloadwithsignal', 'node: take a changed Corefile within --syncinterval, also without reload in it'),
+  node('switch', 'setupebtables', 'node: not built; bridges hand their frames to --setupiptables', {
+    fallback: 'false',
+  }),
   node('text', 'basecorefile', 'node: a template of the Corefile, taken in its place where the file is there', {
     value: 'FILE',
     fallback: '/etc/coredns/Corefile.base',

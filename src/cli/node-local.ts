@@ -23,6 +23,8 @@ export interface NodeLocalSettings {
   readonly healthPort: number;
   readonly metrics: ListenAddress;
   readonly skipTeardown: boolean;
+  /** How often the Corefile is read where it has no `reload`; undefined is never. */
+  readonly rereadMs: number | undefined;
   readonly template: string;
   readonly upstreamService: string;
   readonly configMap: string;
@@ -43,6 +45,10 @@ export function nodeLocalSettings(args: Arguments): NodeLocalSettings | undefine
     if (!ip) throw new UsageError(`flag --localip is a list of addresses such as 169.254.20.10, not "${word}"`);
     return ip;
   });
+  if (args.isSet('setupebtables'))
+    throw new UsageError(
+      'flag --setupebtables: rules of ebtables are not built; leave it out, and set net.bridge.bridge-nf-call-iptables=1 where Pods are behind a bridge',
+    );
   const interfaceName = args.text('interfacename') ?? 'nodelocaldns';
   if (!/^[A-Za-z0-9_.-]{1,15}$/.test(interfaceName))
     throw new UsageError(`flag --interfacename is a name of at most 15 characters, not "${interfaceName}"`);
@@ -55,6 +61,7 @@ export function nodeLocalSettings(args: Arguments): NodeLocalSettings | undefine
     healthPort: portOf(args),
     metrics: listenOf(args),
     skipTeardown: args.isSet('skipteardown') ?? false,
+    rereadMs: args.isSet('reloadwithsignal') ? interval(args) : undefined,
     template: args.text('basecorefile') ?? '/etc/coredns/Corefile.base',
     upstreamService: args.text('upstreamsvc') ?? 'kube-dns',
     configMap: args.text('kubednscm') ?? '/etc/kube-dns',

@@ -3,6 +3,7 @@
 import type { Corefile, LoadedCorefile } from '../dns/corefile/load.ts';
 import type { Prepared } from '../dns/plane.ts';
 import type { RulesMode } from '../rules/backend.ts';
+import { onSignal } from '../system/signals.ts';
 import { configFor, type RulesConfig } from '../rules/config.ts';
 import type { RulesModeSetting } from '../rules/mode.ts';
 import type { Arguments } from './args.ts';
@@ -79,12 +80,23 @@ export function corefilePlane(
   corefile: Corefile,
   load: () => Promise<LoadedCorefile>,
   prepare: (next: Corefile) => Promise<Prepared>,
+  rereadMs: number | undefined,
 ): PlaneStarter {
   return {
     name: 'dns',
     start: async () => {
       const { startCorefilePlane } = await import('../dns/plane.ts');
-      return startCorefilePlane({ ...context, workers, corefile, load, prepare, log: context.log.named('dns') });
+      return startCorefilePlane({
+        ...context,
+        workers,
+        corefile,
+        load,
+        prepare,
+        // As CoreDNS; Node would open its debugger at this signal.
+        onReloadAsked: (reload) => onSignal('SIGUSR1', reload),
+        ...(rereadMs === undefined ? {} : { rereadMs }),
+        log: context.log.named('dns'),
+      });
     },
   };
 }

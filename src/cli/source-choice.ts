@@ -53,6 +53,8 @@ export interface SourceScope {
   readonly namespace?: string | undefined;
   /** Only objects with these labels. */
   readonly selectors?: ClusterSelectors;
+  /** Whose names the requests to the API server are counted under; those of every client of Kubernetes where it is left out. */
+  readonly countedAs?: 'coredns';
   /** The longest wait between two attempts to reach an API server that is not there. */
   readonly mostWaitMs?: number | undefined;
 }
@@ -115,6 +117,7 @@ export function apiServerSource(
 ): SourceStarter {
   return async (store, kinds, context) => {
     const { startApiSource } = await import('../source/api/source.ts');
+    const { createCoreDnsRequestMetrics } = await import('../source/api/request-metrics.ts');
     const source = await startApiSource({
       ...context,
       target,
@@ -124,6 +127,7 @@ export function apiServerSource(
       log: context.log.named('api'),
       mostWaitMs: scope.mostWaitMs,
       userAgent: `fairlead/${VERSION}`,
+      ...(scope.countedAs === 'coredns' ? { requestMetrics: createCoreDnsRequestMetrics } : {}),
     });
     return {
       connection: source.connection,

@@ -97,6 +97,8 @@ export interface TransferRule {
   readonly zones: readonly DnsName[];
   readonly everybody: boolean;
   readonly to: readonly UpstreamServer[];
+  /** To tell them from, where it is of their family. */
+  readonly source: Ip | undefined;
 }
 
 /** What handlers of a running block are given. */
@@ -171,7 +173,12 @@ export class BlockDraft {
   readonly transferSources: ((services: BlockServices) => TransferSource)[] = [];
   /** Questions that the block is for, among those of its zones; undefined is all. */
   view: { readonly name: string; readonly fits: (asked: Asked) => boolean } | undefined;
+  /** The name that `rewrite` asks for instead of another; undefined where it leaves it alone. */
+  rename: ((name: DnsName) => DnsName | undefined) | undefined;
+  /** What `metadata` knows of a question, by label. */
+  notes: ((services: BlockServices) => (asked: Asked) => Map<string, string>) | undefined;
   readonly prometheus: HttpAddress[] = [];
+  readonly pprof: HttpAddress[] = [];
   kubernetes: KubernetesPlugin | undefined;
   /** Where it listens; undefined is everywhere. */
   bind: readonly Ip[] | undefined;

@@ -103,7 +103,11 @@ export function configure(options: ConfigurationOptions): Configuration {
   const sites = new Map(
     listen.map((address) => {
       const here = running.filter(({ at }) => at.listen.some((one) => siteKey(one) === siteKey(address)));
-      const routed = here.map(({ block, at }) => ({ zones: at.draft.zones, block, view: at.draft.view }));
+      const routed = here.map(({ block, at, services: given }) => ({
+        zones: at.draft.zones,
+        block,
+        view: withNotes(at.draft, given),
+      }));
       const tls = (): TlsSetting | undefined => here.find(({ at }) => at.draft.tls !== undefined)?.at.draft.tls;
       const timeouts = here.find(({ at }) => at.draft.timeouts !== undefined)?.at.draft.timeouts;
       return [siteKey(address), { at: address, routes: new Routes(routed), tls, timeouts }] as const;
@@ -120,6 +124,19 @@ export function configure(options: ConfigurationOptions): Configuration {
     stop: async () => {
       stopping.abort();
       await tasks;
+    },
+  };
+}
+
+/** The view of a block, which may ask what `metadata` of the block knows. */
+function withNotes({ view, notes }: BlockDraft, services: BlockServices): BlockDraft['view'] {
+  const notesOf = view && notes?.(services);
+  if (!view || !notesOf) return view;
+  return {
+    name: view.name,
+    fits: (asked) => {
+      asked.metadata = notesOf(asked);
+      return view.fits(asked);
     },
   };
 }

@@ -19,6 +19,8 @@ export interface ExplainedBlock {
   readonly zones: readonly string[];
   /** The plugins that answer or change questions, in order. */
   readonly plugins: readonly string[];
+  /** The name that is asked for instead of another; undefined where it is asked for itself. */
+  readonly rename?: ((name: DnsName) => DnsName | undefined) | undefined;
   readonly kubernetes: readonly KubernetesOptions[];
   /** Servers that names outside are asked of; none where they are refused. */
   readonly upstreams: readonly string[];
@@ -98,6 +100,12 @@ function said(
   const nobody = { answers: [], object: undefined, mend: undefined };
   if (!block)
     return { ...nobody, result: 'REFUSED', block: 'none', plugin: 'none', why: 'no server block has this name' };
+  const { rename, ...other } = block;
+  const instead = rename?.(name);
+  if (instead) {
+    const told = said(instead, type, other, zoneFor, snapshot);
+    return { ...told, why: `rewrite asks for ${nameText(instead)} in its place: ${told.why}` };
+  }
   const key = lowerName(name);
   const at = block.zones.join(' ');
   const found = block.kubernetes.find(({ origin, reverse = [] }) => zoneOf(key, [origin, ...reverse]) !== undefined);

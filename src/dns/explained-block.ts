@@ -7,7 +7,15 @@ import { CHAIN_ORDER } from './plugin-list.ts';
 import { nameText, type DnsName } from './wire/name.ts';
 
 /** Not the place of an answer of its own. */
-const UNSEEN: ReadonlySet<string> = new Set(['cache', 'cache behind kubernetes', 'loop']);
+const UNSEEN: ReadonlySet<string> = new Set([
+  'cache',
+  'cache behind kubernetes',
+  'header',
+  'loadbalance',
+  'loop',
+  'metadata',
+  'minimal',
+]);
 
 /** The block of the longest zone on the first port that has one; views are not told apart. */
 export function blockFinder(drafts: readonly BlockDraft[]): (name: DnsName) => ExplainedBlock | undefined {
@@ -21,6 +29,7 @@ export function blockFinder(drafts: readonly BlockDraft[]): (name: DnsName) => E
         plugins: CHAIN_ORDER.filter((plugin) => draft.handlers.has(plugin) && !UNSEEN.has(plugin)),
         kubernetes: draft.kubernetes?.zones ?? [],
         upstreams: draft.upstreams,
+        rename: draft.rename,
       }
     );
   };

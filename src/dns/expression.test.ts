@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { compileExpression, ExpressionError, type Functions } from './expression.ts';
+import { compileExpression, type Functions } from './expression.ts';
+import { ExpressionError } from './expression-value.ts';
 
 const FUNCTIONS: Functions<{ name: string }> = new Map([
   ['name', { arity: 0, call: ({ name }: { name: string }) => name }],

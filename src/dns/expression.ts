@@ -2,29 +2,31 @@
 // Compiled once to closures; nothing of it can loop.
 
 import { compileRegex, type LinearRegex } from '../lib/linear-regex.ts';
-
-export type Value = string | number | boolean | undefined | readonly Value[];
+import { BUILTINS } from './expression-builtins.ts';
+import { ExpressionError, numeric, textual, truth, type Value } from './expression-value.ts';
 
 /** A function that expressions may call; throws ExpressionError for arguments that are none. */
 type Call<E> = (environment: E, args: readonly Value[]) => Value;
 
 export type Functions<E> = ReadonlyMap<string, { readonly arity: number; readonly call: Call<E> }>;
 
+/** Names that stand for values of their own. */
+export type Variables<E> = ReadonlyMap<string, (environment: E) => Value>;
+
 export type Compiled<E> =
   | { readonly kind: 'expression'; readonly evaluate: (environment: E) => Value }
   | { readonly kind: 'mistake'; readonly what: string };
 
-/** What an expression does that has no meaning: a wrong argument. */
-export class ExpressionError extends Error {
-  readonly code = 'EXPRESSION';
-}
-
 type Node<E> = (environment: E) => Value;
 
-/** Literals, `[…]`, calls, `!`/`not`, `* / %`, `+ -`, comparisons, `in`, `matches`, `contains`, `startsWith`, `endsWith`, `and`/`&&`, `or`/`||`, `? :`. */
-export function compileExpression<E>(text: string, functions: Functions<E>): Compiled<E> {
+/** Literals, `[…]`, calls, `x[1]`, `x[1:3]`, `??`, `|`, `!`/`not`, `* / %`, `+ -`, comparisons, `in`, `matches`, `contains`, `startsWith`, `endsWith`, `and`/`&&`, `or`/`||`, `? :`. */
+export function compileExpression<E>(
+  text: string,
+  functions: Functions<E>,
+  variables: Variables<E> = new Map(),
+): Compiled<E> {
   try {
-    const parser = new Parser(tokens(text), functions);
+    const parser = new Parser(tokens(text), functions, variables);
     const evaluate = parser.ternary();
     parser.end();
     return { kind: 'expression', evaluate };
@@ -40,7 +42,7 @@ interface Token {
 }
 
 const TOKEN =
-  /\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)|([0-9][0-9_]*(?:\.[0-9]+)?)|([A-Za-z_][A-Za-z0-9_]*)|(&&|\|\||==|!=|<=|>=|\?\?|[-+*/%!<>()[\],?:]))/y;
+  /\s*(?:("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`)|([0-9][0-9_]*(?:\.[0-9]+)?)|([A-Za-z_][A-Za-z0-9_]*)|(&&|\|\||==|!=|<=|>=|\?\?|[-+*/%!<>()[\],?:|]))/y;
 
 function tokens(text: string): readonly Token[] {
   const found: Token[] = [];
@@ -73,11 +75,13 @@ function unquoted(text: string): string {
 class Parser<E> {
   readonly #tokens: readonly Token[];
   readonly #functions: Functions<E>;
+  readonly #variables: Variables<E>;
   #at = 0;
 
-  constructor(list: readonly Token[], functions: Functions<E>) {
+  constructor(list: readonly Token[], functions: Functions<E>, variables: Variables<E>) {
     this.#tokens = list;
     this.#functions = functions;
+    this.#variables = variables;
   }
 
   end(): void {
@@ -85,12 +89,22 @@ class Parser<E> {
   }
 
   ternary(): Node<E> {
-    const test = this.#or();
+    const test = this.#alternative();
     if (!this.#take('?')) return test;
     const yes = this.ternary();
     this.#expect(':');
     const no = this.ternary();
     return (e) => (truth(test(e)) ? yes(e) : no(e));
+  }
+
+  /** `a ?? b`: b where a is nothing. */
+  #alternative(): Node<E> {
+    let left = this.#or();
+    while (this.#take('??')) {
+      const [a, b] = [left, this.#or()];
+      left = (e) => a(e) ?? b(e);
+    }
+    return left;
   }
 
   #or(): Node<E> {
@@ -169,7 +183,37 @@ class Parser<E> {
       const inner = this.#unary();
       return (e) => -numeric(inner(e));
     }
-    return this.#primary();
+    return this.#postfix();
+  }
+
+  /** `x[1]`, `x[1:3]`, and `x | upper()`, which puts x in front of the arguments. */
+  #postfix(): Node<E> {
+    let node = this.#primary();
+    for (;;) {
+      if (this.#take('[')) node = this.#indexed(node);
+      else if (this.#take('|')) node = this.#call(this.#name(), node);
+      else return node;
+    }
+  }
+
+  #indexed(list: Node<E>): Node<E> {
+    const from = this.#take(':') ? undefined : this.ternary();
+    if (from && this.#take(']')) return (e) => at(list(e), numeric(from(e)));
+    if (from) this.#expect(':');
+    const to = this.#take(']') ? undefined : this.ternary();
+    if (to) this.#expect(']');
+    return (e) => {
+      const [first, last] = [from && numeric(from(e)), to && numeric(to(e))];
+      const value = list(e);
+      return isList(value) ? value.slice(first, last) : textual(value).slice(first, last);
+    };
+  }
+
+  #name(): string {
+    const { kind, text } = this.#token;
+    if (kind !== 'word') throw new ExpressionError('after "|", a function was expected');
+    this.#at++;
+    return text;
   }
 
   #primary(): Node<E> {
@@ -204,20 +248,29 @@ class Parser<E> {
   #word(word: string): Node<E> {
     if (word === 'true' || word === 'false') return () => word === 'true';
     if (word === 'nil') return () => undefined;
+    const variable = this.#variables.get(word);
+    return variable ?? this.#call(word, undefined);
+  }
+
+  /** `piped` is the first argument. */
+  #call(word: string, piped: Node<E> | undefined): Node<E> {
     const known = this.#functions.get(word);
-    if (!known) {
+    const builtin = known ? undefined : BUILTINS.get(word);
+    if (!known && !builtin) {
       const names = [...this.#functions.keys()].map((name) => `${name}()`).join(', ');
       throw new ExpressionError(`"${word}" is unknown; there are: ${names}`);
     }
     this.#expect('(');
-    const args = this.#list(')');
-    if (args.length !== known.arity)
-      throw new ExpressionError(`${word}() takes ${known.arity} argument(s), not ${args.length}`);
-    return (e) =>
-      known.call(
-        e,
-        args.map((arg) => arg(e)),
+    const args = [...(piped ? [piped] : []), ...this.#list(')')];
+    const [least, most] = known ? [known.arity, known.arity] : [builtin?.least ?? 0, builtin?.most ?? 0];
+    if (args.length < least || args.length > most)
+      throw new ExpressionError(
+        `${word}() takes ${least === most ? least : `${least} to ${most}`} argument(s), not ${args.length}`,
       );
+    return (e) => {
+      const values = args.map((arg) => arg(e));
+      return known ? known.call(e, values) : builtin?.call(values);
+    };
   }
 
   #list(close: string): readonly Node<E>[] {
@@ -274,6 +327,13 @@ function patternOf(text: string): LinearRegex | undefined {
   return compiled.regex;
 }
 
+/** From the end where it is negative; what is not there is an error. */
+function at(value: Value, index: number): Value {
+  const list = isList(value) ? value : textual(value).split('');
+  if (index >= list.length || index < -list.length) throw new ExpressionError(`there is nothing at ${index}`);
+  return list.at(index);
+}
+
 function isList(value: Value): value is readonly Value[] {
   return Array.isArray(value);
 }
@@ -290,19 +350,4 @@ function order(a: Value, b: Value): number {
 
 function added(a: Value, b: Value): Value {
   return typeof a === 'string' && typeof b === 'string' ? a + b : numeric(a) + numeric(b);
-}
-
-function truth(value: Value): boolean {
-  if (typeof value !== 'boolean') throw new ExpressionError('a condition is true or false');
-  return value;
-}
-
-function numeric(value: Value): number {
-  if (typeof value !== 'number') throw new ExpressionError('a number was expected');
-  return value;
-}
-
-function textual(value: Value): string {
-  if (typeof value !== 'string') throw new ExpressionError('a text was expected');
-  return value;
 }

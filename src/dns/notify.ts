@@ -1,5 +1,6 @@
 // NOTIFY (RFC 1996): who transfers a zone is told that it has changed.
 
+import { ipFamily, type Ip } from '../lib/ip.ts';
 import type { BlockServices, TransferRule } from './block.ts';
 import { zoneOf } from './corefile/words.ts';
 import { exchange, upstreamText, type UpstreamServer } from './upstream.ts';
@@ -20,18 +21,22 @@ export interface NotifyOptions {
 /** Never rejects; what does not answer is in the log. */
 export async function notifyAll({ zone, rules, services }: NotifyOptions): Promise<void> {
   const rule = transferRuleOf(rules, zone);
-  await Promise.all((rule?.to ?? []).map((server) => notify(zone, server, services)));
+  const source = (server: UpstreamServer): Ip | undefined =>
+    rule?.source && ipFamily(rule.source) === ipFamily(server.address) ? rule.source : undefined;
+  await Promise.all((rule?.to ?? []).map((server) => notify(zone, server, source(server), services)));
 }
 
 async function notify(
   zone: DnsName,
   server: UpstreamServer,
+  source: Ip | undefined,
   { clock, log, randomId, stopped }: NotifyOptions['services'],
 ): Promise<void> {
   let why = '';
   for (let i = 0; i < ATTEMPTS && !stopped.aborted; i++) {
     const packet = encodeQuery({ id: randomId(), flags: OPCODE_NOTIFY | FLAG.AA, name: zone, type: RR.SOA });
-    const told = await exchange({ server, transport: 'udp', packet, timeoutMs: TIMEOUT_MS, clock, signal: stopped });
+    const how = { transport: 'udp', timeoutMs: TIMEOUT_MS, clock, signal: stopped } as const;
+    const told = await exchange({ ...how, server, packet, source });
     if (told.kind === 'failed') {
       why = told.code;
       continue;

@@ -18,6 +18,7 @@ import { flagBlock, type FlagSettings } from './flag-block.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { BoundAddress } from './listener.ts';
 import { serverLabel } from './metrics.ts';
+import { createProgrammingMetrics, type ProgrammingMetrics } from './programming-metrics.ts';
 import { createReloadMetrics, type ReloadMetrics } from './reload-metrics.ts';
 import { nameText } from './wire/name.ts';
 import { WorkerPool } from './worker-pool.ts';
@@ -41,6 +42,10 @@ export interface CorefilePlaneOptions extends CommonOptions {
   readonly load: () => Promise<LoadedCorefile>;
   /** Does what a changed Corefile asks for beside DNS (addresses of health and the like, what is read of which cluster), before it is in force. */
   readonly prepare?: (next: Corefile) => Promise<Prepared>;
+  /** Calls back whenever the Corefile is to be read again at once; gives what ends that. */
+  readonly onReloadAsked?: (reload: () => void) => () => void;
+  /** How often it is read again where it has no `reload`; left out is never. */
+  readonly rereadMs?: number;
 }
 
 interface CommonOptions {
@@ -108,10 +113,11 @@ export async function startDnsPlane(options: DnsPlaneOptions): Promise<DnsPlane>
 /** Answers as a Corefile says, and follows it where it says `reload`. Rejects with a DnsListenError. */
 export async function startCorefilePlane(options: CorefilePlaneOptions): Promise<DnsPlane> {
   const plane = new RunningPlane(options);
-  const { corefile, load, prepare } = options;
+  const { corefile, load, prepare, onReloadAsked, rereadMs } = options;
   for (const warning of corefile.warnings) options.log.warn(warning);
   await plane.begin(placed(corefile), corefile.blocks);
-  plane.follow(corefile, load, prepare ?? NOTHING_TO_PREPARE);
+  plane.follow(corefile, load, prepare ?? NOTHING_TO_PREPARE, rereadMs);
+  plane.reloadWhenAsked(onReloadAsked);
   return plane;
 }
 
@@ -132,6 +138,7 @@ class RunningPlane implements DnsPlane {
   readonly #options: CommonOptions;
   readonly #answering: Answering;
   readonly #reloads: ReloadMetrics;
+  readonly #programming: ProgrammingMetrics;
   readonly #blocks: BlockMetrics;
   readonly #stopping = new AbortController();
   #drafts: readonly BlockDraft[] = [];
@@ -139,6 +146,8 @@ class RunningPlane implements DnsPlane {
   #told = false;
   #appliedAt = -Infinity;
   #following: Promise<void> = Promise.resolve();
+  #asked = new AbortController();
+  #endAsking: (() => void) | undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(options: CommonOptions) {
@@ -152,6 +161,7 @@ class RunningPlane implements DnsPlane {
         ? new WorkerPool({ ...common, workers, pods, metrics, startThread: options.startThread ?? startThread })
         : new AnsweringHere({ ...common, metrics, files, random });
     this.#reloads = createReloadMetrics(this.#answering.metrics);
+    this.#programming = createProgrammingMetrics(this.#answering.metrics);
     this.#blocks = createBlockMetrics(this.#answering.metrics);
   }
 
@@ -209,6 +219,7 @@ class RunningPlane implements DnsPlane {
     this.#answering.update(snapshot);
     const [kubernetes] = this.#drafts.flatMap((draft) => draft.kubernetes ?? []);
     if (!kubernetes) return;
+    this.#programming.inForce(snapshot, clock.now());
     const ms = Math.round(clock.monotonic() - start);
     const fields = { revision: snapshot.revision, services: snapshot.services.size, ms };
     if (this.#told) log.debug('cluster names have changed', fields);
@@ -216,19 +227,37 @@ class RunningPlane implements DnsPlane {
     this.#told = true;
   }
 
-  /** Reads the Corefile again and again, where it says so. */
-  follow(first: Corefile, load: () => Promise<LoadedCorefile>, prepare: Prepare): void {
-    this.#following = this.#follow(first, load, prepare);
+  /** Reads the Corefile again and again, where it says so, and when asked to. */
+  follow(first: Corefile, load: () => Promise<LoadedCorefile>, prepare: Prepare, rereadMs?: number): void {
+    this.#following = this.#follow(first, load, prepare, rereadMs);
   }
 
-  async #follow(first: Corefile, load: () => Promise<LoadedCorefile>, prepare: Prepare): Promise<void> {
-    const { clock, log, random = Math.random } = this.#options;
+  reloadWhenAsked(onReloadAsked: CorefilePlaneOptions['onReloadAsked']): void {
+    this.#endAsking = onReloadAsked?.(() => {
+      this.#options.log.info('asked to read the Corefile again');
+      this.#asked.abort();
+    });
+  }
+
+  /** Resolves after so many milliseconds, when a reload is asked for, or at the end. */
+  async #untilReload(ms: number): Promise<void> {
+    const woken = AbortSignal.any([this.#asked.signal, this.#stopping.signal]);
+    await (ms === Infinity ? aborted(woken) : this.#options.clock.sleep(ms, woken));
+    if (this.#asked.signal.aborted) this.#asked = new AbortController();
+  }
+
+  async #follow(
+    first: Corefile,
+    load: () => Promise<LoadedCorefile>,
+    prepare: Prepare,
+    rereadMs = Infinity,
+  ): Promise<void> {
+    const { log, random = Math.random } = this.#options;
     let current = first;
     let refused = '';
     for (;;) {
       const reload = current.blocks.find((draft) => draft.reload)?.reload;
-      if (!reload) return;
-      await clock.sleep(reload.intervalMs + random() * reload.jitterMs, this.#stopping.signal);
+      await this.#untilReload(reload ? reload.intervalMs + random() * reload.jitterMs : rereadMs);
       if (this.#stopping.signal.aborted) return;
       const loaded = await load();
       const mistake =
@@ -287,6 +316,7 @@ class RunningPlane implements DnsPlane {
 
   async #stop(): Promise<void> {
     const { clock } = this.#options;
+    this.#endAsking?.();
     this.#stopping.abort();
     await this.#following;
     const lameduckMs = Math.max(0, ...this.#drafts.flatMap(({ health }) => health.map(({ lameduckMs: ms }) => ms)));
@@ -294,6 +324,13 @@ class RunningPlane implements DnsPlane {
     if (lameduckMs > 0) await clock.sleep(lameduckMs);
     await this.#answering.finish();
   }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }
 
 function podsOf(drafts: readonly BlockDraft[]): PodMode {

@@ -2,7 +2,8 @@
 
 import { cidrContains, parseCidr } from '../lib/cidr.ts';
 import { parseIp } from '../lib/ip.ts';
-import { ExpressionError, type Functions, type Value } from './expression.ts';
+import type { Functions } from './expression.ts';
+import { ExpressionError, type Value } from './expression-value.ts';
 import type { Asked } from './handler.ts';
 import { nameText } from './wire/name.ts';
 import { CLASS_CH, CLASS_IN, MIN_UDP_SIZE, typeName } from './wire/types.ts';
@@ -28,6 +29,7 @@ const ENTRIES: readonly Entry[] = [
   ['bufsize', own(({ query }) => query.edns?.udpSize ?? MIN_UDP_SIZE)],
   ['server_ip', own(({ arrived }) => arrived?.address ?? '')],
   ['server_port', own(({ arrived }) => String(arrived?.port ?? 0))],
+  ['metadata', { arity: 1, call: ({ metadata }, [label]) => metadata?.get(String(label)) ?? '' }],
   ['incidr', { arity: 2, call: (_, [ip, range]) => inRange(ip, range) }],
 ];
 

@@ -52,6 +52,19 @@ interface Changes {
 /** What a client without EDNS is asked about with, once there is an option to tell. */
 const OWN_EDNS: Edns = { udpSize: 4096, dnssecOk: false, version: 0, wantsNsid: false };
 
+/** The name that is asked for instead, by the rules for names alone; undefined where none fits. */
+export function rewrittenName(rules: readonly Rule[], name: DnsName): DnsName | undefined {
+  let found: DnsName | undefined;
+  for (const rule of rules) {
+    const text = rule.kind === 'name' ? rule.rename(nameText(lowerName(found ?? name))) : undefined;
+    const next = text === undefined ? undefined : parseName(text);
+    if (!next) continue;
+    found = next;
+    if (rule.stop) break;
+  }
+  return found;
+}
+
 export function rewriteHandler(rules: readonly Rule[], ask: Handle): Handler {
   return {
     name: 'rewrite',

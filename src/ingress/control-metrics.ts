@@ -1,6 +1,7 @@
 // ingress-nginx' metrics of the controller: what is in force, since when, and which certificates end when.
 
 import type { Meters, Sample } from '../observe/metrics.ts';
+import { addressSpace } from '../system/proc.ts';
 import { shortHash } from './sticky.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificateState } from './tls.ts';
@@ -11,6 +12,10 @@ export interface ControlMetricsOptions {
   readonly metrics: Meters;
   readonly version: string;
   readonly controllerClass: string;
+  /** Of every sample: class, namespace and Pod of the controller. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Threads that carry requests. */
+  readonly threads: number;
   readonly table: () => RouteTable | undefined;
   readonly certificates: () => readonly CertificateState[];
   readonly upstream: () => { readonly connections: number; readonly ejected: number };
@@ -26,11 +31,11 @@ export class ControlMetrics {
   constructor(options: ControlMetricsOptions) {
     this.#options = options;
     const one = (name: string, help: string, type: 'gauge' | 'counter', value: () => number): void =>
-      this.#collected(name, help, type, () => [{ name: PREFIX + name, labels: {}, value: value() }]);
+      this.#collected(name, help, type, () => [{ name: PREFIX + name, labels: options.labels, value: value() }]);
     this.#collected('build_info', 'The version', 'gauge', () => [
       {
         name: `${PREFIX}build_info`,
-        labels: { release: options.version, build: '', repository: 'fairlead' },
+        labels: { ...options.labels, release: options.version, build: '', repository: 'fairlead' },
         value: 1,
       },
     ]);
@@ -47,6 +52,8 @@ export class ControlMetrics {
     one('success', 'Configurations that came into force', 'counter', () => this.#applied);
     one('errors', 'Annotations, keys and objects that could not be carried out', 'counter', () => this.#problems);
     this.#collected('ssl_expire_time_seconds', 'When a certificate ends', 'gauge', () => this.#expiries());
+    this.#collected('ssl_certificate_info', 'What a certificate is', 'gauge', () => this.#certificates());
+    this.#process(one);
     this.#collected('orphan_ingress', '1 for an Ingress whose Service is missing or has no endpoint', 'gauge', () =>
       this.#orphans(),
     );
@@ -89,10 +96,50 @@ export class ControlMetrics {
   }
 
   #expiries(): readonly Sample[] {
-    return this.#options.certificates().map(({ host, secret, expires }) => {
-      const [namespace = '', name = ''] = secret.split('/');
-      const labels = { namespace, class: this.#options.controllerClass, host, secret_name: name, identifier: secret };
-      return { name: `${PREFIX}ssl_expire_time_seconds`, labels, value: Math.round(expires / 1000) };
+    return this.#options.certificates().map((certificate) => {
+      const value = Math.round(certificate.expires / 1000);
+      return { name: `${PREFIX}ssl_expire_time_seconds`, labels: this.#ofCertificate(certificate), value };
+    });
+  }
+
+  #certificates(): readonly Sample[] {
+    return this.#options.certificates().map((certificate) => {
+      const { issuer, serial, keyKind } = certificate;
+      const labels = {
+        ...this.#ofCertificate(certificate),
+        issuer_organization: issuer.organization,
+        issuer_common_name: issuer.commonName,
+        serial_number: serial,
+        public_key_algorithm: keyKind,
+      };
+      return { name: `${PREFIX}ssl_certificate_info`, labels, value: 1 };
+    });
+  }
+
+  /** As in ingress-nginx without the labels of the controller, but for its class. */
+  #ofCertificate({ host, secret, serial }: CertificateState): Readonly<Record<string, string>> {
+    const [namespace = '', name = ''] = secret.split('/');
+    // ingress-nginx: the serial number of the issuer's name, which hardly any has, and that of the certificate.
+    return { namespace, class: this.#options.controllerClass, host, secret_name: name, identifier: `-${serial}` };
+  }
+
+  /** What nginx' processes were asked for; here it is this one. */
+  #process(one: (name: string, help: string, type: 'gauge' | 'counter', value: () => number) => void): void {
+    const memory = (): number => process.memoryUsage.rss();
+    one('nginx_process_num_procs', 'Threads that carry requests', 'gauge', () => this.#options.threads);
+    one('nginx_process_oldest_start_time_seconds', 'When the process started', 'gauge', () => {
+      return Math.round(performance.timeOrigin / 1000);
+    });
+    one('nginx_process_resident_memory_bytes', 'Memory of the process', 'gauge', memory);
+    one(
+      'nginx_process_virtual_memory_bytes',
+      'Address space of the process',
+      'gauge',
+      () => addressSpace() ?? memory(),
+    );
+    one('nginx_process_cpu_seconds_total', 'CPU time of the process', 'counter', () => {
+      const { user, system } = process.cpuUsage();
+      return (user + system) / 1_000_000;
     });
   }
 
@@ -110,7 +157,7 @@ export class ControlMetrics {
         if (target?.kind !== 'unavailable') continue;
         const { namespace, name: ingress } = location.ingress;
         const type = target.reason === 'no-endpoints' ? 'no-endpoint' : 'no-service';
-        const labels = { namespace, ingress, type };
+        const labels = { ...this.#options.labels, namespace, ingress, type };
         found.set(`${namespace}/${ingress} ${type}`, { name: `${PREFIX}orphan_ingress`, labels, value: 1 });
       }
     }

@@ -213,7 +213,7 @@ export class DataPath implements Serving {
     for (const connection of this.#engine.connections) connection.destroy();
     for (const listener of listeners) for (const socket of listener.connections) socket.destroy();
     await closed;
-    this.#routes.stop();
+    await this.#routes.stop();
     this.#deadlines.stop();
   }
 

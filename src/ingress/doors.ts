@@ -11,6 +11,7 @@ import type { Answer } from './http/answer.ts';
 import type { Location } from './host-routes.ts';
 import type { AuthQuestion, Gate, Passed } from './http/forward.ts';
 import type { EndpointPool } from './http/upstream.ts';
+import type { OuterService } from './endpoint-pools.ts';
 import { PasswordDoor } from './password-door.ts';
 import type { RouteTable } from './route-table.ts';
 import { VerdictCache } from './verdict-cache.ts';
@@ -27,7 +28,7 @@ export type Entry =
 
 export interface DoorsOptions {
   readonly now: () => number;
-  readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
+  readonly outerPool: (settings: OuterService) => EndpointPool;
   readonly nonceKey: Buffer;
 }
 
@@ -46,6 +47,10 @@ export class Doors {
   constructor(options: DoorsOptions) {
     this.#options = options;
     this.#passwords = new PasswordDoor(options.nonceKey);
+  }
+
+  stop(): Promise<void> {
+    return this.#passwords.stop();
   }
 
   /** `location` is undefined where no rule matches. */
@@ -72,7 +77,7 @@ export class Doors {
     if (!externalAuth) return { kind: 'open', ...(gate ? { gate } : {}) };
     const lines = this.#headersFor(table, externalAuth, request);
     if (lines === undefined) return { kind: 'refused', answer: SHUT };
-    const question = authQuestion(externalAuth, request, this.#options.authPool(externalAuth), transfer, lines);
+    const question = authQuestion(externalAuth, request, this.#options.outerPool(externalAuth), transfer, lines);
     return this.#answered(externalAuth, question, request, gate, location);
   }
 

@@ -2,7 +2,6 @@
 
 import { hostPort, parseIp } from '../lib/ip.ts';
 import type { SecretRecord } from '../model/records.ts';
-import type { ExternalAuthSettings } from './annotations/external-auth.ts';
 import { DEFAULT_BACKEND_TLS, type BackendTlsSettings } from './annotations/proxy-ssl.ts';
 import { wayOf, type UpstreamSettings } from './annotations/upstream.ts';
 import { BackendTlsContexts, type BackendTls } from './backend-tls.ts';
@@ -13,6 +12,13 @@ import { lookupElsewhere } from './http/name-lookup.ts';
 import { createHttp2Dial } from './http/http2-upstream.ts';
 import { EndpointPool, type UpstreamTimes } from './http/upstream.ts';
 import type { RouteTable } from './route-table.ts';
+
+/** A service that annotations name by a URL: one that decides on access, or that takes copies of requests. */
+export interface OuterService {
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+}
 
 interface Entry {
   readonly pool: EndpointPool;
@@ -28,8 +34,8 @@ export class EndpointPools {
   readonly #tcp: Dial;
   readonly #contexts = new BackendTlsContexts();
   #table: RouteTable | undefined;
-  /** Connections to services that decide on access, by their origin. */
-  readonly #auth = new Map<string, EndpointPool>();
+  /** Connections to services outside the routes, by their origin. */
+  readonly #outer = new Map<string, EndpointPool>();
 
   constructor(deadlines: Deadlines, times: UpstreamTimes) {
     this.#deadlines = deadlines;
@@ -59,7 +65,7 @@ export class EndpointPools {
         if (before.snapshot.secrets.get(tls.secret) !== table.snapshot.secrets.get(tls.secret)) pool.dropKept();
       }
     }
-    if (this.#auth.size > 0 && table.settings !== before?.settings) this.#dropAuth(table);
+    if (this.#outer.size > 0 && table.settings !== before?.settings) this.#dropOuter(table);
   }
 
   acquire(upstream: UpstreamSettings, ip: string, port: number): EndpointPool {
@@ -88,16 +94,16 @@ export class EndpointPools {
     entry.pool.retire();
   }
 
-  auth(settings: ExternalAuthSettings): EndpointPool {
-    const key = authKey(settings);
-    let pool = this.#auth.get(key);
+  outer(settings: OuterService): EndpointPool {
+    const key = outerKey(settings);
+    let pool = this.#outer.get(key);
     if (!pool) {
       const { secure, host, port } = settings;
       const dial = secure
         ? createTlsDial(() => this.#tlsOf({ ...DEFAULT_BACKEND_TLS, name: host, sendName: true }))
         : this.#tcp;
       pool = new EndpointPool(host, port, dial, this.#deadlines, this.#times);
-      this.#auth.set(key, pool);
+      this.#outer.set(key, pool);
     }
     return pool;
   }
@@ -110,8 +116,8 @@ export class EndpointPools {
 
   stop(): void {
     for (const { pool } of this.#entries.values()) pool.destroy();
-    for (const pool of this.#auth.values()) pool.destroy();
-    this.#auth.clear();
+    for (const pool of this.#outer.values()) pool.destroy();
+    this.#outer.clear();
     this.#entries.clear();
   }
 
@@ -137,12 +143,15 @@ export class EndpointPools {
     return secret === undefined ? undefined : this.#table?.snapshot.secrets.get(secret);
   }
 
-  #dropAuth(table: RouteTable): void {
+  #dropOuter(table: RouteTable): void {
     const used = new Set<string>();
-    for (const { externalAuth } of table.settings.values()) if (externalAuth) used.add(authKey(externalAuth));
-    for (const [key, pool] of this.#auth) {
+    for (const { externalAuth, mirror } of table.settings.values()) {
+      if (externalAuth) used.add(outerKey(externalAuth));
+      if (mirror) used.add(outerKey(mirror));
+    }
+    for (const [key, pool] of this.#outer) {
       if (used.has(key)) continue;
-      this.#auth.delete(key);
+      this.#outer.delete(key);
       pool.retire();
     }
   }
@@ -152,6 +161,6 @@ function poolKey(upstream: UpstreamSettings, ip: string, port: number): string {
   return `${wayOf(upstream)} ${hostPort(ip, port)}`;
 }
 
-function authKey({ secure, host, port }: ExternalAuthSettings): string {
+function outerKey({ secure, host, port }: OuterService): string {
   return `${secure ? 'https' : 'http'} ${hostPort(host, port)}`;
 }

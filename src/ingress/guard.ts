@@ -8,7 +8,8 @@ import { cookieAttributes } from './annotations/affinity.ts';
 import { goesToCanary } from './annotations/canary.ts';
 import { corsFields } from './annotations/cors.ts';
 import { headerLines, type HeaderLines } from './annotations/custom-headers.ts';
-import type { ExternalAuthSettings } from './annotations/external-auth.ts';
+import type { MirrorSettings } from './annotations/mirror.ts';
+import type { TransferSettings } from './annotations/transfer.ts';
 import type { LimitSettings } from './annotations/limits.ts';
 import { headerTemplates, renderHeaders, type HeaderTemplates } from './annotations/header-templates.ts';
 import { cookieValue, type TemplateRequest } from './annotations/template.ts';
@@ -22,7 +23,9 @@ import { snippetEffect, type SnippetEffect } from './snippet-effect.ts';
 import type { Answer } from './http/answer.ts';
 import { errorFields, errorRequest } from './error-page.ts';
 import type { Edit, ErrorPages, Forward } from './http/forward.ts';
+import type { Mirror } from './http/mirror.ts';
 import type { EndpointPool } from './http/upstream.ts';
+import type { OuterService } from './endpoint-pools.ts';
 import type { LimitState } from './limit-state.ts';
 import { redirectOf, rewriteOf } from './match.ts';
 import { DEFAULT_BACKEND, type HostRoutes, type Location } from './host-routes.ts';
@@ -35,7 +38,8 @@ export interface GuardOptions {
   readonly turnOf: (key: BackendKey) => RoundRobin<EndpointPool> | undefined;
   /** Why TLS to a backend cannot be had as its Ingress asks for it. */
   readonly tlsProblem: (upstream: UpstreamSettings) => string | undefined;
-  readonly authPool: (settings: ExternalAuthSettings) => EndpointPool;
+  /** Connections to a service outside the routes: one that decides on access, or takes copies. */
+  readonly outerPool: (settings: OuterService) => EndpointPool;
   readonly limits: LimitState;
   readonly nonceKey: Buffer;
 }
@@ -81,6 +85,10 @@ export class Guard {
   constructor(options: GuardOptions) {
     this.#options = options;
     this.#doors = new Doors(options);
+  }
+
+  stop(): Promise<void> {
+    return this.#doors.stop();
   }
 
   /** For a host whose locations do not take the path: what its oldest Ingress asks for comes before the 404. */
@@ -174,6 +182,7 @@ export class Guard {
       answerDropped: effect ? [...visit.dropped, ...effect.answerDropped] : visit.dropped,
       answerFields: fields + chosen.cookie,
       endpointField: chosen.endpointField,
+      mirror: settings.mirror && this.#mirrorOf(settings.mirror, settings.transfer, request),
       change: settings.answerRewrite && answerChange(settings.answerRewrite, request),
       statusFields: effect?.onStatus,
       gate: entry.gate,
@@ -190,6 +199,19 @@ export class Guard {
       ...(errors ? { errors } : {}),
       ...(chosen.canary === undefined ? {} : { canary: chosen.canary }),
     };
+  }
+
+  #mirrorOf(settings: MirrorSettings, { connectMs, readMs }: TransferSettings, request: TemplateRequest): Mirror {
+    const { path, query } = request;
+    const rendered = settings.target
+      ?.render(request)
+      .replace(/[^\u0021-\u007e]/g, (char) => encodeURIComponent(char.toWellFormed()));
+    const target =
+      rendered === undefined
+        ? { path, query }
+        : { path: rendered.startsWith('/') ? rendered : `/${rendered}`, query: '' };
+    const pool = this.#options.outerPool(settings);
+    return { pool, ...target, host: settings.hostField, body: settings.body, connectMs, readMs };
   }
 
   /** The Service of `default-backend`, or the controller's default backend. */
@@ -225,6 +247,7 @@ export class Guard {
       fields: errorFields(503, location, request),
       answerDropped: visit.dropped,
       answerFields: fields,
+      mirror: undefined,
       change: undefined,
       statusFields: undefined,
       gate: visit.entry.gate,

@@ -283,6 +283,7 @@ function isPlain(settings: IngressSettings): boolean {
     settings.hashBy === undefined &&
     settings.balance === 'round_robin' &&
     settings.answerRewrite === undefined &&
+    settings.mirror === undefined &&
     !settings.upstream.byClient &&
     settings.requestHeaders === undefined &&
     settings.basicAuth === undefined &&

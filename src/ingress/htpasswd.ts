@@ -65,7 +65,7 @@ export function isSlow(hash: string): boolean {
   return BCRYPT.test(hash);
 }
 
-/** For bcrypt, in slices between which other work goes on. The library is loaded when the first such password comes. */
+/** For bcrypt. It takes about a tenth of a second of the thread; the library is loaded when the first such password comes. */
 export async function checkSlowly(password: string, hash: string): Promise<boolean> {
   const { compare } = await import('bcryptjs');
   return compare(password, hash);

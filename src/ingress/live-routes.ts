@@ -32,6 +32,7 @@ const PLAIN_EDIT = {
   fields: '',
   answerDropped: [],
   answerFields: '',
+  mirror: undefined,
   change: undefined,
   statusFields: undefined,
   gate: undefined,
@@ -75,7 +76,7 @@ export class LiveRoutes {
       nonceKey: options.nonceKey,
       random: options.random,
       turnOf: (key) => this.turnOf(key),
-      authPool: (settings) => this.#pools.auth(settings),
+      outerPool: (settings) => this.#pools.outer(settings),
       tlsProblem: (upstream) => this.#pools.tlsProblem(upstream),
     });
   }
@@ -233,8 +234,9 @@ export class LiveRoutes {
     return { status, reason: 'this host has another name', location: url };
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.#pools.stop();
+    await this.#guard.stop();
   }
 
   #forwardOf(location: Location): Forward | undefined {

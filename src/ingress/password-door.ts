@@ -6,8 +6,9 @@ import type { SecretRecord } from '../model/records.ts';
 import type { BasicAuthSettings } from './annotations/basic-auth.ts';
 import type { TemplateRequest } from './annotations/template.ts';
 import { DigestChecks, readDigestUsers, type DigestUsers } from './digest.ts';
-import { checkSlowly, isSlow, passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
+import { isSlow, passwordFits, readPasswords, type Passwords } from './htpasswd.ts';
 import type { Answer } from './http/answer.ts';
+import { PasswordThread, type PasswordVerdict } from './password-thread.ts';
 import type { RouteTable } from './route-table.ts';
 
 export type PasswordCheck =
@@ -20,6 +21,7 @@ const MAX_REMEMBERED = 1000;
 /** Slow checks that wait for their turn: what guesses passwords must not be able to fill the memory, or to starve the rest. */
 const MAX_WAITING = 64;
 const BUSY: Answer = { status: 503, reason: 'too many passwords are being checked' };
+const FAILED: Answer = { status: 503, reason: 'the password could not be checked' };
 const SHUT: Answer = { status: 503, reason: 'this path is shut because its configuration cannot be carried out' };
 
 export class PasswordDoor {
@@ -27,7 +29,9 @@ export class PasswordDoor {
   readonly #passwords = new WeakMap<SecretRecord, { readonly form: string; readonly passwords: Passwords }>();
   readonly #digestUsers = new WeakMap<SecretRecord, { readonly form: string; readonly users: DigestUsers }>();
   readonly #digest: DigestChecks;
-  #turn: Promise<void> = Promise.resolve();
+  readonly #thread = new PasswordThread();
+  /** Under way, by what is checked: a browser asks for many things at once with one password. */
+  readonly #checking = new Map<string, Promise<PasswordVerdict>>();
   #waiting = 0;
 
   /** `nonceKey` is the same in all threads. */
@@ -90,7 +94,10 @@ export class PasswordDoor {
     return users;
   }
 
-  /** One after the other. */
+  stop(): Promise<void> {
+    return this.#thread.stop();
+  }
+
   #verify(
     password: string,
     hash: string,
@@ -106,12 +113,20 @@ export class PasswordDoor {
       return;
     }
     this.#waiting++;
-    this.#turn = this.#turn.then(async () => {
-      const fits = to.known.has(to.digest) || (await checkSlowly(password, hash));
+    void this.#check(password, hash, to.digest).then((verdict) => {
       this.#waiting--;
-      if (fits) remember(to.known, to.digest);
-      to.done(fits ? undefined : to.answer);
+      if (verdict === 'fits') remember(to.known, to.digest);
+      to.done(verdict === 'fits' ? undefined : verdict === 'differs' ? to.answer : FAILED);
     });
+  }
+
+  #check(password: string, hash: string, digest: string): Promise<PasswordVerdict> {
+    const key = `${digest} ${hash}`;
+    const known = this.#checking.get(key);
+    if (known) return known;
+    const checking = this.#thread.check(password, hash).finally(() => this.#checking.delete(key));
+    this.#checking.set(key, checking);
+    return checking;
   }
 
   #passwordsOf(secret: SecretRecord, form: BasicAuthSettings['form']): Passwords {

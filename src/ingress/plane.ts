@@ -139,6 +139,8 @@ class RunningPlane implements IngressPlane {
       metrics: options.controlMetrics ?? options.metrics,
       version: options.version ?? '',
       controllerClass: this.#routing.controllerClass,
+      labels: options.traffic?.labels ?? {},
+      threads: options.workers || 1,
       table: () => this.#path.table,
       certificates: () => this.#path.certificateStates(),
       upstream: () => ({ connections: this.#path.counts.upstream, ejected: this.#path.counts.ejected }),
@@ -148,14 +150,16 @@ class RunningPlane implements IngressPlane {
   #serving(times: EngineTimes): Serving {
     const { workers = 0, log, configMap, defaultCertificate, tickMs = TICK_MS, accessLog } = this.#options;
     const clock = this.#clock;
-    const certificates = new CertificateTable(log, clock.now(), defaultCertificate, this.#tell, this.#options.ownPair);
+    const { ownPair, reusePort = false } = this.#options;
+    // A worker has nobody to tell: the main thread has looked at each Secret.
+    const certificates = new CertificateTable(log, clock.now(), defaultCertificate, this.#tell, ownPair, reusePort);
     if (workers === 0) {
       return new DataPath({
         clock,
         times,
         tickMs,
         certificates,
-        reusePort: this.#options.reusePort ?? false,
+        reusePort,
         ticketKeys: this.#options.ticketKeys,
         onRequest: (record) => this.#record(record),
         logs: accessLog !== undefined,

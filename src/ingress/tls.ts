@@ -24,6 +24,9 @@ type Parsed =
       readonly kind: 'pair';
       readonly pair: CertificatePair;
       readonly expires: number;
+      readonly issuer: CertificateState['issuer'];
+      readonly serial: string;
+      readonly keyKind: string;
       /** The DNS names that it is for, in lower case. */
       readonly names: readonly string[];
     }
@@ -35,6 +38,11 @@ export interface CertificateState {
   readonly secret: string;
   /** Milliseconds since 1970. */
   readonly expires: number;
+  readonly issuer: { readonly organization: string; readonly commonName: string };
+  /** As a decimal number. */
+  readonly serial: string;
+  /** `RSA`, `ECDSA`, `Ed25519`. */
+  readonly keyKind: string;
 }
 
 /**
@@ -60,9 +68,19 @@ export class CertificateTable {
   readonly #defaultSecret: ObjectKey | undefined;
 
   readonly #tell: Tell;
+  /** Somebody else says what is wrong with Secrets: one is read when its first client asks for it. */
+  readonly #lazy: boolean;
 
-  constructor(log: Logger, now: number, defaultSecret?: ObjectKey, tell: Tell = () => {}, ownPair?: CertificatePair) {
+  constructor(
+    log: Logger,
+    now: number,
+    defaultSecret?: ObjectKey,
+    tell: Tell = () => {},
+    ownPair?: CertificatePair,
+    lazy = false,
+  ) {
     this.#log = log;
+    this.#lazy = lazy;
     this.#tell = tell;
     this.#defaultSecret = defaultSecret;
     this.defaultPair =
@@ -76,6 +94,7 @@ export class CertificateTable {
     this.#table = table;
     this.#takeFront((table.selection.globals ?? DEFAULT_GLOBALS).front);
     this.#checkDefault(before, table);
+    if (this.#lazy) return;
     if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
     for (const [host, ref] of table.certificates.entries()) {
       const secret = table.snapshot.secrets.get(ref.secret);
@@ -115,7 +134,10 @@ export class CertificateTable {
     for (const [host, ref] of this.#table?.certificates.entries() ?? []) {
       const secret = this.#table?.snapshot.secrets.get(ref.secret);
       const parsed = secret && this.#parse(secret);
-      if (parsed?.kind === 'pair') yield { host, secret: ref.secret, expires: parsed.expires };
+      if (parsed?.kind === 'pair') {
+        const { expires, issuer, serial, keyKind } = parsed;
+        yield { host, secret: ref.secret, expires, issuer, serial, keyKind };
+      }
     }
   }
 
@@ -297,6 +319,19 @@ function isFor(name: string, host: string): boolean {
   );
 }
 
+/** In Go's words, which dashboards know. */
+const KEY_KINDS: ReadonlyMap<string, string> = new Map([
+  ['rsa', 'RSA'],
+  ['ec', 'ECDSA'],
+  ['ed25519', 'Ed25519'],
+  ['dsa', 'DSA'],
+]);
+
+/** An attribute of a distinguished name; empty where it has none. */
+function wordOf(name: string, attribute: string): string {
+  return new RegExp(`^${attribute}=(.*)$`, 'm').exec(name)?.[1] ?? '';
+}
+
 function parsePair(secret: SecretRecord): Parsed {
   const cert = secret.data.get('tls.crt');
   const key = secret.data.get('tls.key');
@@ -305,7 +340,15 @@ function parsePair(secret: SecretRecord): Parsed {
     const parsed = new X509Certificate(cert);
     if (!parsed.checkPrivateKey(createPrivateKey(key)))
       return { kind: 'bad', reason: 'tls.key is not the key of tls.crt' };
-    return { kind: 'pair', pair: { cert, key }, expires: parsed.validToDate.getTime(), names: namesOf(parsed) };
+    return {
+      kind: 'pair',
+      pair: { cert, key },
+      expires: parsed.validToDate.getTime(),
+      issuer: { organization: wordOf(parsed.issuer, 'O'), commonName: wordOf(parsed.issuer, 'CN') },
+      serial: BigInt(`0x${parsed.serialNumber}`).toString(),
+      keyKind: KEY_KINDS.get(parsed.publicKey.asymmetricKeyType ?? '') ?? 'Unknown',
+      names: namesOf(parsed),
+    };
   } catch (error) {
     return {
       kind: 'bad',

@@ -224,6 +224,7 @@ export class TrafficMetrics {
   }
 
   #process(metrics: Meters, connections: () => ConnectionCounts): void {
+    const own = this.#options.labels;
     const gauge = `${PREFIX}nginx_process_connections`;
     metrics.collected({
       name: gauge,
@@ -232,10 +233,10 @@ export class TrafficMetrics {
       samples: () => {
         const { active, busy } = connections();
         return [
-          { name: gauge, labels: { state: 'reading' }, value: 0 },
-          { name: gauge, labels: { state: 'active' }, value: active },
-          { name: gauge, labels: { state: 'writing' }, value: busy },
-          { name: gauge, labels: { state: 'waiting' }, value: Math.max(0, active - busy) },
+          { name: gauge, labels: { ...own, state: 'reading' }, value: 0 },
+          { name: gauge, labels: { ...own, state: 'active' }, value: active },
+          { name: gauge, labels: { ...own, state: 'writing' }, value: busy },
+          { name: gauge, labels: { ...own, state: 'waiting' }, value: Math.max(0, active - busy) },
         ];
       },
     });
@@ -245,10 +246,14 @@ export class TrafficMetrics {
       help: 'Client connections accepted',
       type: 'counter',
       samples: () =>
-        ['accepted', 'handled'].map((state) => ({ name: total, labels: { state }, value: connections().accepted })),
+        ['accepted', 'handled'].map((state) => ({
+          name: total,
+          labels: { ...own, state },
+          value: connections().accepted,
+        })),
     });
     const counter = (name: string, help: string, value: () => number): void =>
-      metrics.collected({ name, help, type: 'counter', samples: () => [{ name, labels: {}, value: value() }] });
+      metrics.collected({ name, help, type: 'counter', samples: () => [{ name, labels: own, value: value() }] });
     counter(`${PREFIX}nginx_process_read_bytes_total`, 'Bytes of request bodies', () => this.#received);
     counter(`${PREFIX}nginx_process_write_bytes_total`, 'Bytes of answer bodies', () => this.#sent);
     counter('fairlead_ingress_retries_total', 'Requests that were sent to an endpoint again', () => this.#retries);
@@ -257,7 +262,7 @@ export class TrafficMetrics {
       name: requests,
       help: 'Requests of clients, malformed ones included',
       type: 'counter',
-      samples: () => [{ name: requests, labels: {}, value: this.#requests }],
+      samples: () => [{ name: requests, labels: own, value: this.#requests }],
     });
   }
 }

@@ -126,13 +126,14 @@ export class WorkerPool implements Serving {
 
   /** Each worker compiles what differs, and routes by it some milliseconds later. */
   apply(table: RouteTable): void {
-    this.#options.certificates.apply(table);
     const before = this.#source;
     const after = sourceOf(table, this.#table, before);
     this.#table = table;
     this.#source = after;
     const changes = changesBetween(before, after);
     for (const { thread } of this.#members.values()) thread.post({ kind: 'changes', changes } satisfies ToWorker);
+    // Thousands of Secrets take a second: the workers do not wait for it.
+    this.#options.certificates.apply(table);
   }
 
   async stop(graceMs: number): Promise<void> {

@@ -22,3 +22,13 @@ export function openFilesLimit(): number | undefined {
     return undefined;
   }
 }
+
+/** Bytes of address space that this process has; undefined where the kernel does not say. */
+export function addressSpace(): number | undefined {
+  try {
+    const kilobytes = /^VmSize:\s+([0-9]+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+    return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
+  } catch {
+    return undefined;
+  }
+}

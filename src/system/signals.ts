@@ -11,3 +11,9 @@ export function stopSignal(): Promise<NodeJS.Signals> {
     process.on('SIGINT', onSignal);
   });
 }
+
+/** Calls `act` at each such signal, until the returned function is called. */
+export function onSignal(signal: NodeJS.Signals, act: () => void): () => void {
+  process.on(signal, act);
+  return () => void process.off(signal, act);
+}

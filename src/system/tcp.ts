@@ -17,8 +17,8 @@ export interface TcpSocket extends Duplex {
   /** So far. */
   readonly bytesRead: number;
   readonly bytesWritten: number;
-  /** Ends at once with a reset (RST) instead of an orderly end. */
-  resetAndDestroy(): this;
+  /** Use `reset` instead. */
+  resetAndDestroy(): unknown;
 }
 
 interface TcpListener {
@@ -59,6 +59,27 @@ export interface Tcp {
   listen(options: TcpListenOptions): Promise<TcpListenResult>;
   /** Never rejects. */
   connect(options: TcpConnectOptions): Promise<TcpConnectResult>;
+}
+
+/** What `reset` needs of a socket. */
+export interface Resettable {
+  readonly destroyed: boolean;
+  readonly writableEnded: boolean;
+  readonly writableFinished: boolean;
+  /** Bytes that have not left yet. */
+  readonly writableLength: number;
+  once(event: 'finish', listener: () => void): unknown;
+  resetAndDestroy(): unknown;
+}
+
+/**
+ * Ends at once with a reset (RST) instead of an orderly end. While our own orderly end is just on its way out, that is waited for, a turn or two:
+ * libuv refuses a reset then (EINVAL), and Node would neither close the descriptor nor ever say `close`.
+ */
+export function reset(socket: Resettable): void {
+  const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
+  if (!isEnding || socket.destroyed) socket.resetAndDestroy();
+  else socket.once('finish', () => void socket.resetAndDestroy());
 }
 
 /** Connections that wait for us to accept them; the kernel caps it at net.core.somaxconn. */
@@ -105,7 +126,7 @@ export const systemTcp: Tcp = {
       const abort = (): void => {
         done();
         socket.on('error', () => {});
-        socket.resetAndDestroy();
+        reset(socket);
         resolve({ kind: 'failed', code: 'ABORTED' });
       };
       const fail = (error: NodeJS.ErrnoException): void => {

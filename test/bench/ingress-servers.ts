@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
+import type { Json } from '../support/api-server/json.ts';
 import { until } from '../support/until.ts';
 
 const ENTRY = fileURLToPath(new URL('../../src/cli/entry.js', import.meta.url));
@@ -43,19 +44,19 @@ export interface HostSpec {
 }
 
 /** Ingress objects of these hosts, with the backend's Service and its endpoint. */
-export function manifests(hosts: readonly HostSpec[], backend: number, secretOf: (i: number) => string): string {
+export function hostObjects(hosts: readonly HostSpec[], backend: number, secretOf: (i: number) => string): Json[] {
   const service = {
     apiVersion: 'v1',
     kind: 'Service',
     metadata: { name: 'echo' },
-    spec: { selector: {}, ports: [{ port: 80 }] },
+    spec: { selector: {}, ports: [{ name: '', protocol: 'TCP', port: 80 }] },
   };
   const slice = {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: { name: 'echo', labels: { 'kubernetes.io/service-name': 'echo' } },
     addressType: 'IPv4',
-    ports: [{ port: backend }],
+    ports: [{ name: '', protocol: 'TCP', port: backend }],
     endpoints: [{ addresses: ['127.0.0.1'], conditions: { ready: true } }],
   };
   const objects = hosts.map(({ host, path }, i) => ({
@@ -87,13 +88,18 @@ export function manifests(hosts: readonly HostSpec[], backend: number, secretOf:
     metadata: { name: 'settings' },
     data: { 'disable-access-log': 'true', 'keep-alive-requests': '1000000' },
   };
-  return [service, slice, settings, ...objects].map((object) => JSON.stringify(object)).join('\n---\n');
+  return [service, slice, settings, ...objects];
 }
 
-export function secretManifest(name: string): string {
-  const { cert, key } = selfSigned('bench.example', ['bench.example'], Date.now(), 30);
+export function secretObject(name: string): Json {
+  const { cert, key } = selfSigned('bench.example', ['*.example'], Date.now(), 30);
   const data = { 'tls.crt': Buffer.from(cert).toString('base64'), 'tls.key': Buffer.from(key).toString('base64') };
-  return JSON.stringify({ apiVersion: 'v1', kind: 'Secret', metadata: { name }, type: 'kubernetes.io/tls', data });
+  return { apiVersion: 'v1', kind: 'Secret', metadata: { name }, type: 'kubernetes.io/tls', data };
+}
+
+/** Objects as one file of a folder. */
+function fileOf(objects: readonly Json[]): string {
+  return objects.map((object) => JSON.stringify(object)).join('\n---\n');
 }
 
 export const FAIRLEAD: ProxyKind = {
@@ -105,15 +111,16 @@ export const FAIRLEAD: ProxyKind = {
     const hosts = [{ host: 'bench.example', path: '/' }];
     writeFileSync(
       join(objects, 'all.yaml'),
-      `${manifests(hosts, backend, () => 'tls')}\n---\n${secretManifest('tls')}`,
+      fileOf([...hostObjects(hosts, backend, () => 'tls'), secretObject('tls')]),
     );
-    return fairleadCommand(objects, ports);
+    return fairleadCommand(['--manifests', objects], ports);
   },
 };
 
-export function fairleadCommand(objects: string, ports: Ports): readonly string[] {
+/** `source`: the flags that say where objects come from. */
+export function fairleadCommand(source: readonly string[], ports: Ports): readonly string[] {
   const flags = ['--http-port', ports.http, '--https-port', ports.https, '--healthz-port', ports.http + 5].map(String);
-  return [process.execPath, ENTRY, 'ingress', '--configmap', 'default/settings', '--manifests', objects, ...flags];
+  return [process.execPath, ENTRY, 'ingress', '--configmap', 'default/settings', ...source, ...flags];
 }
 
 /** Writes certificate and key; returns the folder. */

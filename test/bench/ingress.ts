@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { cpuSecondsOf, childrenOf } from '../support/cpu-time.ts';
 import {
   FAIRLEAD,
@@ -18,11 +19,11 @@ import {
   fairleadCommand,
   launch,
   listening,
-  manifests,
+  hostObjects,
   missingCommands,
   nginxText,
   pemFiles,
-  secretManifest,
+  secretObject,
   startBackend,
   startProxy,
   type HostSpec,
@@ -105,7 +106,7 @@ export async function benchIngress(argv: readonly string[]): Promise<number> {
   try {
     if (values.only.includes('speed')) await speed(folder, values.mix, rounds, seconds);
     if (values.only.includes('change')) for (const size of values.size) await change(folder, Number(size));
-    if (values.only.includes('memory')) await memory(folder);
+    if (values.only.includes('memory')) await memory();
     return 0;
   } finally {
     await stopBackend();
@@ -229,13 +230,12 @@ async function change(folder: string, size: number): Promise<void> {
   for (const name of ['fairlead', 'nginx'] as const) {
     const ports = { http: FIRST_PORT + 60, https: FIRST_PORT + 61 };
     const place = join(folder, `${name}-${size}`);
-    await mkdir(join(place, 'manifests'), { recursive: true });
-    const apply = name === 'fairlead' ? await fairleadChanger(place, hosts) : nginxChanger(place, ports, hosts);
+    await mkdir(place, { recursive: true });
+    const api = await startTestApiServer();
+    const apply = name === 'fairlead' ? fairleadChanger(api, hosts) : nginxChanger(place, ports, hosts);
     await apply('/first');
     const command =
-      name === 'fairlead'
-        ? fairleadCommand(join(place, 'manifests'), ports)
-        : ['nginx', '-c', join(place, 'nginx.conf')];
+      name === 'fairlead' ? fairleadCommand(overApi(api), ports) : ['nginx', '-c', join(place, 'nginx.conf')];
     const child = launch(command, '0');
     try {
       await listening(ports.http, child);
@@ -262,26 +262,29 @@ async function change(folder: string, size: number): Promise<void> {
       ]);
     } finally {
       await end(child);
+      await api.stop();
     }
   }
   print(`one Ingress of ${size} changed, five times, under load`, rows);
 }
 
-async function fairleadChanger(place: string, hosts: readonly HostSpec[]): Promise<(path: string) => Promise<void>> {
-  const objects = join(place, 'manifests');
-  await writeFile(
-    join(objects, 'all.yaml'),
-    `${manifests(hosts, FIRST_PORT, () => 'tls')}\n---\n${secretManifest('tls')}`,
-  );
-  return async (path) => {
-    const one = {
+/** Of an API server, as a cluster has it: a folder is read again as a whole. */
+function fairleadChanger(api: TestApiServer, hosts: readonly HostSpec[]): (path: string) => Promise<void> {
+  api.apply(...hostObjects(hosts, FIRST_PORT, () => 'tls'), secretObject('tls'));
+  return (path) => {
+    api.apply({
       apiVersion: 'networking.k8s.io/v1',
       kind: 'Ingress',
       metadata: { name: 'one' },
       spec: { rules: [rule('bench.example', path), rule('bench.example', '/1k')] },
-    };
-    await writeFile(join(objects, 'one.yaml'), JSON.stringify(one));
+    });
+    return Promise.resolve();
   };
+}
+
+/** Without what the peers have not: the status of Ingresses, Events. */
+function overApi(api: TestApiServer): readonly string[] {
+  return ['--master', api.url, '--watch-ingress-without-class', '--update-status=false', '--disable-sync-events'];
 }
 
 function rule(host: string, path: string): object {
@@ -326,18 +329,14 @@ async function answers(port: number, path: string): Promise<void> {
 
 // Memory.
 
-async function memory(folder: string): Promise<void> {
+async function memory(): Promise<void> {
   const ports = { http: FIRST_PORT + 70, https: FIRST_PORT + 71 };
-  const objects = join(folder, 'memory');
-  await mkdir(objects, { recursive: true });
   const hosts = Array.from({ length: 10_000 }, (_, i) => ({ host: `host-${i}.example`, path: '/' }));
-  const secrets = Array.from({ length: 5000 }, (_, i) => secretManifest(`tls-${i}`));
-  await writeFile(
-    join(objects, 'all.yaml'),
-    `${manifests(hosts, FIRST_PORT, (i) => `tls-${i % 5000}`)}\n---\n${secrets.join('\n---\n')}`,
-  );
+  const api = await startTestApiServer();
+  api.apply(...hostObjects(hosts, FIRST_PORT, (i) => `tls-${i % 5000}`));
+  for (let i = 0; i < 5000; i++) api.apply(secretObject(`tls-${i}`));
   const started = performance.now();
-  const child = launch(fairleadCommand(objects, ports), '0');
+  const child = launch(fairleadCommand(overApi(api), ports), '0');
   try {
     await listening(ports.http, child);
     await routed(ports.http);
@@ -349,6 +348,7 @@ async function memory(folder: string): Promise<void> {
     ]);
   } finally {
     await end(child);
+    await api.stop();
   }
 }
 

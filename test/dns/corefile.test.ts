@@ -206,8 +206,8 @@ describe('mistakes say where they are', () => {
     ],
     [
       'an option that is not built',
-      '. {\n  transfer {\n    source ::1\n  }\n}',
-      '3: transfer: "source" is not built yet',
+      '. {\n  prometheus {\n    tls web.yaml\n  }\n}',
+      '3: prometheus: "tls" is not built yet',
     ],
     [
       'an option that there is not',

@@ -53,7 +53,7 @@ test('a zone file is read again, taken when its serial changes, and those who tr
   const notified: string[] = [];
   const secondary = createSocket('udp4');
   secondary.on('message', (packet, from) => {
-    notified.push(`opcode ${(packet.readUInt16BE(2) >> 11) & 0xf}`);
+    notified.push(`opcode ${(packet.readUInt16BE(2) >> 11) & 0xf} from ${from.address}`);
     packet.writeUInt16BE(packet.readUInt16BE(2) | 0x8000, 2);
     secondary.send(packet, from.port, from.address);
   });
@@ -61,7 +61,7 @@ test('a zone file is read again, taken when its serial changes, and those who tr
   const files: Record<string, string> = { db: ZONE(7, '192.0.2.7') };
   try {
     const world = await serve(
-      `z.test:PORT {\n  file db {\n    reload 20ms\n  }\n  transfer {\n    to 127.0.0.1:${secondary.address().port}\n  }\n}\n`,
+      `z.test:PORT {\n  file db {\n    reload 20ms\n  }\n  transfer {\n    to 127.0.0.1:${secondary.address().port}\n    source 127.0.0.5\n  }\n}\n`,
       files,
     );
     expect((await ask(world, 'ns.z.test')).answer).toEqual(['ns.z.test. 60 IN A 192.0.2.7']);
@@ -71,7 +71,7 @@ test('a zone file is read again, taken when its serial changes, and those who tr
     files['db'] = ZONE(8, '192.0.2.8');
     await until(async () => (await ask(world, 'ns.z.test')).answer[0]?.endsWith('192.0.2.8') === true);
     await until(() => notified.length === 2);
-    expect(notified).toEqual(['opcode 4', 'opcode 4']);
+    expect(notified).toEqual(['opcode 4 from 127.0.0.5', 'opcode 4 from 127.0.0.5']);
     const text = async (...words: readonly string[]) => (await ask(world, '+tcp', ...words)).text;
     expect((await text('z.test', 'AXFR')).match(/IN\s+SOA/g)).toHaveLength(2);
     // Whoever has the serial gets the SOA alone; any other serial gets the zone.
@@ -185,4 +185,13 @@ test('header changes what plugins behind it see, ederror explains, and the plugi
   } finally {
     await upstream.close();
   }
+});
+
+test('a block that ends with zones of its own refuses names in none of them', async () => {
+  const files = { db: ZONE(1, '192.0.2.7') };
+  const alone = await serve('.:PORT {\n  file db z.test\n}\n', files);
+  expect((await ask(alone, 'www.other.test')).status).toBe('REFUSED');
+  expect((await ask(alone, 'nosuch.z.test')).status).toBe('NXDOMAIN');
+  const others = await serve('.:PORT {\n  file db z.test\n  forward sub.test 127.0.0.1:9\n}\n', files);
+  expect((await ask(others, 'www.other.test')).status).toBe('SERVFAIL');
 });

@@ -38,6 +38,7 @@ const status = (url: string): Promise<number> =>
 
 test('what the Corefile says is served, and answered on while it stops', async () => {
   const [dns, health, ready, metrics] = [await freePort(), await freePort(), await freePort(), await freePort()];
+  const profiles = await freePort();
   const path = corefile(`.:${dns} {
   bind 127.0.0.1
   errors
@@ -45,7 +46,10 @@ test('what the Corefile says is served, and answered on while it stops', async (
     lameduck 2s
   }
   ready 127.0.0.1:${ready}
-  prometheus 127.0.0.1:${metrics}
+  prometheus 127.0.0.1:${metrics} {
+    runtime_metrics
+  }
+  pprof 127.0.0.1:${profiles}
   kubernetes cluster.local
   chaos
 }
@@ -70,6 +74,7 @@ test('what the Corefile says is served, and answered on while it stops', async (
   expect((await dig(server, 'cluster.local', 'SOA')).status).toBe('NOERROR');
   expect(await status(`http://127.0.0.1:${health}/health`)).toBe(200);
   expect(await status(`http://127.0.0.1:${metrics}/metrics`)).toBe(200);
+  await profilesAreServed(`http://127.0.0.1:${profiles}/debug/pprof`);
   process.kill(Number(readFileSync(pidfile, 'utf8')), 'SIGTERM');
   await until(
     async () => ((await status(`http://127.0.0.1:${ready}/ready`)) === 503 ? true : undefined),
@@ -79,6 +84,16 @@ test('what the Corefile says is served, and answered on while it stops', async (
   expect((await dig(server, 'cluster.local', 'SOA')).status).toBe('NOERROR');
   expect(await running.exited).toMatchObject({ code: 0 });
 });
+
+async function profilesAreServed(at: string): Promise<void> {
+  expect(await (await fetch(`${at}/`)).text()).toContain('There is no Go here');
+  const cpu = (await (await fetch(`${at}/profile?seconds=0.1`)).json()) as { readonly nodes: readonly unknown[] };
+  expect(cpu.nodes.length).toBeGreaterThan(0);
+  const heap = (await (await fetch(`${at}/heap?seconds=0.1`)).json()) as { readonly head: unknown };
+  expect(heap.head).toBeDefined();
+  expect(await (await fetch(`${at}/cmdline`)).text()).toContain('\0dns\0-conf\0');
+  expect(await status(`${at}/profile?seconds=3600`)).toBe(400);
+}
 
 const WEB = `apiVersion: v1
 kind: Service
@@ -135,6 +150,36 @@ test('a changed Corefile moves health, ready and metrics, and reads Pods that it
   expect(await pod()).toBe('NOERROR');
 });
 
+test('SIGUSR1 makes it read a Corefile that has no reload, and SIGHUP is nothing to it', async () => {
+  const dns = await freePort();
+  const text = (answer: string): string =>
+    `.:${dns} {\n  bind 127.0.0.1\n  template IN TXT . {\n    answer "{{ .Name }} 60 IN TXT ${answer}"\n  }\n}\n`;
+  const running = new FairleadProcess(['dns', '-conf', corefile(text('one')), '--workers', '0']);
+  processes.push(running);
+  const answers = async (wanted: string): Promise<void> => {
+    await until(
+      async () => (await dig({ address: '127.0.0.1', port: dns }, 'x.test', 'TXT')).answer[0]?.endsWith(`"${wanted}"`),
+      20_000,
+      () => running.stderr,
+    );
+  };
+  await answers('one');
+  running.kill('SIGHUP');
+  corefile(text('two'));
+  running.kill('SIGUSR1');
+  await answers('two');
+  corefile('.:53 {\n  nosuch\n}\n');
+  running.kill('SIGUSR1');
+  await until(
+    () => running.stderr.includes('the old one stays'),
+    20_000,
+    () => running.stderr,
+  );
+  await answers('two');
+  running.kill();
+  expect(await running.exited).toMatchObject({ code: 0 });
+});
+
 test('explain name says what a name answers and why, of a folder and of a running process', async () => {
   const manifests = join(folder, 'manifests');
   mkdirSync(manifests);
@@ -159,6 +204,12 @@ A Pod's resolver asks, up to the first that is there (1 name, each for A and AAA
   why       a headless Service has the names of its ready endpoints, and none is ready: not ready: db-0
   mend      see to the readiness of its Pods, or set publishNotReadyAddresses
 `);
+  const renaming = corefile(
+    '. {\n  rewrite continue name suffix .corp .shop\n  rewrite name suffix .shop .shop.svc.cluster.local\n  loadbalance\n  kubernetes cluster.local\n}\n',
+  );
+  expect(await explain('web.corp', ...folderFlags, '--conf', renaming)).toContain(
+    'why       rewrite asks for web.shop.svc.cluster.local. in its place: ',
+  );
   const path = corefile('cluster.local {\n  kubernetes cluster.local\n}\n');
   expect(await explain('www.example.test', ...folderFlags, '--conf', path)).toMatch(
     /REFUSED\n.*\n.*\n  why {7}no server block has this name/,

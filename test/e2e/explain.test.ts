@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { FairleadProcess, runFairlead } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
@@ -209,9 +209,30 @@ describe('explain ingress', () => {
     const { port } = await ingress.logged(({ message }) => message === 'listening for metrics and health');
     await ingress.logged(({ message }) => message === 'routes updated');
     const asked = ['explain', 'ingress', 'http://shop.example.com/tea', `--address=127.0.0.1:${String(port)}`];
-    expect((await runFairlead(asked)).stdout).toBe(folder.stdout);
+    // A running process is what it is; of a folder it is said whose answer this would be.
+    const ofProcess = folder.stdout.replace(/^ {2}that of .*\n/m, '');
+    expect(ofProcess).not.toBe(folder.stdout);
+    expect((await runFairlead(asked)).stdout).toBe(ofProcess);
     const json = JSON.parse((await runFairlead([...asked, '-o', 'json'])).stdout) as { status?: number };
     expect(json).toMatchObject({ location: { ingress: 'shop/front' } });
+  });
+
+  test('of a folder it says whose answer it is, and gives that of the other command', async () => {
+    const cafe = mkdtempSync(join(tmpdir(), 'fairlead-explain-tls-'));
+    onTestFinished(() => rmSync(cafe, { recursive: true }));
+    const tls = SHOP.replace('  rules:', '  tls: [{hosts: [shop.example.com], secretName: key}]\n  rules:');
+    writeFileSync(join(cafe, 'shop.yaml'), tls);
+    const explained = async (...words: readonly string[]): Promise<string> =>
+      (await runFairlead(['explain', 'ingress', 'http://shop.example.com/tea', '--manifests', cafe, ...words])).stdout;
+    const ingress = await explained();
+    expect(ingress).toContain('answer      308 to https://shop.example.com/tea');
+    expect(ingress).toMatch(/that of {5}fairlead ingress\. fairlead up .* what .* says to \/tea \(--as up\)/);
+    const up = await explained('--as', 'up');
+    expect(up).toMatch(/answer {6}what .* says to \/tea/);
+    expect(up).toMatch(/that of {5}fairlead up\. fairlead ingress .* 308 to https/);
+    expect(await explained('--ssl-redirect=false')).toContain('fairlead up gives the same');
+    const wrong = await runFairlead(['explain', 'ingress', 'x/', ...FOLDER, '--as', 'proxy']);
+    expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--as is ingress or up')]);
   });
 
   test('what is no URL, and a ConfigMap that is not there, is refused with the mend', async () => {

@@ -179,7 +179,7 @@ test('Events stand on the Ingress: that it is seen, and why an annotation shuts 
   await until(() => events(server).length >= 2, 15_000);
   expect([...events(server)].sort()).toEqual([
     'Ingress cafe uid-of-cafe Normal Sync: Scheduled for sync',
-    'Ingress cafe uid-of-cafe Warning AnnotationParsingFailed: nginx.ingress.kubernetes.io/auth-type: "magic" is not supported; use basic; its locations answer 503',
+    'Ingress cafe uid-of-cafe Warning AnnotationParsingFailed: nginx.ingress.kubernetes.io/auth-type: "magic" is neither basic nor digest; its locations answer 503',
   ]);
   expect(server.objects('Lease').size).toBe(0);
 });

@@ -102,6 +102,27 @@ class MemoryClient implements ClientStream {
     queueMicrotask(() => this.#emit('close', undefined));
   }
 
+  resetAndDestroy(): void {
+    this.destroy();
+  }
+
+  get destroyed(): boolean {
+    return this.closed;
+  }
+
+  get writableEnded(): boolean {
+    return this.#outputEnded;
+  }
+
+  /** What is written is there at once. */
+  get writableFinished(): boolean {
+    return this.#outputEnded;
+  }
+
+  once(event: string, listener: (value: never) => void): this {
+    return this.on(event, listener);
+  }
+
   pause(): void {}
   resume(): void {}
 

@@ -51,6 +51,7 @@ async function webhook(flags: RoutingFlags = {}, configMap: Readonly<Record<stri
   const lines: string[] = [];
   const log = createLogger({ format: 'json', verbosity: 0, now: () => Date.now(), write: (line) => lines.push(line) });
   const running = await startWebhook({
+    labels: {},
     settings: { address: undefined, port: 0, certificate, key, deepInspect: true, validateAnnotations: true },
     table: () => table,
     log,

@@ -4,7 +4,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { connect } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
-import { LOOPBACK, exchange, httpPort, portOf, startBackend, startPlane } from './plane.ts';
+import { LOOPBACK, eventually, exchange, httpPort, portOf, startBackend, startPlane } from './plane.ts';
 import { ask, site } from './site.ts';
 import { ingress, service, snapshot } from './world.ts';
 
@@ -161,4 +161,57 @@ test('limit-conn-zone-variable says whose requests count together', async () => 
   const statuses: number[] = [];
   for (const user of ['a', 'a', 'a', 'b']) statuses.push((await go({ headers: { 'x-user': user } })).status);
   expect(statuses).toEqual([200, 200, 503, 200]);
+});
+
+test('mirror-target gets a copy of each request with its body, and nobody waits for it or sees what it answers', async () => {
+  const bodies: string[] = [];
+  const mirror = await startBackend((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => (body += chunk.toString('latin1')));
+    request.on('end', () => {
+      bodies.push(body);
+      response.writeHead(500).end('nobody sees this');
+    });
+  });
+  const {
+    ask: go,
+    backend,
+    update,
+  } = await site({
+    'mirror-target': `http://${mirror.address}/copy$request_uri`,
+    'mirror-host': 'mirror.example',
+  });
+  const large = 'x'.repeat(300_000);
+  expect((await go({ path: '/a?b=c' })).status).toBe(200);
+  expect((await go({ method: 'POST', path: '/small', body: 'small' })).status).toBe(200);
+  expect((await go({ method: 'POST', path: '/large', body: large })).status).toBe(200);
+  await eventually('three copies', () => bodies.length === 3);
+  expect(mirror.requests.map(({ method, url, headers }) => `${method} ${headers.host} ${url}`).sort()).toEqual([
+    'GET mirror.example /copy/a?b=c',
+    'POST mirror.example /copy/large',
+    'POST mirror.example /copy/small',
+  ]);
+  expect(bodies.map((body) => body.length).sort((a, b) => a - b)).toEqual([0, 5, 300_000]);
+  expect(mirror.requests.every(({ headers }) => headers['x-forwarded-host'] === 'a.example')).toBe(true);
+  // Without the body; and what the doors refuse is not copied.
+  update({ 'mirror-target': `http://${mirror.address}`, 'mirror-request-body': 'off' });
+  expect((await go({ method: 'POST', path: '/bare', body: 'small' })).status).toBe(200);
+  await eventually('a fourth copy', () => bodies.length === 4);
+  const bare = mirror.requests.at(-1);
+  expect([bare?.url, bodies.at(-1), bare?.headers['content-length']]).toEqual(['/bare', '', undefined]);
+  update({ 'mirror-target': `http://${mirror.address}`, 'denylist-source-range': '127.0.0.0/8' });
+  expect((await go()).status).toBe(403);
+  // A mirror that cannot be reached is nobody's business.
+  update({ 'mirror-target': 'http://127.0.0.1:1/' });
+  expect((await go()).status).toBe(200);
+  expect([backend.requests.length, mirror.requests.length]).toEqual([5, 4]);
+});
+
+test.each([
+  ['a host that is not fixed', 'http://$host/'],
+  ['a variable that is not known', 'http://m.example/$secret'],
+  ['what is no URL', 'm.example'],
+])('mirror-target with %s has no effect', async (_what, target) => {
+  const { ask: go } = await site({ 'mirror-target': target });
+  expect((await go()).status).toBe(200);
 });

@@ -28,7 +28,6 @@ import { ingress, snapshot } from './world.ts';
 const DEPARTS: Readonly<Record<string, string>> = {
   'nginx-blocklist-2':
     'the location is shut with 503, and its Ingress is not forgotten: 404 would let another location take the request',
-  'nginx-mirror-3': 'requests are not mirrored',
   'nginx-proxy-12': 'backends are asked in HTTP/1.1',
 };
 
@@ -162,7 +161,7 @@ function judgeEffective(plane: IngressPlane, { ingresses }: Fact, expected: Effe
   const first = ingresses[0];
   const settings = plane.table?.settings.get(`default/${first?.name}`);
   if (!settings) return ['no settings'];
-  const { errors, transfer, answerRewrite } = settings;
+  const { errors, transfer, answerRewrite, mirror } = settings;
   const pair = (words: { readonly from: string; readonly to: string } | undefined): string | undefined =>
     words && `${words.from} ${words.to}`;
   const found: Readonly<Record<keyof EffectiveSettings, unknown>> = {
@@ -172,8 +171,8 @@ function judgeEffective(plane: IngressPlane, { ingresses }: Fact, expected: Effe
     cookieDomain: pair(answerRewrite?.cookieDomain),
     cookiePath: pair(answerRewrite?.cookiePath),
     httpVersion: '1.1',
-    mirror: undefined,
-    mirrorBody: undefined,
+    mirror: mirror && `${mirror.secure ? 'https' : 'http'}://${mirror.host}${mirror.target?.text ?? ''}`,
+    mirrorBody: mirror?.body === false ? 'off' : 'on',
     // Taken, though the backend is not met by TLS: none of them is told of as without effect.
     proxySsl: settings.problems.some(({ name }) => name.startsWith('proxy-ssl-')) ? undefined : expected.proxySsl,
   };

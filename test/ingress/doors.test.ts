@@ -10,6 +10,8 @@ import { ingress, service } from './world.ts';
 
 /** htpasswd -B -C 5: user:pass. */
 const BCRYPT = '$2b$05$p2CLprl5BLl04xdGG8jNAei0cDrS4Pf2U7V4rZszLKUrPeyB.SHfy';
+/** Of no password; a check takes a quarter of a second. */
+const BCRYPT_SLOW = BCRYPT.replace('$05$', '$12$');
 const right = { authorization: `Basic ${Buffer.from('user:pass').toString('base64')}` };
 const wrong = { authorization: `Basic ${Buffer.from('user:nope').toString('base64')}` };
 const secret = (text: string) => ({
@@ -33,6 +35,28 @@ async function other(status: () => number, fields: Readonly<Record<string, strin
   });
   return { requests, address: `127.0.0.1:${portOf(server)}` };
 }
+
+test('bcrypt: while passwords are guessed, what needs none is answered at once', async () => {
+  const guarded = ingress({
+    name: 'b',
+    rules: [{ host: 'b.example', paths: [{ service: 'echo' }] }],
+    annotations: BASIC,
+  });
+  const { ask } = await site({}, {}, { ...secret(`user:${BCRYPT_SLOW}\n`), ingresses: [guarded] });
+  const guess = (i: number): Record<string, string> => ({
+    authorization: `Basic ${Buffer.from(`user:guess ${i}`).toString('base64')}`,
+  });
+  let checked = 0;
+  const guesses = Array.from({ length: 4 }, async (_, i) => {
+    const { status } = await ask({ host: 'b.example', headers: guess(i) });
+    checked++;
+    return status;
+  });
+  for (let i = 0; i < 10; i++) expect((await ask()).status).toBe(200);
+  // Each check takes some tenths of a second of a processor, and they go one after the other.
+  expect(checked).toBeLessThan(4);
+  expect(await Promise.all(guesses)).toEqual([401, 401, 401, 401]);
+});
 
 test('bcrypt: the right password passes and is remembered, a wrong one does not; many at once wait their turn', async () => {
   const { ask, backend } = await site(BASIC, {}, secret(`user:${BCRYPT}\n`));

@@ -192,14 +192,16 @@ test('metrics of the controller, of connections and of sizes have the labels and
   }
   expect(text).toContain(`nginx_ingress_controller_requests{${tea}} 1`);
   expect(text).not.toContain('bytes_sent');
-  expect(text).toContain('nginx_ingress_controller_build_info{release="1.2.3",build="",repository="fairlead"} 1');
-  expect(text).toContain('nginx_ingress_controller_config_last_reload_successful 1');
-  expect(text).toMatch(/nginx_ingress_controller_config_hash [1-9][0-9]+/);
-  expect(text).toContain('nginx_ingress_controller_success 1');
   expect(text).toContain(
-    'nginx_ingress_controller_orphan_ingress{namespace="default",ingress="cafe",type="no-service"} 1',
+    'nginx_ingress_controller_build_info{controller_pod="p",release="1.2.3",build="",repository="fairlead"} 1',
   );
-  expect(text).toMatch(/nginx_ingress_controller_nginx_process_write_bytes_total [1-9]/);
-  expect(text).toContain('fairlead_ingress_retries_total 0');
+  expect(text).toContain('nginx_ingress_controller_config_last_reload_successful{controller_pod="p"} 1');
+  expect(text).toMatch(/nginx_ingress_controller_config_hash\{controller_pod="p"\} [1-9][0-9]+/);
+  expect(text).toContain('nginx_ingress_controller_success{controller_pod="p"} 1');
+  expect(text).toContain(
+    'nginx_ingress_controller_orphan_ingress{controller_pod="p",namespace="default",ingress="cafe",type="no-service"} 1',
+  );
+  expect(text).toMatch(/nginx_ingress_controller_nginx_process_write_bytes_total\{controller_pod="p"\} [1-9]/);
+  expect(text).toContain('fairlead_ingress_retries_total{controller_pod="p"} 0');
   expect(text).toContain('fairlead_ingress_ejected_endpoints 0');
 });

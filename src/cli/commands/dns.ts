@@ -1,8 +1,10 @@
 // `fairlead dns`: CoreDNS's job, as its Corefile says or as flags say.
 
-import { hostPort, parseIp } from '../../lib/ip.ts';
+import { hostPort, isUnspecified, parseIp, type Ip } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
-import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes } from '../../observe/server.ts';
+import { probeHealth } from '../../observe/health-probe.ts';
+import { profileRoutes } from '../../observe/profile-routes.ts';
+import { BindError, coreDnsHealth, coreDnsReady, jsonRoute, metricsRoutes, type Routes } from '../../observe/server.ts';
 import { SourceError } from '../../source/source-error.ts';
 import type { HttpAddress } from '../../dns/block.ts';
 import type { ClusterNeeds, FoundNeeds } from '../../dns/cluster-needs.ts';
@@ -13,6 +15,7 @@ import { upstreamText } from '../../dns/upstream.ts';
 import type { Corefile, LoadedCorefile } from '../../dns/corefile/load.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import { interfaceAddresses } from '../../system/interfaces.ts';
+import { onSignal } from '../../system/signals.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
 import { EXIT_STOPPED, UsageError } from '../errors.ts';
@@ -38,6 +41,8 @@ export async function dns(args: Arguments): Promise<number> {
     return EXIT_STOPPED;
   }
   keepHeapSmall();
+  // As CoreDNS, so that a terminal that goes takes no server with it.
+  onSignal('SIGHUP', () => {});
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
@@ -92,7 +97,7 @@ function byFlags(args: Arguments, context: RunningContext, node: Node | undefine
   return runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
-    source: chooseSource(args, context, { mostWaitMs: mostWaitMs(args) }),
+    source: chooseSource(args, context, { mostWaitMs: mostWaitMs(args), countedAs: 'coredns' }),
     kinds: ['services', 'endpointSlices', 'namespaces'],
     planes: [dnsPlane(args, context, own ?? listenOn(args), threads)],
     mayPause: mayPause(threads),
@@ -189,9 +194,19 @@ async function byCorefile(
     source: sourceOf(args, context, found.needs),
     kinds: found.needs.kinds,
     mayPause: mayPause(threads),
-    planes: [corefilePlane(context, threads, corefile, load, (next) => role.prepare(next, clusterNeeds))],
+    planes: [
+      corefilePlane(
+        context,
+        threads,
+        corefile,
+        load,
+        (next) => role.prepare(next, clusterNeeds),
+        node?.settings.rereadMs,
+      ),
+    ],
     endpoints: role.endpoints(corefile),
     onControl: (control) => role.controlledBy(control),
+    onStop: () => role.stop(),
     onPlaneFailure: 'alone',
   });
 }
@@ -228,6 +243,8 @@ class CorefileRole {
   #corefile: Corefile;
   #needs: ClusterNeeds;
   #control: HouseControl | undefined;
+  readonly #stopping = new AbortController();
+  #probing: Promise<void> = Promise.resolve();
 
   constructor({ args, context, corefile, needs, blocksOf, always }: CorefileRoleOptions) {
     this.#always = always;
@@ -240,6 +257,18 @@ class CorefileRole {
 
   controlledBy(control: HouseControl): void {
     this.#control = control;
+    const { clock, metrics, log } = this.#context;
+    const server = (): string | undefined => {
+      const [first] = once(this.#corefile.blocks.flatMap(({ health }) => health.map(({ address }) => address)));
+      return first && `http://${hostPort(ownAddress(first.address), first.port)}`;
+    };
+    if (server() === undefined) return;
+    this.#probing = probeHealth({ server, clock, metrics, log, stopped: this.#stopping.signal });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#probing;
   }
 
   endpoints({ blocks }: Corefile): readonly Endpoint[] {
@@ -249,7 +278,19 @@ class CorefileRole {
       ...once(blocks.flatMap(({ prometheus }) => prometheus)).map((at) => metricsEndpoint(this.#context, at, blockOf)),
       ...once(blocks.flatMap(({ health }) => health.map(({ address }) => address))).map(healthEndpoint),
       ...once(blocks.flatMap(({ ready }) => ready)).map(readyEndpoint),
+      ...once(blocks.flatMap(({ pprof }) => pprof)).map((at) => this.#profileEndpoint(at)),
     ];
+  }
+
+  #profileEndpoint(listen: ListenAddress): Endpoint {
+    const { clock } = this.#context;
+    const threads = threadsOf(this.#args, this.#context, this.#corefile);
+    const about =
+      threads > 0
+        ? 'They show the main thread, which follows the cluster; to see queries being answered, start it with --workers 0.'
+        : 'They show everything: the main thread answers queries, too.';
+    const routes = (): readonly Routes[] => [profileRoutes({ clock, about, stopped: this.#stopping.signal })];
+    return { what: 'profiles', listen, flag: 'the address in the Corefile', routes };
   }
 
   /** Opens and follows what the new Corefile names; the old one's goes once that is in force. */
@@ -299,6 +340,12 @@ class CorefileRole {
   }
 }
 
+/** By which this machine reaches what listens there. */
+function ownAddress(address: Ip): string {
+  if (!isUnspecified(address)) return address;
+  return address.includes(':') ? '::1' : '127.0.0.1';
+}
+
 /** Several blocks may name the same address: it is opened once. */
 function once(addresses: readonly HttpAddress[]): readonly ListenAddress[] {
   const everywhere = interfaceAddresses().some((ip) => ip.includes(':')) ? '::' : '0.0.0.0';
@@ -321,13 +368,13 @@ function sourceOf(args: Arguments, context: RunningContext, needs: ClusterNeeds)
   const { kinds, target, selectors } = needs;
   if (kinds.length === 0) return noSource;
   if (target.kubeconfig === undefined && target.endpoint === undefined)
-    return chooseSource(args, context, { selectors, mostWaitMs: mostWaitMs(args) });
+    return chooseSource(args, context, { selectors, mostWaitMs: mostWaitMs(args), countedAs: 'coredns' });
   const { kubeconfig, context: named, endpoint, tls } = target;
   const master = kubeconfig === undefined ? endpoint : undefined;
   return apiServerSource(
     { kubeconfig, context: named, master, ...(master === undefined ? {} : { tls }) },
     nodeName(args, context.hostname),
-    { selectors, mostWaitMs: mostWaitMs(args) },
+    { selectors, mostWaitMs: mostWaitMs(args), countedAs: 'coredns' },
   );
 }
 

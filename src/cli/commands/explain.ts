@@ -3,7 +3,7 @@
 import { configFor } from '../../rules/config.ts';
 import { defaultGlobals, routingOptions } from '../../ingress/routing-options.ts';
 import { compileRoutes } from '../../ingress/route-table.ts';
-import { explainUrl, readUrl, type ExplainedUrl } from '../../ingress/explain.ts';
+import { explainUrl, readUrl, type ExplainedUrl, type IngressExplanation } from '../../ingress/explain.ts';
 import type { Arguments } from '../args.ts';
 import { asksFolder, askProcess } from '../ask.ts';
 import { createContext, type Context } from '../context.ts';
@@ -38,7 +38,7 @@ export async function explain(args: Arguments): Promise<number> {
   }
   const config = configFor('nftables', rulesConfig(args));
   const zone = clusterDomain(args);
-  const flags = routingFlags(args, { sslRedirect: true, lenientClass: true });
+  const command = routingCommand(args);
   const configMap = objectFlag(args, 'configmap');
   const snapshot = await loadSnapshot(args, context);
   const tell = <T>(explanation: T, text: (explanation: T) => string): void =>
@@ -53,10 +53,25 @@ export async function explain(args: Arguments): Promise<number> {
     if (configMap !== undefined && !map) {
       throw new UsageError(`flag --configmap: the folder has no ConfigMap ${configMap}`);
     }
-    const table = compileRoutes(snapshot, routingOptions(flags, defaultGlobals(flags), map));
-    tell(explainUrl(table, question.url), ingressExplanationText);
+    const explained = (as: RoutingCommand): IngressExplanation => {
+      // As each of the two sets it: `up` is for a laptop, where nothing listens on 443.
+      const flags = routingFlags(args, { sslRedirect: as === 'ingress', lenientClass: true });
+      return explainUrl(compileRoutes(snapshot, routingOptions(flags, defaultGlobals(flags), map)), question.url);
+    };
+    const other = command === 'ingress' ? 'up' : 'ingress';
+    const { answer, status } = explained(other);
+    tell({ ...explained(command), as: { command, other: { command: other, answer, status } } }, ingressExplanationText);
   }
   return EXIT_STOPPED;
+}
+
+type RoutingCommand = 'ingress' | 'up';
+
+/** `--as`: whose answer is explained. */
+function routingCommand(args: Arguments): RoutingCommand {
+  const text = args.text('as') ?? 'ingress';
+  if (text === 'ingress' || text === 'up') return text;
+  throw new UsageError(`flag --as is ingress or up, not "${text}"`);
 }
 
 function nameWords(args: Arguments, name: string): { readonly name: string } & Record<string, string> {

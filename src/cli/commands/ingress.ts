@@ -47,6 +47,8 @@ export async function ingress(args: Arguments): Promise<number> {
   });
   noticeFlagsWithoutEffect(args, context.log);
   const events = eventRecorder(args, context);
+  const traffic = trafficSettings(args, process.env);
+  const { labels = {} } = traffic;
   let keeper: IngressStatusKeeper | undefined;
   let stopping = false;
   const plane = ingressPlane(args, context, {
@@ -60,7 +62,7 @@ export async function ingress(args: Arguments): Promise<number> {
     graceMs: GRACE_MS,
     // As ingress-nginx, whatever --https-port is.
     toldHttpsPort: 443,
-    traffic: trafficSettings(args, process.env),
+    traffic,
     tellOfSync: args.isSet('disable-sync-events') !== true,
     onApplied: () => keeper?.changed(),
     reserved: new Set([
@@ -78,6 +80,7 @@ export async function ingress(args: Arguments): Promise<number> {
         settings: webhookAt,
         table: () => plane.plane()?.table,
         log: context.log.named('admission'),
+        labels,
       }),
     ));
   const routes = ({ health, state }: HouseView): readonly Routes[] => [
@@ -117,6 +120,7 @@ export async function ingress(args: Arguments): Promise<number> {
         settings: status,
         ours,
         log: context.log.named('status'),
+        labels,
       });
     },
     onStop: async () => {

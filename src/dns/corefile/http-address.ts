@@ -1,4 +1,4 @@
-// The addresses of health, ready and prometheus: `:8080`, `localhost:9153`, `10.0.0.1:80`, `[::1]:80`.
+// The addresses of health, ready, prometheus and pprof: `:8080`, `localhost:9153`, `10.0.0.1:80`, `[::1]:80`.
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import { CorefileError, type Place } from './error.ts';

@@ -43,6 +43,24 @@ export function hostTable(lines: readonly string[]): HostTable {
   return { addresses, names };
 }
 
+function show({ metrics, clock }: Pick<BlockServices, 'metrics' | 'clock'>, path: string, table: HostTable): void {
+  const entries = metrics.gauge({
+    name: 'coredns_hosts_entries',
+    help: 'Entries of the file and of the Corefile, by name and by address.',
+    labels: ['hostsfile'],
+  });
+  const readAt = metrics.gauge({
+    name: 'coredns_hosts_reload_timestamp_seconds',
+    help: 'When the file was last read and had changed.',
+  });
+  entries.set(sizeOf(table), { hostsfile: path });
+  readAt.set(clock.now() / 1000);
+}
+
+function sizeOf({ addresses, names }: HostTable): number {
+  return [...addresses.values(), ...names.values()].reduce((sum, { length }) => sum + length, 0);
+}
+
 function append<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   const values = map.get(key);
   if (!values) map.set(key, [value]);
@@ -135,9 +153,13 @@ export const hosts: PluginDefinition = {
     if (text === undefined) draft.doors.warn(`${place.file}:${place.line}: there is no file ${path} yet`);
     let table = hostTable([...inline, ...(text ?? '').split('\n')]);
     const own = zones(args.slice(1), place, draft.zones);
-    draft.answer('hosts', () => hostsHandler({ zones: own, ...read, table: () => table }));
+    draft.answer('hosts', (services) => {
+      show(services, path, table);
+      return hostsHandler({ zones: own, ...read, table: () => table });
+    });
     if (read.reloadMs <= 0) return;
-    draft.tasks.push(async ({ clock, stopped, readText, changed }: BlockServices) => {
+    draft.tasks.push(async (services: BlockServices) => {
+      const { clock, stopped, readText, changed } = services;
       let seen = text;
       while (!stopped.aborted) {
         await clock.sleep(read.reloadMs, stopped);
@@ -146,6 +168,7 @@ export const hosts: PluginDefinition = {
         if (now === undefined || now === seen) continue;
         seen = now;
         table = hostTable([...inline, ...now.split('\n')]);
+        show(services, path, table);
         changed();
       }
     });

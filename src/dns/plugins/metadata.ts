@@ -12,16 +12,22 @@ export const metadata: PluginDefinition = {
   once: true,
   setup: ({ args, place }, draft) => {
     count(args, place, 'metadata', 0, Infinity);
-    draft.answer('metadata', (services: BlockServices): Handler => {
+    draft.notes = (services: BlockServices) => {
       const zones = (draft.kubernetes?.zones ?? []).map((options) => services.zone(options));
+      return (asked) => {
+        const notes = new Map<string, string>();
+        if (draft.view) notes.set('view/name', draft.view.name);
+        for (const zone of zones) noteKubernetes(notes, asked, zone());
+        return notes;
+      };
+    };
+    draft.answer('metadata', (services: BlockServices): Handler => {
+      const notesOf = draft.notes?.(services);
       return {
         name: 'metadata',
         handle: (asked, next) => {
-          const notes = new Map<string, string>();
-          if (draft.view) notes.set('view/name', draft.view.name);
-          for (const zone of zones) noteKubernetes(notes, asked, zone());
           // The same for everybody who has the question, and for the log.
-          asked.metadata = notes;
+          if (notesOf) asked.metadata = notesOf(asked);
           return next(asked);
         },
       };

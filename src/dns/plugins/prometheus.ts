@@ -9,7 +9,12 @@ export const prometheus: PluginDefinition = {
   once: true,
   setup: ({ args, options, place }, draft) => {
     count(args, place, 'prometheus', 0, 1);
-    for (const option of options) throw notBuilt('prometheus', `"${option.name}"`, option.place);
+    for (const { name, place: at } of options) {
+      if (name !== 'runtime_metrics') throw notBuilt('prometheus', `"${name}"`, at);
+      draft.doors.warn(
+        `${at.file}:${at.line}: prometheus: runtime_metrics has no effect, there is no Go runtime; process_* and nodejs_* are always shown`,
+      );
+    }
     draft.prometheus.push(httpAddress(args[0] ?? 'localhost:9153', place));
   },
 };

@@ -5,7 +5,7 @@ import { CorefileError, type Place } from '../corefile/error.ts';
 import type { Directive } from '../corefile/parse.ts';
 import { integer } from '../corefile/words.ts';
 import { highestGroup, isMatch, regexRenamer, renamer, type Rename } from '../name-match.ts';
-import { rewriteHandler, type Rule, type Told } from '../rewriting.ts';
+import { rewriteHandler, rewrittenName, type Rule, type Told } from '../rewriting.ts';
 import { CLASS_CH, CLASS_IN, rcodeNumber, typeCode } from '../wire/types.ts';
 import { compilePattern } from './pattern.ts';
 import { edns0Rule } from './rewrite-edns0.ts';
@@ -20,7 +20,9 @@ export const rewrite: PluginDefinition = {
   setup: (directive, draft) => {
     const rules = rulesOf(draft);
     rules.push(readRule(directive));
-    if (rules.length === 1) draft.answer('rewrite', (services) => rewriteHandler(rules, services.ask));
+    if (rules.length > 1) return;
+    draft.answer('rewrite', (services) => rewriteHandler(rules, services.ask));
+    draft.rename = (name) => rewrittenName(rules, name);
   },
 };
 

@@ -1,10 +1,10 @@
 // transfer: whole zones for other servers (AXFR, RFC 5936; IXFR, RFC 1995, as the SOA alone or the whole).
 
-import { parseIp } from '../../lib/ip.ts';
+import { parseIp, type Ip } from '../../lib/ip.ts';
 import { coded } from '../answers.ts';
 import type { BlockDraft, BlockServices, PluginDefinition, TransferRule, TransferZone } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
-import { count, notBuilt, unknownOption, zones } from '../corefile/words.ts';
+import { count, unknownOption, zones } from '../corefile/words.ts';
 import { encodeReply } from '../encode.ts';
 import type { Asked, Handler, Outcome } from '../handler.ts';
 import { transferRuleOf } from '../notify.ts';
@@ -92,9 +92,16 @@ export const transfer: PluginDefinition = {
   setup: ({ args, options, place }, draft) => {
     const to: UpstreamServer[] = [];
     let everybody = false;
+    let source: Ip | undefined;
     for (const option of options) {
-      if (option.name === 'source') throw notBuilt('transfer', '"source"', option.place);
-      if (option.name !== 'to') throw unknownOption('transfer', option.name, option.place, ['to']);
+      if (option.name === 'source') {
+        count(option.args, option.place, 'source', 1);
+        if (source !== undefined) throw new CorefileError(option.place, 'transfer has one source');
+        source = parseIp(option.args[0] ?? '');
+        if (!source) throw new CorefileError(option.place, `"${option.args[0]}" is no address to send from`);
+        continue;
+      }
+      if (option.name !== 'to') throw unknownOption('transfer', option.name, option.place, ['to', 'source']);
       count(option.args, option.place, 'to', 1, Infinity);
       for (const word of option.args) {
         if (word === '*') everybody = true;
@@ -107,7 +114,7 @@ export const transfer: PluginDefinition = {
     }
     if (to.length === 0 && !everybody)
       throw new CorefileError(place, 'transfer needs a line "to": * or the addresses of those who may have the zone');
-    draft.transferRules.push({ zones: zones(args, place, draft.zones), everybody, to });
+    draft.transferRules.push({ zones: zones(args, place, draft.zones), everybody, to, source });
     if (draft.transferRules.length === 1) draft.answer('transfer', (services) => transferHandler(draft, services));
   },
 };

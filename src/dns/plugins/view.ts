@@ -3,7 +3,8 @@
 import type { PluginDefinition } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
 import { count, unknownOption } from '../corefile/words.ts';
-import { compileExpression, ExpressionError } from '../expression.ts';
+import { compileExpression } from '../expression.ts';
+import { ExpressionError } from '../expression-value.ts';
 import type { Asked } from '../handler.ts';
 import { QUERY_FUNCTIONS } from '../query-expression.ts';
 

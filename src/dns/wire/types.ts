@@ -31,6 +31,7 @@ export const RR = {
 
 export const CLASS_IN = 1;
 export const CLASS_CH = 3;
+export const CLASS_ANY = 255;
 
 export const RCODE = {
   NOERROR: 0,

@@ -4,6 +4,7 @@ import { recordData, ttlOf, type Word } from '../record-text.ts';
 import { parseName, type DnsName } from '../wire/name.ts';
 import type { OwnedRecord } from '../wire/message.ts';
 import { CLASS_IN, RR, typeCode } from '../wire/types.ts';
+import { generate } from './generate.ts';
 import { scanZoneFile, type Entry } from './scan.ts';
 
 export type ParsedZoneFile =
@@ -61,7 +62,7 @@ async function readInto(
 
 async function directive(
   records: OwnedRecord[],
-  { words }: Entry,
+  { words, line }: Entry,
   source: ZoneFileSource,
   state: State,
   depth: number,
@@ -90,8 +91,17 @@ async function directive(
       const message = await readInto(records, { ...source, ...found }, { ...state, origin }, depth + 1);
       return message === undefined ? undefined : { message };
     }
+    case '$GENERATE': {
+      const generated = generate(words.slice(1));
+      if (generated.kind === 'mistake') return generated.what;
+      for (const made of generated.lines) {
+        const what = record(records, { line, words: made, sameOwner: false }, state);
+        if (what !== undefined) return `$GENERATE, ${made.map(({ text }) => text).join(' ')}: ${what}`;
+      }
+      return undefined;
+    }
     default:
-      return `${name} is unknown; there are: $ORIGIN, $TTL, $INCLUDE`;
+      return `${name} is unknown; there are: $ORIGIN, $TTL, $INCLUDE, $GENERATE`;
   }
 }
 

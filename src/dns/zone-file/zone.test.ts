@@ -27,6 +27,8 @@ old DNAME new
 svc HTTPS 1 . alpn="h2,h3" port=8443 ipv4hint=192.0.2.2
 raw TYPE65400 \\# 3 0a0B0c
 _x._tcp SRV 0 5 80 www
+$GENERATE 1-5/2 host$ 120 IN A 192.0.2.\${100}
+$GENERATE 9-10 n\${1,4,x}-$$ TXT "no $"
 $INCLUDE more.db inc
 last A 192.0.2.10
 `;
@@ -65,6 +67,9 @@ function lookup(zone: FileZone, name: string, type: string): string {
 describe('a zone file', () => {
   test.each([
     ['www.example.test.', 'A', 'found www.example.test. 60 A c0000202 | www.example.test. 3600 A c0000203'],
+    ['host3.example.test.', 'A', 'found host3.example.test. 120 A c0000267'],
+    ['host4.example.test.', 'A', 'missing'],
+    ['n000b-$.example.test.', 'TXT', 'found n000b-$.example.test. 3600 TXT 056e6f203130'],
     ['www.example.test.', 'AAAA', 'nodata'],
     ['ns.example.test.', 'AAAA', 'found ns.example.test. 3600 AAAA 20010db8000000000000000000000001'],
     ['nosuch.example.test.', 'A', 'missing'],
@@ -116,10 +121,16 @@ test.each([
   ['@ SOA ns hm 1 2 3 4 5 )\n', '/db:1: there is a ) without a ( before it'],
   ['@ TXT "open\n', '/db:1: a quote is not closed'],
   ['$INCLUDE nosuch\n', '/db:1: $INCLUDE: there is no file nosuch'],
-  ['$GENERATE 1-2 a A 1.2.3.4\n', '/db:1: $GENERATE is unknown; there are: $ORIGIN, $TTL, $INCLUDE'],
+  ['$NOSUCH 1\n', '/db:1: $NOSUCH is unknown; there are: $ORIGIN, $TTL, $INCLUDE, $GENERATE'],
+  ['$GENERATE 3-2 a A 1.2.3.4\n', '/db:1: $GENERATE: START-STOP or START-STOP/STEP was expected, not "3-2"'],
+  ['$GENERATE 1-2 a\n', '/db:1: $GENERATE: a name, a type and data were expected behind the range'],
+  ['$GENERATE 0-9999999 a$ A 1.2.3.4\n', '/db:1: $GENERATE: it makes more than 65536 records'],
+  ['$GENERATE 1-2 a${1,2,z} A 1.2.3.4\n', '/db:1: $GENERATE: "a${1,2,z}" has a number that is none'],
+  ['$GENERATE 254-256 a$ A 192.0.2.$\n', '/db:1: $GENERATE, a256 A 192.0.2.256: this is no data of a record of type A'],
   ['@ NOSUCH 1\n', '/db:1: "NOSUCH" is no record type'],
   ['@ RRSIG A 8 2 1 1 1 1 x y\n', '/db:1: RRSIG: signed zones are not built yet; serve the zone unsigned'],
   [' A 192.0.2.1\n', '/db:1: the first record needs a name'],
 ])('%j is a mistake: %s', async (text, why) => {
-  expect(await zoneOf(text)).toBe(why);
+  const told = await zoneOf(text);
+  expect(typeof told === 'string' ? told.slice(0, why.length) : told).toBe(why);
 });

@@ -14,6 +14,7 @@ import { readErrorPages, type ErrorSettings } from './error-pages.ts';
 import { readExternalAuth, type ExternalAuthSettings } from './external-auth.ts';
 import { unknownKind } from './known.ts';
 import { readLimits, type LimitSettings } from './limits.ts';
+import { readMirror, type MirrorSettings } from './mirror.ts';
 import { SettingReader, type Problem } from './reader.ts';
 import { checkPolicy } from './risk.ts';
 import { parseSnippet, type Directive } from './snippet.ts';
@@ -49,6 +50,7 @@ export interface IngressSettings {
   readonly hashBy: HashSettings | undefined;
   readonly balance: Balance;
   readonly answerRewrite: AnswerRewrite | undefined;
+  readonly mirror: MirrorSettings | undefined;
   readonly affinity: AffinitySettings | undefined;
   readonly canary: CanarySettings | undefined;
   readonly upstream: UpstreamSettings;
@@ -92,6 +94,7 @@ export function readSettings(
     snippet: readSnippets(reader, globals),
     requestHeaders: globals.proxySetHeaders,
     accessLog: reader.bool('enable-access-log') ?? true,
+    mirror: readMirror(reader),
     affinity: readAffinity(reader),
     canary: readCanary(reader),
     upstream: readUpstream(reader, globals, ingress.namespace),

@@ -1,3 +1,4 @@
+import type { Resettable } from '../../system/tcp.ts';
 import type { PeerFacts } from './forward.ts';
 
 /** What the engine needs of a connection to a client: a `net.Socket` and a `tls.TLSSocket` are ones. */
@@ -17,10 +18,8 @@ export interface ByteStream {
 }
 
 /** A stream that can also be cut so that the peer sees a broken connection and not a clean end. */
-export interface ClientStream extends ByteStream {
+export interface ClientStream extends ByteStream, Resettable {
   removeAllListeners?(event: string): unknown;
-  /** As `net.Socket`: the connection ends with a reset. */
-  resetAndDestroy?(): unknown;
 }
 
 export interface ClientInfo {

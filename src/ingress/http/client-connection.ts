@@ -1,3 +1,4 @@
+import { reset } from '../../system/tcp.ts';
 import { renderAnswer, type Answer } from './answer.ts';
 import type { AnswerBodyFlow } from './answer-body.ts';
 import type { ClientInfo, ClientStream } from './byte-stream.ts';
@@ -102,7 +103,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   }
 
   reset(): void {
-    if (!this.secure && this.#stream.resetAndDestroy) this.#stream.resetAndDestroy();
+    if (!this.secure) reset(this.#stream);
     else this.#stream.destroy();
   }
 

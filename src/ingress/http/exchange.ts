@@ -11,6 +11,7 @@ import type { Engine } from './engine.ts';
 import type { AuthQuestion, Edit, Forward, Gate, Origin, Passed, Verdict } from './forward.ts';
 import { textOf } from './octets.ts';
 import type { RequestHead } from './request-head.ts';
+import { Mirroring, mirrorText } from './mirror.ts';
 import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
@@ -72,6 +73,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
   #throttle: Throttle | undefined;
+  /** Of the copy, until it is sent. */
+  #mirrorText: string | undefined;
+  #mirroring: Mirroring | undefined;
   /** What the client takes, where answers may be compressed. */
   readonly #accepted: Accepted | undefined;
   #encoded: EncodedBody | undefined;
@@ -128,6 +132,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     const question = edit.question?.text(head.kept(), this.#requestId);
     head.dropNamed(edit.dropped);
     this.#sending.head = requestText(head, this.#requestId, origin, edit, rules);
+    if (edit.mirror && !head.upgrade) {
+      const { path, query, host } = edit.mirror;
+      const text = requestText(head, this.#requestId, origin, { ...edit, path, query, host }, rules);
+      this.#mirrorText = mirrorText(text, edit.mirror);
+    }
     if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
     else this.#askFor(edit, question);
   }
@@ -339,12 +348,23 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     return true;
   }
 
+  /** Once, when the request itself is sent: after the doors. */
+  #mirror(): void {
+    const text = this.#mirrorText;
+    if (text === undefined || !this.#edit?.mirror) return;
+    this.#mirrorText = undefined;
+    const mirroring = new Mirroring(this.#engine, this.#edit.mirror, text);
+    this.#mirroring = mirroring;
+    this.#sending.copy = (data) => mirroring.write(data);
+  }
+
   #send(): void {
     const upstream = this.#upstream;
     if (!upstream) return;
     this.#phase = 'waiting';
     const { body } = this.#sending;
     const hadBody = !body.done && !this.#sending.abandoned;
+    this.#mirror();
     this.#sending.start(this.#client, upstream, this.#attempts?.mayReplay ?? false);
     this.#awaitUpstream();
     if (!hadBody) return;
@@ -686,6 +706,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#phase = 'done';
     this.#asking?.cancel();
     this.#throttle?.stop();
+    if (!this.#sending.body.done) this.#mirroring?.stop();
     this.#encoded?.destroy();
     this.#measure();
     this.#edit?.release?.();

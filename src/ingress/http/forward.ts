@@ -7,6 +7,7 @@ import type { TransferSettings } from '../annotations/transfer.ts';
 import type { Targets } from '../balance.ts';
 import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
+import type { Mirror } from './mirror.ts';
 import type { RequestHead } from './request-head.ts';
 import type { EndpointPool } from './upstream.ts';
 
@@ -91,6 +92,8 @@ export interface Edit {
   readonly statusFields: ((status: number) => string) | undefined;
   /** What becomes of fields of a backend's answer. */
   readonly change: Change | undefined;
+  /** Where the request goes as well. */
+  readonly mirror: Mirror | undefined;
   /** Waited for before the question. */
   readonly gate: Gate | undefined;
   /** Asked before the request goes on; `passed` is a verdict that was remembered. */

@@ -15,6 +15,8 @@ export class RequestSending {
   head = '';
   /** Nothing of the client's body is wanted any more. */
   abandoned = false;
+  /** Is given what is sent of the body, once. */
+  copy: ((data: string | Uint8Array) => void) | undefined;
   #replay: string | undefined;
   #sent = false;
 
@@ -38,6 +40,7 @@ export class RequestSending {
     this.abandoned = !this.body.done;
     this.#replay = undefined;
     this.#sent = false;
+    this.copy = undefined;
   }
 
   /** Sends the head and what is here of a small body, in one write; or, the next time, all that was sent before. */
@@ -56,6 +59,7 @@ export class RequestSending {
       });
     }
     if (keep) this.#replay = first;
+    this.copy?.(first.slice(this.head.length));
     upstream.stream.write(first, 'latin1');
   }
 
@@ -79,6 +83,7 @@ export class RequestSending {
 
   #write(upstream: UpstreamConnection, data: Uint8Array): void {
     upstream.stream.write(data);
+    this.copy?.(data);
     if (this.#replay === undefined) return;
     const length = this.#replay.length + data.length;
     this.#replay = length > MAX_REPLAY ? undefined : this.#replay + Buffer.from(data).toString('latin1');

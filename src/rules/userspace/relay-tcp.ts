@@ -3,7 +3,7 @@
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
-import type { Tcp, TcpSocket } from '../../system/tcp.ts';
+import { reset, type Tcp, type TcpSocket } from '../../system/tcp.ts';
 import type { Endpoint, ServicePortKey } from '../../model/snapshot.ts';
 import type { Admission } from './admission.ts';
 import { endpointKey, type EndpointKey } from './balance.ts';
@@ -89,7 +89,7 @@ export class TcpRelay {
     const gone = [...this.#connections].filter(
       (each) => each.servicePort === servicePort && each.endpoint !== undefined && endpoints.has(each.endpoint),
     );
-    for (const { client } of gone) cut(client);
+    for (const { client } of gone) reset(client);
     return gone.length;
   }
 
@@ -114,7 +114,7 @@ export class TcpRelay {
     const excess = admission.admit(this.#connections.size, () => this.#buffered(), clock.monotonic());
     if (excess) {
       tally.refuse(excess);
-      client.resetAndDestroy();
+      reset(client);
       return;
     }
     const servicePort = destination.frontend.servicePort.key;
@@ -151,8 +151,8 @@ export class TcpRelay {
     }
     if (idle.signal.aborted) return;
     const closed = new Promise<void>((resolve) => (this.#idle = resolve));
-    for (const { client } of this.#connections) cut(client);
-    for (const upstream of this.#upstreams) cut(upstream);
+    for (const { client } of this.#connections) reset(client);
+    for (const upstream of this.#upstreams) reset(upstream);
     await closed;
   }
 
@@ -190,7 +190,7 @@ export class TcpRelay {
       const choice = route.choose(source, tried, this.#options.clock.monotonic());
       if (choice.kind === 'drop') return this.#hold(client);
       if (choice.kind === 'reject') {
-        client.resetAndDestroy();
+        reset(client);
         return;
       }
       const key = endpointKey(choice.endpoint);
@@ -232,7 +232,7 @@ export class TcpRelay {
     }
     // Given up in the turn in which it came to stand.
     if (abort.signal.aborted) {
-      result.socket.resetAndDestroy();
+      reset(result.socket);
       return undefined;
     }
     return result.socket;
@@ -252,11 +252,11 @@ export class TcpRelay {
 
   #hold(client: TcpSocket): void {
     if (this.#held >= HELD) {
-      client.resetAndDestroy();
+      reset(client);
       return;
     }
     this.#held++;
-    const timer: Timer = this.#options.clock.after(this.#options.dropHoldMs, () => client.resetAndDestroy());
+    const timer: Timer = this.#options.clock.after(this.#options.dropHoldMs, () => reset(client));
     client.once('close', () => {
       this.#held--;
       timer.cancel();
@@ -270,12 +270,6 @@ function count(connection: Connection): void {
   tally.sent += client.bytesWritten - connection.sent;
   connection.received = client.bytesRead;
   connection.sent = client.bytesWritten;
-}
-
-/** Resets it. Not while its end is being sent: the system refuses a reset then, and Node would not tell of the close that never comes. */
-function cut(socket: TcpSocket): void {
-  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
-  else socket.resetAndDestroy();
 }
 
 /** Undefined where the Service does not ask for one. */
@@ -301,7 +295,7 @@ function join(client: TcpSocket, upstream: TcpSocket): void {
 function passOnEnd(gone: TcpSocket, other: TcpSocket): void {
   if (other.destroyed) return;
   if (!gone.readableEnded) {
-    other.resetAndDestroy();
+    reset(other);
     return;
   }
   if (gone.writableFinished) return;

@@ -110,7 +110,8 @@ export class ApiConnection {
     } finally {
       requests.total.add(1, { code, host, method });
       requests.durations.observe((clock.monotonic() - start) / 1000, { host, verb: method });
-      if (body !== undefined) requests.sizes.observe(Buffer.byteLength(body), { host, verb: method });
+      requests.held?.observe(0, { host, verb: method });
+      if (body !== undefined) requests.sizes?.observe(Buffer.byteLength(body), { host, verb: method });
     }
   }
 

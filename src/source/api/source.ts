@@ -10,7 +10,7 @@ import { openApiConnection, type ApiConnection } from './connection.ts';
 import type { ApiTarget, ReadCredentials } from './credentials.ts';
 import { NamedObjects, type NamedKind } from './named-objects.ts';
 import { reflect, type ReflectorSink } from './reflector.ts';
-import { createRequestMetrics } from './request-metrics.ts';
+import { createRequestMetrics, type RequestMetricsOf } from './request-metrics.ts';
 import { RESOURCES, type Scope } from './resource.ts';
 import { createSourceMetrics, type SourceMetrics } from './source-metrics.ts';
 
@@ -38,6 +38,8 @@ export interface ApiSourceOptions {
   /** The longest wait between two attempts to reach a server that is not there; 30 s unless given. */
   readonly mostWaitMs?: number | undefined;
   readonly readCredentials?: ReadCredentials;
+  /** What requests are counted as; by default as every client of Kubernetes does. */
+  readonly requestMetrics?: RequestMetricsOf;
 }
 
 export interface ApiSource {
@@ -56,13 +58,13 @@ export interface ApiSource {
  * be there yet. Throws a SourceError when there is no server to read from or no usable credentials.
  */
 export async function startApiSource(options: ApiSourceOptions): Promise<ApiSource> {
-  const { target, clock, log, files, metrics, readCredentials, userAgent } = options;
+  const { target, clock, log, files, metrics, readCredentials, userAgent, requestMetrics } = options;
   const connection = await openApiConnection({
     target,
     clock,
     log,
     files,
-    requests: createRequestMetrics(metrics),
+    requests: (requestMetrics ?? createRequestMetrics)(metrics),
     ...(readCredentials ? { readCredentials } : {}),
     ...(userAgent === undefined ? {} : { userAgent }),
   });
