@@ -44,8 +44,8 @@ export function runBlock(draft: BlockDraft, services: BlockServices): RunningBlo
   const forOthers = made.filter(({ plugin }) => OTHER_CLASS_PLUGINS.has(plugin) && plugin !== CACHE_BEHIND);
   const handlers = made.map(({ handler }) => handler);
   return {
-    // A block without plugins that answer refuses.
-    handle: handlers.length === 0 ? refuse : chainOf(handlers, draft.end),
+    // A block without plugins that answer refuses, and so does one that ends with zones of its own, for names in none of them.
+    handle: handlers.length === 0 ? refuse : chainOf(handlers, made.at(-1)?.plugin === 'file' ? refuse : draft.end),
     handleOther: draft.otherClasses
       ? chainOf(
           forOthers.map(({ handler }) => handler),

@@ -186,3 +186,12 @@ test('header changes what plugins behind it see, ederror explains, and the plugi
     await upstream.close();
   }
 });
+
+test('a block that ends with zones of its own refuses names in none of them', async () => {
+  const files = { db: ZONE(1, '192.0.2.7') };
+  const alone = await serve('.:PORT {\n  file db z.test\n}\n', files);
+  expect((await ask(alone, 'www.other.test')).status).toBe('REFUSED');
+  expect((await ask(alone, 'nosuch.z.test')).status).toBe('NXDOMAIN');
+  const others = await serve('.:PORT {\n  file db z.test\n  forward sub.test 127.0.0.1:9\n}\n', files);
+  expect((await ask(others, 'www.other.test')).status).toBe('SERVFAIL');
+});
