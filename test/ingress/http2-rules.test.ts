@@ -4,7 +4,16 @@ import { createServer } from 'node:http';
 import * as fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { FLAG, FRAME, fieldBlock, rawHttp2, type RawHttp2 } from './http2-frames.ts';
-import { eventually, exchange, httpPort, portOf, routeAll, startBackend, startPlane } from './plane.ts';
+import {
+  eventually,
+  exchange,
+  httpPort,
+  portOf,
+  routeAll,
+  startBackend,
+  startPlane,
+  startRawBackend,
+} from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
 
 const WINDOW_UPDATE = 8;
@@ -249,6 +258,20 @@ test('a connection that has had its share of requests loses none of those that w
   await eventually('the end', () => client.closed());
   expect(client.frames.some(({ stream }) => stream === 7)).toBe(false);
   expect(backend.requests).toHaveLength(3);
+});
+
+test('a WebSocket on which nothing moves for too long is reset, and nothing is written into it', async () => {
+  const plane = await startPlane({ times: { tunnelMs: 50 } });
+  const address = await startRawBackend(
+    () => 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n',
+  );
+  routeAll(plane, address);
+  const client = await rawHttp2(httpPort(plane));
+  const fields = [[':method', 'CONNECT'], [':protocol', 'websocket'], ...GET.slice(1)] as const;
+  client.send(FRAME.headers, FLAG.endHeaders, 1, fieldBlock(fields));
+  await eventually('the reset', () => client.frames.some(({ type, stream }) => type === FRAME.reset && stream === 1));
+  const own = client.frames.filter(({ stream }) => stream === 1).map(({ type }) => type);
+  expect(own).toEqual([FRAME.headers, FRAME.reset]);
 });
 
 test('streams beyond those that may be open at once are refused, so that they can be asked again', async () => {

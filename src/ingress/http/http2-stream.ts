@@ -114,7 +114,8 @@ export class Http2Stream implements ClientEnd, Expiring {
 
   expire(): void {
     this.deadline = Number.POSITIVE_INFINITY;
-    if (this.#exchange) this.#exchange.onClientTimeout();
+    // In a tunnel there is nobody to be answered.
+    if (this.#exchange && !this.#tunnel) this.#exchange.onClientTimeout();
     else this.reset();
   }
 
