@@ -65,7 +65,8 @@ export function unknownField(format: string): string | undefined {
 /** `{/label}` is what `metadata` has under that label. */
 function fieldOf(name: string, logged: Logged): string {
   if (name.startsWith('/')) return logged.asked.metadata?.get(name.slice(1)) || '-';
-  return FIELDS.get(name)?.(logged) ?? '-';
+  // What is no field is the text that it is.
+  return FIELDS.get(name)?.(logged) ?? `{${name}}`;
 }
 
 /** The line of the first log that takes the question; undefined when none does. */

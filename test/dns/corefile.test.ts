@@ -204,6 +204,10 @@ describe('mistakes say where they are', () => {
       '.:53 {\n  errors\n  dnssec\n}',
       '3: the plugin "dnssec" is known and not built yet',
     ],
+    ['a } behind a plugin', '. {\n  whoami }', '2: the } that ends a block has to stand on a line of its own'],
+    ['a } behind an option', '. {\n  log {\n    class all }\n}', '3: the } that ends a block has to stand'],
+    ['a code that is an answer', '. {\n  forward . 127.0.0.1 {\n    failover NOERROR\n  }\n}', '3: failover: NOERROR'],
+    ['words that a plugin does not take', '. {\n  whoami x\n}', '2: whoami takes 0 arguments, not 1'],
     [
       'an option that is not built',
       '. {\n  prometheus {\n    tls web.yaml\n  }\n}',

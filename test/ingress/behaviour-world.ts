@@ -139,12 +139,26 @@ function echo(name: string, pod: string, pods: Pods, request: IncomingMessage, r
   request.resume();
   request.on('end', () => {
     const { method, url, headers } = request;
+    const plain = plainAnswer(url ?? '');
+    if (plain) {
+      response.writeHead(200, { 'content-type': plain.type, 'content-length': plain.body.length }).end(plain.body);
+      return;
+    }
     const failing =
       name.includes('with-error') || pods.counts.requests <= Number(/fail=([0-9])/.exec(url ?? '')?.[1] ?? 0);
     const status = Number(/^\/status\/([0-9]{3})/.exec(url ?? '')?.[1] ?? (failing ? 503 : 200));
     response.writeHead(status, { 'content-type': 'application/json', server: 'echo' });
     response.end(JSON.stringify({ service: name, pod, method, url, headers }));
   });
+}
+
+/** `/xml`, `/html`, and `/bytes/N` of no kind in particular. */
+function plainAnswer(url: string): { readonly type: string; readonly body: string } | undefined {
+  const bytes = /^\/bytes\/([0-9]+)$/.exec(url)?.[1];
+  if (bytes !== undefined) return { type: 'application/octet-stream', body: 'x'.repeat(Number(bytes)) };
+  const kind = /^\/(xml|html)$/.exec(url)?.[1];
+  if (kind === undefined) return undefined;
+  return { type: kind === 'xml' ? 'application/xml' : 'text/html', body: '<p>text</p>'.repeat(100) };
 }
 
 export interface AuthService {

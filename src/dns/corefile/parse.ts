@@ -146,6 +146,7 @@ class Parser {
   async #directive(name: Token): Promise<Directive> {
     this.#at++;
     const args = this.#restOfLine();
+    this.#closesNothing();
     const options: Option[] = [];
     const brace = this.#tokens[this.#at];
     if (brace?.text === '{' && !brace.first) {
@@ -157,11 +158,19 @@ class Parser {
         this.#at++;
         if (token.text === '}') break;
         options.push({ name: token.text, place: token, args: this.#restOfLine() });
+        this.#closesNothing();
         const odd = this.#tokens[this.#at];
         if (odd?.text === '{') throw new CorefileError(odd, `${name.text} has no braces inside its braces`);
       }
     }
     return { name: name.text, place: name, args, options };
+  }
+
+  /** A } behind words of a line is one of them to CoreDNS, and so the block stays open. */
+  #closesNothing(): void {
+    const token = this.#tokens[this.#at];
+    if (token?.text === '}' && !token.first)
+      throw new CorefileError(token, 'the } that ends a block has to stand on a line of its own');
   }
 
   #restOfLine(): readonly string[] {

@@ -2,6 +2,7 @@
 
 import { answered } from '../answers.ts';
 import type { PluginDefinition } from '../block.ts';
+import { count } from '../corefile/words.ts';
 import type { Handler } from '../handler.ts';
 import { txtData } from '../wire/record.ts';
 import { RR } from '../wire/types.ts';
@@ -21,5 +22,8 @@ const handler: Handler = {
 export const any: PluginDefinition = {
   name: 'any',
   once: false,
-  setup: (_directive, draft) => draft.answer('any', () => handler),
+  setup: ({ args, place }, draft) => {
+    count(args, place, 'any', 0);
+    draft.answer('any', () => handler);
+  },
 };

@@ -137,7 +137,8 @@ async function readZones({ path, origins }: Pick<ZoneFile, 'path' | 'origins'>, 
   return { kind: 'zones', zones: found };
 }
 
-const OPTIONS = ['reload', 'reload_by_mtime', 'fallthrough'];
+// `upstream` is of versions before 1.5, and says nothing any more.
+const OPTIONS = ['reload', 'reload_by_mtime', 'fallthrough', 'upstream'];
 
 export const file: PluginDefinition = {
   name: 'file',
@@ -152,6 +153,8 @@ export const file: PluginDefinition = {
       if (option.name === 'reload') {
         count(option.args, option.place, 'reload', 1);
         reloadMs = duration(option.args[0] ?? '', option.place);
+      } else if (option.name === 'upstream') {
+        continue;
       } else if (option.name === 'reload_by_mtime') {
         // Any change of the text is seen; the serial says whether it counts.
         count(option.args, option.place, 'reload_by_mtime', 0);

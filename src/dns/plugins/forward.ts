@@ -185,6 +185,8 @@ async function readOption({ name, args, place }: Option, rules: Draft, draft: Bl
       return;
     case 'failover':
       rules.failover = codes(name, args, place);
+      if (rules.failover.has(RCODE.NOERROR))
+        throw new CorefileError(place, 'failover: NOERROR is an answer; failures such as SERVFAIL were expected');
       return;
     case 'failfast_all_unhealthy_upstreams':
       count(args, place, name, 0);

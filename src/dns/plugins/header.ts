@@ -31,6 +31,7 @@ export const header: PluginDefinition = {
   once: false,
   setup: ({ args, options, place }, draft) => {
     if (args.length > 0) throw new CorefileError(place, 'header takes its rules in braces');
+    if (options.length === 0) throw new CorefileError(place, 'header needs lines such as: response set ra');
     let { set, clear } = draft.header ?? { set: 0, clear: 0 };
     const query = { set: 0, clear: 0 };
     for (const option of options) {

@@ -2,8 +2,8 @@
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import { answered, coded } from '../answers.ts';
-import type { BlockServices, PluginDefinition } from '../block.ts';
-import { CorefileError } from '../corefile/error.ts';
+import type { BlockDraft, BlockServices, PluginDefinition } from '../block.ts';
+import type { Option } from '../corefile/parse.ts';
 import { count, duration, integer, zoneOf, zones } from '../corefile/words.ts';
 import type { Handler, Outcome } from '../handler.ts';
 import { lowerName, parseName, ROOT, type DnsName } from '../wire/name.ts';
@@ -105,6 +105,10 @@ export function hostsHandler({ zones: own, ttl, reverse, fallthrough, otherTypes
   };
 }
 
+function warnOf({ place }: Option, { doors }: BlockDraft, what: string): void {
+  doors.warn(`${place.file}:${place.line}: hosts: ${what}`);
+}
+
 function pointers(targets: readonly DnsName[], ttl: number): Outcome {
   return answered({ answer: targets.map((data) => ({ owner: undefined, type: RR.PTR, ttl, data })) });
 }
@@ -133,9 +137,9 @@ export const hosts: PluginDefinition = {
     for (const option of options) {
       const { name, args: words } = option;
       if (!OPTIONS.has(name)) {
-        if (!parseIp(name))
-          throw new CorefileError(option.place, `"${name}" is neither an option of hosts nor an address`);
-        inline.push([name, ...words].join(' '));
+        if (parseIp(name)) inline.push([name, ...words].join(' '));
+        // As a line of the file would be.
+        else warnOf(option, draft, `"${name}" is neither an option nor an address; the line is left out`);
       } else if (name === 'ttl') {
         count(words, option.place, name, 1);
         read.ttl = integer(words[0] ?? '', option.place, name, 1, 65_535);

@@ -3,7 +3,7 @@
 import { ROOT } from '../wire/name.ts';
 import type { PluginDefinition, QueryLog } from '../block.ts';
 import { CorefileError } from '../corefile/error.ts';
-import { notBuilt, unknownOption, zones } from '../corefile/words.ts';
+import { count, unknownOption, zones } from '../corefile/words.ts';
 import { unknownField } from '../query-log.ts';
 
 const COMMON =
@@ -20,10 +20,14 @@ export const log: PluginDefinition = {
     const text = formatAt < 0 ? '{common}' : args.slice(formatAt).join(' ');
     const format = text.replaceAll('{common}', COMMON).replaceAll('{combined}', COMBINED);
     const unknown = unknownField(format);
-    if (unknown !== undefined) throw notBuilt('log', `the field ${unknown}`, place);
+    if (unknown !== undefined)
+      draft.doors.warn(
+        `${place.file}:${place.line}: log: there is no field ${unknown}; it is logged as it stands there`,
+      );
     const classes = new Set<'success' | 'denial' | 'error'>();
     for (const option of options) {
       if (option.name !== 'class') throw unknownOption('log', option.name, option.place, ['class']);
+      count(option.args, option.place, 'class', 1, Infinity);
       for (const word of option.args) {
         const known = ALL.find((one) => one === word);
         if (word === 'all') for (const one of ALL) classes.add(one);

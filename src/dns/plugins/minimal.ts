@@ -1,6 +1,7 @@
 // minimal: positive answers without their other sections.
 
 import type { PluginDefinition } from '../block.ts';
+import { count } from '../corefile/words.ts';
 import { changed, messageOf, replyOf, type Asked, type Handler, type Outcome } from '../handler.ts';
 import { RCODE } from '../wire/types.ts';
 
@@ -21,5 +22,8 @@ function minimized(asked: Asked, outcome: Outcome): Outcome {
 export const minimal: PluginDefinition = {
   name: 'minimal',
   once: false,
-  setup: (_directive, draft) => draft.answer('minimal', () => handler),
+  setup: ({ args, place }, draft) => {
+    count(args, place, 'minimal', 0);
+    draft.answer('minimal', () => handler);
+  },
 };

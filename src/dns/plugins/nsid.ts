@@ -5,7 +5,7 @@ import type { PluginDefinition } from '../block.ts';
 
 export const nsid: PluginDefinition = {
   name: 'nsid',
-  once: false,
+  once: true,
   setup: ({ args }, draft) => {
     draft.nsid = args.length > 0 ? args.join(' ') : hostname();
   },

@@ -257,12 +257,16 @@ const OPTIONS = [
   'upstream',
 ];
 
+const LINES: ReadonlySet<string> = new Set(['match', 'answer', 'authority', 'additional']);
+
 function readTemplate({ args, options, place }: Directive, blockZones: readonly DnsName[]): TemplateRule {
   count(args, place, 'template', 2, Infinity);
   const [klass = '', type = '', ...zoneNames] = args;
   const lines = (name: string): readonly Option[] => options.filter((option) => option.name === name);
-  for (const { name, place: at } of options) {
+  for (const { name, args: words, place: at } of options) {
     if (!OPTIONS.includes(name)) throw unknownOption('template', name, at, OPTIONS);
+    if (LINES.has(name)) count(words, at, name, 1, Infinity);
+    if (name === 'ederror') count(words, at, name, 1, 2);
   }
   const [fall] = lines('fallthrough');
   const [code] = lines('rcode');

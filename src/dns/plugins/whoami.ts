@@ -3,6 +3,7 @@
 import { parseIp } from '../../lib/ip.ts';
 import { answered } from '../answers.ts';
 import type { PluginDefinition } from '../block.ts';
+import { count } from '../corefile/words.ts';
 import type { Handler } from '../handler.ts';
 import { prependLabel, ROOT } from '../wire/name.ts';
 import { addressData, addressType, srvData, type ResourceRecord } from '../wire/record.ts';
@@ -23,5 +24,8 @@ const handler: Handler = {
 export const whoami: PluginDefinition = {
   name: 'whoami',
   once: false,
-  setup: (_directive, draft) => draft.answer('whoami', () => handler),
+  setup: ({ args, place }, draft) => {
+    count(args, place, 'whoami', 0);
+    draft.answer('whoami', () => handler);
+  },
 };

@@ -33,6 +33,6 @@ test('packets sent through the kernel that a sync left fare as packet.ts says', 
         expect([packet, traced]).toEqual([packet, expected(snapshot, packet, view)]);
       }
     }),
-    { numRuns: 2500 },
+    { numRuns: 250 },
   );
 });
