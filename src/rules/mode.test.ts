@@ -38,7 +38,9 @@ test('a missing tool is said with the package that has it, and auto goes on to i
   await expect(chooseMode('auto', CONFIG, without)).rejects.toThrow(
     /apt-get install nftables.*apt-get install iptables/,
   );
-  expect(await chooseMode('auto', CONFIG, new FakeIptables())).toBe('iptables');
+  const notices: string[] = [];
+  expect(await chooseMode('auto', CONFIG, new FakeIptables(), (notice) => notices.push(notice))).toBe('iptables');
+  expect(notices).toEqual([expect.stringMatching(/mode auto is iptables.*nft.*apt-get install nftables/)]);
   expect(await chooseMode('iptables', CONFIG, new FakeIptables())).toBe('iptables');
 });
 
@@ -50,7 +52,10 @@ test('where a KubeProxyConfiguration names no mode it is iptables, and nftables 
         ? { ...OK, exitCode: -1, notFound: true }
         : { ...OK, ...(args[0] === '--version' ? NEW : {}) },
   };
-  expect(await chooseMode('kube-proxy-default', CONFIG, withoutIptables)).toBe('nftables');
+  const notices: string[] = [];
+  const mode = await chooseMode('kube-proxy-default', CONFIG, withoutIptables, (notice) => notices.push(notice));
+  expect(mode).toBe('nftables');
+  expect(notices).toEqual([expect.stringMatching(/mode is nftables.*apt-get install iptables/)]);
   const without = machine({ exitCode: -1, notFound: true });
   await expect(chooseMode('kube-proxy-default', CONFIG, without)).rejects.toMatchObject({ code: 'iptables-missing' });
 });

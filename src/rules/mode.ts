@@ -19,10 +19,15 @@ const OLDEST: readonly [number, number, number] = [1, 0, 1];
 const CHECK_TIMEOUT_MS = 30_000;
 
 /**
- * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables, and never ipvs. Throws RulesError when the setting (or
- * `auto`) cannot be had on this machine.
+ * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables, and never ipvs; `notify` is told when it is the second
+ * best, and why. Throws RulesError when the setting (or `auto`) cannot be had on this machine.
  */
-export async function chooseMode(setting: RulesModeChoice, config: RulesSettings, exec: Exec): Promise<RulesMode> {
+export async function chooseMode(
+  setting: RulesModeChoice,
+  config: RulesSettings,
+  exec: Exec,
+  notify: (notice: string) => void = () => {},
+): Promise<RulesMode> {
   if (setting === 'userspace') return 'userspace';
   if (setting === 'ipvs') {
     const { ipvsProblem } = await import('./ipvs/tool.ts');
@@ -30,24 +35,32 @@ export async function chooseMode(setting: RulesModeChoice, config: RulesSettings
     if (problem) throw problem;
     return 'ipvs';
   }
-  if (setting === 'kube-proxy-default') return chooseAsKubeProxy(config, exec);
+  if (setting === 'kube-proxy-default') return chooseAsKubeProxy(config, exec, notify);
   const nftables = setting === 'iptables' ? undefined : await nftablesProblem(config, exec);
   if (setting !== 'iptables') {
     if (nftables === undefined) return 'nftables';
     if (setting === 'nftables' || nftables.code === 'no-privilege') throw nftables;
   }
   const iptables = await iptablesProblem(config, exec);
-  if (iptables === undefined) return 'iptables';
+  if (iptables === undefined) {
+    if (nftables) notify(`mode auto is iptables on this machine, as nftables cannot be used: ${nftables.message}`);
+    return 'iptables';
+  }
   if (nftables === undefined) throw iptables;
   const last = 'With --mode userspace it works without either.';
   throw new RulesError(nftables.code, `${nftables.message} Nor is iptables there for it: ${iptables.message} ${last}`);
 }
 
-async function chooseAsKubeProxy(config: RulesSettings, exec: Exec): Promise<RulesMode> {
+async function chooseAsKubeProxy(
+  config: RulesSettings,
+  exec: Exec,
+  notify: (notice: string) => void,
+): Promise<RulesMode> {
   const iptables = await iptablesProblem(config, exec);
   if (iptables === undefined) return 'iptables';
-  if (iptables.code !== 'no-privilege' && (await nftablesProblem(config, exec)) === undefined) return 'nftables';
-  throw iptables;
+  if (iptables.code === 'no-privilege' || (await nftablesProblem(config, exec)) !== undefined) throw iptables;
+  notify(`the mode is nftables on this machine, as iptables cannot be used: ${iptables.message}`);
+  return 'nftables';
 }
 
 /** Why iptables cannot be used, or undefined. */

@@ -45,7 +45,7 @@ export interface RulesPlane extends Plane {
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
-  const mode = await chooseMode(options.mode, options.config, options.exec);
+  const mode = await chooseMode(options.mode, options.config, options.exec, (notice) => options.log.warn(notice));
   const ready = { ...options, config: configFor(mode, options.config) };
   const backend = await createBackend(mode, ready);
   options.log.debug('backend chosen', { mode });

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HammerResult } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
 import { runFairlead } from '../support/process.ts';
+import type { ProxyProcesses } from '../support/proxy-runner.ts';
 import { CLUSTER_IP, SteadyWorld } from '../support/steady.ts';
 
 function expectNoFailure(result: HammerResult): void {
@@ -15,7 +16,7 @@ const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode userspace (${missing})\n`);
 
 describe.skipIf(missing)('userspace: a client that connects every 10 ms fails not once while', () => {
-  let world: SteadyWorld;
+  let world: SteadyWorld<ProxyProcesses>;
   afterEach(() => world?.close());
 
   test('endpoints roll: each is replaced, terminates, and is gone', async () => {
@@ -39,7 +40,7 @@ describe.skipIf(missing)('userspace: a client that connects every 10 ms fails no
       await world.start('userspace');
       await world.change([{ pod: 'b' }, { pod: 'c' }]);
       // Relays go with their process: the next one first.
-      const relays = world.proxy;
+      const relays = world.runner.proxy;
       await world.start(other);
       relays.kill('SIGTERM');
       await relays.exited;
@@ -51,7 +52,7 @@ describe.skipIf(missing)('userspace: a client that connects every 10 ms fails no
 });
 
 describe.skipIf(missing)('userspace: the rules that lead to the relays', () => {
-  let world: SteadyWorld;
+  let world: SteadyWorld<ProxyProcesses>;
   beforeEach(async () => {
     world = await SteadyWorld.create({ mode: 'userspace' });
   });

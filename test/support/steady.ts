@@ -1,13 +1,12 @@
 // A node that carries a Service while things happen to it: namespaces, an API server on the node, `fairlead proxy` as a user starts it, and a
 // client that connects all the time. For the tests and the benchmark of steadiness.
 
-import { cpuSecondsOf, type CpuSeconds } from './cpu-time.ts';
-import { RemoteApiServer } from './api-server/remote.ts';
+import type { CpuSeconds } from './cpu-time.ts';
 import type { Json } from './api-server/json.ts';
 import type { HammerResult, HammerTarget } from './hammer.ts';
 import { Topology, type Host } from './netns.ts';
 import { writeKubeProxyRules, type KubeProxyMode } from './kube-proxy-rules.ts';
-import { FairleadProcess, runFairlead } from './process.ts';
+import { ProxyProcesses, type ProxyRunner } from './proxy-runner.ts';
 import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
 
@@ -36,42 +35,75 @@ export interface SteadyOptions {
   readonly others?: number;
 }
 
-export class SteadyWorld {
+/** Node, client and Pods, which several worlds may use one after the other. */
+export class SteadyStage {
   readonly topology: Topology;
-  readonly api: RemoteApiServer;
   readonly pods: Readonly<Record<PodName, Host>>;
-  readonly #servers = new Map<string, { stop(): Promise<void> }>();
-  readonly #processes: FairleadProcess[] = [];
-  #mode: string;
-  #spent: CpuSeconds = { own: 0, tools: 0 };
 
-  private constructor(topology: Topology, api: RemoteApiServer, pods: Record<PodName, Host>, mode: string) {
+  private constructor(topology: Topology, pods: Record<PodName, Host>) {
     this.topology = topology;
-    this.api = api;
     this.pods = pods;
-    this.#mode = mode;
   }
 
-  /** The Service `shop/web` with endpoints a and b, carried. */
-  static async create({ mode, others = 0 }: SteadyOptions): Promise<SteadyWorld> {
+  static async create(): Promise<SteadyStage> {
     const topology = await Topology.create();
     try {
       const names = Object.keys(PODS) as PodName[];
       const hosts = await Promise.all(names.map((name) => topology.addPod(name, [PODS[name]])));
-      const pods = Object.fromEntries(names.map((name, index) => [name, hosts[index]])) as Record<PodName, Host>;
-      const api = await RemoteApiServer.start(topology.node.namespace);
-      const world = new SteadyWorld(topology, api, pods, mode);
-      for (const name of names) await world.serve(name);
-      await api.apply(NODE, service('web', CLUSTER_IP, NODE_PORT), slice('web', [{ pod: 'a' }, { pod: 'b' }]));
-      for (let i = 0; i < others; i++) {
-        await api.apply(service(`other-${i}`, `172.30.1.${i}`), slice(`other-${i}`, [{ pod: 'a' }]));
-      }
-      await world.start();
-      return world;
+      return new SteadyStage(
+        topology,
+        Object.fromEntries(names.map((name, index) => [name, hosts[index]])) as Record<PodName, Host>,
+      );
     } catch (error) {
       await topology.close();
       throw error;
     }
+  }
+
+  close(): Promise<void> {
+    return this.topology.close();
+  }
+}
+
+export class SteadyWorld<Runner extends ProxyRunner = ProxyRunner> {
+  readonly topology: Topology;
+  readonly runner: Runner;
+  readonly pods: Readonly<Record<PodName, Host>>;
+  readonly #servers = new Map<string, { stop(): Promise<void> }>();
+  #mode: string;
+
+  private constructor({ topology, pods }: SteadyStage, runner: Runner, mode: string) {
+    this.topology = topology;
+    this.runner = runner;
+    this.pods = pods;
+    this.#mode = mode;
+  }
+
+  /** The Service `shop/web` with endpoints a and b, carried by a process of its own. */
+  static async create(options: SteadyOptions): Promise<SteadyWorld<ProxyProcesses>> {
+    const stage = await SteadyStage.create();
+    try {
+      return await SteadyWorld.on(stage, await ProxyProcesses.on(stage.topology.node), options);
+    } catch (error) {
+      await stage.close();
+      throw error;
+    }
+  }
+
+  /** The same on a stage that is there. */
+  static async on<Runner extends ProxyRunner>(
+    stage: SteadyStage,
+    runner: Runner,
+    { mode, others = 0 }: SteadyOptions,
+  ): Promise<SteadyWorld<Runner>> {
+    const world = new SteadyWorld(stage, runner, mode);
+    for (const name of Object.keys(PODS) as PodName[]) await world.serve(name);
+    await runner.apply(NODE, service('web', CLUSTER_IP, NODE_PORT), slice('web', [{ pod: 'a' }, { pod: 'b' }]));
+    for (let i = 0; i < others; i++) {
+      await runner.apply(service(`other-${i}`, `172.30.1.${i}`), slice(`other-${i}`, [{ pod: 'a' }]));
+    }
+    await world.start();
+    return world;
   }
 
   /** The mode of the proxy that was started last. */
@@ -79,40 +111,14 @@ export class SteadyWorld {
     return this.#mode;
   }
 
-  /** The proxy that runs now. */
-  get proxy(): FairleadProcess {
-    const proxy = this.#processes.at(-1);
-    if (!proxy) throw new Error('no proxy runs');
-    return proxy;
-  }
-
   /** Starts a proxy, in another mode or with further flags when given, and waits until its rules are in force. */
   async start(mode = this.#mode, ...flags: readonly string[]): Promise<void> {
     this.#mode = mode;
-    const proxy = new FairleadProcess(
-      [
-        'proxy',
-        '--master',
-        this.api.url,
-        `--mode=${mode}`,
-        '--node-name=node-a',
-        '--cluster-cidr=10.0.0.0/8',
-        '--logging-format=json',
-        ...flags,
-      ],
-      { namespace: this.topology.node.namespace },
-    );
-    this.#processes.push(proxy);
-    const ended = proxy.exited.then(() => {
-      throw new Error(`the proxy ended: ${proxy.stderr}`);
-    });
-    await Promise.race([proxy.logged(({ message }) => message === 'rules in force', 30_000 * SLOWNESS), ended]);
+    await this.runner.start(mode, flags);
   }
 
-  async stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    this.#spent = sum(this.#spent, cpuSecondsOf(this.proxy.pid));
-    this.proxy.kill(signal);
-    await this.proxy.exited;
+  stop(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    return this.runner.stop(signal);
   }
 
   async serve(pod: PodName): Promise<void> {
@@ -131,7 +137,7 @@ export class SteadyWorld {
 
   /** Gives the Service these endpoints, without waiting for the rules. */
   announce(members: readonly Member[], name = 'web', ports = PORTS): Promise<void> {
-    return this.api.apply(slice(name, members, ports));
+    return this.runner.apply(slice(name, members, ports));
   }
 
   /** Gives the Service these endpoints, and waits until the rules say so: they have to differ from those before. */
@@ -143,7 +149,7 @@ export class SteadyWorld {
 
   async apply(...objects: readonly Json[]): Promise<void> {
     const before = this.#syncs();
-    await this.api.apply(...objects);
+    await this.runner.apply(...objects);
     await this.#synced(before);
   }
 
@@ -154,9 +160,9 @@ export class SteadyWorld {
     await this.#synced(before);
   }
 
-  /** What a client sees that connects every 10 ms to each target while `happens`, and for a while before and after. */
+  /** What a client sees that connects every 10 ms (more rarely where the processor is emulated) to each target while `happens`, and for a while before and after. */
   async hammered(happens: () => Promise<void>, targets = TARGETS): Promise<HammerResult> {
-    const hammer = await this.topology.client.hammer({ targets, everyMs: 10, timeoutMs: 3000 * SLOWNESS });
+    const hammer = await this.topology.client.hammer({ targets, everyMs: 10 * SLOWNESS, timeoutMs: 3000 * SLOWNESS });
     let result: HammerResult | undefined;
     try {
       await pause(200);
@@ -182,9 +188,8 @@ export class SteadyWorld {
   }
 
   /** Removes everything of ours from the node, as `fairlead cleanup` does; whose rules stay serves. */
-  async cleanup(): Promise<void> {
-    const { code, stdout, stderr } = await runFairlead(['cleanup'], { namespace: this.topology.node.namespace });
-    if (code !== 0) throw new Error(`cleanup: ${stdout}${stderr}`);
+  cleanup(): Promise<void> {
+    return this.runner.cleanup();
   }
 
   /** Whose rules there are: the names of tables and of chains that lead to Services. */
@@ -197,31 +202,34 @@ export class SteadyWorld {
 
   /** CPU seconds so far of the proxies that were started, and of the tools that they have run. */
   cpuSeconds(): CpuSeconds {
-    return sum(this.#spent, cpuSecondsOf(this.proxy.pid));
+    return this.runner.cpuSeconds();
   }
 
+  /** Ends everything, with the stage. */
   async close(): Promise<void> {
-    await Promise.all(this.#processes.map((each) => each.close()));
-    await this.api.close();
+    await this.runner.close();
     await this.topology.close();
   }
 
+  /** Leaves the stage empty, for the next world. */
+  async leave(): Promise<void> {
+    await this.runner.close();
+    for (const server of this.#servers.values()) await server.stop();
+    await this.cleanup();
+    await this.topology.node.run('sh', '-c', 'nft flush ruleset; conntrack -F 2>/dev/null');
+  }
+
   #syncs(): number {
-    return this.proxy.log.filter(({ message }) => message === 'rules in force').length;
+    return this.runner.log.filter(({ message }) => message === 'rules in force').length;
   }
 
   async #synced(before: number): Promise<void> {
-    const { proxy } = this;
     await until(
       () => (this.#syncs() > before ? true : undefined),
-      30_000,
-      () => `no sync. The log:\n${proxy.stderr}`,
+      30_000 * SLOWNESS,
+      () => `no sync. The log:\n${this.runner.log.map((line) => JSON.stringify(line)).join('\n')}`,
     );
   }
-}
-
-function sum(a: CpuSeconds, b: CpuSeconds): CpuSeconds {
-  return { own: a.own + b.own, tools: a.tools + b.tools };
 }
 
 /** Time during which the client goes on: not a wait for something, but the traffic that the test is about. */

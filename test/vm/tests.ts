@@ -50,7 +50,7 @@ export function missingMachine(): string | undefined {
 export async function testInMachine(filters: readonly string[], pattern?: string): Promise<RunResult> {
   const words = [...(pattern === undefined ? [] : ['--testNamePattern', pattern]), ...filters];
   const end = await boot(
-    `${VITEST} --reporter=default --reporter=json --outputFile.json=/tmp/report.json ${words.map(quote).join(' ')}`,
+    `${VITEST} --reporter=verbose --reporter=json --outputFile.json=/tmp/report.json ${words.map(quote).join(' ')}`,
   );
   if (end.kind === 'broken') {
     console.log(`The virtual machine: ${end.reason}. Its console:\n${end.console}`);

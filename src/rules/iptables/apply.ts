@@ -4,13 +4,14 @@
 
 import type { IpFamily } from '../../lib/ip.ts';
 import type { ObjectKey } from '../../model/records.ts';
-import type { ResolvedService, Snapshot } from '../../model/snapshot.ts';
+import type { Snapshot } from '../../model/snapshot.ts';
 import type { Logger } from '../../observe/log.ts';
 import type { Metrics } from '../../observe/metrics.ts';
 import type { Clock } from '../../system/clock.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
-import type { CleanupOutcome, Owned, Rejection, RulesBackend, SyncOutcome } from '../backend.ts';
+import type { CleanupOutcome, Owned, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
+import { LeftOut } from '../left-out.ts';
 import { RulesError } from '../rules-error.ts';
 import { jumps, loopbackGuard, type MachineFacts } from './layout.ts';
 import { missingGuard, routeLoopback } from './loopback.ts';
@@ -37,10 +38,6 @@ const RESTORE = ['-w', '5', '--noflush', '--counters'];
 const RESTORE_TIMEOUT_MS = 300_000;
 /** Of what the tool says, that much goes to the log. */
 const MESSAGE_LENGTH = 600;
-/** So many objects are left out one after the other before the sync is given up. */
-const MOST_LEFT_OUT = 20;
-/** A Service that was left out is tried again after this, or when it changes. */
-const FORGIVE_AFTER_MS = 30_000;
 
 /** A text that the tool did not take. */
 class RestoreError extends Error {
@@ -68,7 +65,7 @@ export class IptablesBackend implements RulesBackend {
   readonly #metrics: IptablesMetrics;
   readonly #drift: DriftWatch;
   #config: RulesConfig;
-  readonly #leftOut = new Map<ObjectKey, LeftOut>();
+  readonly #leftOut = new LeftOut();
   readonly #undeletable = new Set<ChainId>();
   readonly #accounting: PacketAccounting;
   /** The kernel has taken rules that name counters, if any do. */
@@ -98,8 +95,8 @@ export class IptablesBackend implements RulesBackend {
       const partial = this.#planner !== undefined;
       try {
         const counts = await this.#write(snapshot);
-        if (this.#leftOut.size === 0) return { kind: 'applied', counts };
-        return { kind: 'applied', counts, rejected: [...this.#leftOut.values()].map(({ rejection }) => rejection) };
+        const rejected = this.#leftOut.rejections;
+        return rejected ? { kind: 'applied', counts, rejected } : { kind: 'applied', counts };
       } catch (error) {
         // What is in the kernel is not certain now: read it back and write the difference the next time.
         this.#planner = undefined;
@@ -165,7 +162,7 @@ export class IptablesBackend implements RulesBackend {
       services: this.#planner?.services ?? 0,
       rules: this.#metrics.totals(),
       restores: this.#restores,
-      leftOut: [...this.#leftOut.keys()],
+      leftOut: [...this.#leftOut.services],
     };
   }
 
@@ -185,7 +182,7 @@ export class IptablesBackend implements RulesBackend {
   async #load(snapshot: Snapshot): Promise<Readonly<Record<string, number>>> {
     const config = this.#config;
     const { families } = await this.#findTool();
-    const planner = new Planner(config, await this.#facts(), new Set(this.#leftOut.keys()));
+    const planner = new Planner(config, await this.#facts(), this.#leftOut.services);
     const all = planner.advance(snapshot).filter(({ id }) => families.some((family) => id.startsWith(`${family}/`)));
     const written: ChainChange[] = [];
     let jumpsWritten = 0;
@@ -272,7 +269,7 @@ export class IptablesBackend implements RulesBackend {
     const [family] = error.families;
     if (!error.atCommit || family === undefined) return undefined;
     const { variant } = await this.#findTool();
-    const planner = new Planner(this.#config, await this.#facts(), new Set(this.#leftOut.keys()));
+    const planner = new Planner(this.#config, await this.#facts(), this.#leftOut.services);
     return findCulprit(family, planner.advance(snapshot), planner, async (input) => {
       const done = await this.#options.exec.run(programOf(family, variant, '-restore'), RESTORE, {
         input,
@@ -295,23 +292,13 @@ export class IptablesBackend implements RulesBackend {
       this.#options.log.warn('a chain of no Service stays, as somebody else leads to it', { chain: undeletable });
       return true;
     }
-    if (service === undefined || this.#leftOut.size >= MOST_LEFT_OUT) return false;
-    this.#leftOut.set(service, {
-      resolved: snapshot.services.get(service),
-      at: this.#options.clock.monotonic(),
-      rejection: { service, families, reason },
-    });
-    return true;
+    if (service === undefined) return false;
+    return this.#leftOut.add([service], { families, reason }, snapshot, this.#options.clock.monotonic());
   }
 
-  /** Services that changed since they were left out count again, and from time to time the others; the whole is then written. */
+  /** Those that count again are written with the whole. */
   #forgive(snapshot: Snapshot): void {
-    const now = this.#options.clock.monotonic();
-    for (const [key, { resolved, at }] of this.#leftOut) {
-      if (snapshot.services.get(key) === resolved && now - at < FORGIVE_AFTER_MS) continue;
-      this.#leftOut.delete(key);
-      this.#planner = undefined;
-    }
+    if (this.#leftOut.forgive(snapshot, this.#options.clock.monotonic())) this.#planner = undefined;
   }
 
   async #facts(): Promise<MachineFacts> {
@@ -332,14 +319,6 @@ export class IptablesBackend implements RulesBackend {
       { sysctl: 'net.ipv4.conf.all.route_localnet=1', reason },
     );
   }
-}
-
-interface LeftOut {
-  /** As it was refused. */
-  readonly resolved: ResolvedService | undefined;
-  /** By the monotonic clock. */
-  readonly at: number;
-  readonly rejection: Rejection;
 }
 
 const NOBODY = { service: undefined, undeletable: undefined, atCommit: false };

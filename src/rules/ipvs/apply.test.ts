@@ -348,3 +348,57 @@ test('what a tool refuses is said, and the next sync starts from what is there',
   expect(await backend.sync(snapshot)).toMatchObject({ kind: 'applied' });
   expect(kernel.servers.get(VIP)?.reals.size).toBe(2);
 });
+
+test.each([
+  ['ipset', /^add KUBE-CLUSTER-IP 172\.30\.0\.2,/],
+  ['ipvsadm', /^-a -t 172\.30\.0\.2:80 /],
+  ['ipvsadm', /^-A -t 172\.30\.0\.2:80 /],
+  ['ip', /^addr add 172\.30\.0\.2\//],
+])(
+  'a Service of which %s refuses %s is named and left out, the rest is in force, and it is tried again',
+  async (tool, refuses) => {
+    const kernel = new FakeIpvs(LOCAL);
+    kernel.refuses = refuses;
+    const clock = new FakeClock();
+    const backend = backendOver(kernel, { clock });
+    const first = clusterOf([WEB]);
+    expect(await backend.sync(first.snapshot)).toMatchObject({ kind: 'applied' });
+    const both = clusterOf([WEB, OTHER], first);
+    const rejected = [{ service: 'default/other', families: [4, 6], reason: expect.stringContaining(tool) as unknown }];
+    expect(await backend.sync(both.snapshot)).toMatchObject({ kind: 'applied', rejected });
+    const without = new FakeIpvs(LOCAL);
+    await backendOver(without).sync(first.snapshot);
+    expect(held(kernel)).toBe(held(without));
+    expect(backend.state()).toMatchObject({ leftOut: ['default/other'] });
+    // What comes meanwhile is a change like any other.
+    const { length } = kernel.written;
+    const third = { ...WEB, name: 'third', clusterIPs: ['172.30.0.3'] };
+    const all = clusterOf([WEB, OTHER, third], both);
+    expect(await backend.sync(all.snapshot)).toMatchObject({ kind: 'applied', full: false, rejected });
+    expect(kernel.written.slice(length).map((each) => each.tool)).toEqual(['ipset', 'ipvsadm', 'ip']);
+    kernel.refuses = undefined;
+    await clock.advance(30_000);
+    const outcome = await backend.sync(all.snapshot);
+    expect(outcome).toMatchObject({ kind: 'applied' });
+    expect(outcome).not.toHaveProperty('rejected');
+    const whole = new FakeIpvs(LOCAL);
+    await backendOver(whole).sync(all.snapshot);
+    expect(held(kernel)).toBe(held(whole));
+    await backend.stop();
+  },
+);
+
+test('where all Services are refused, or a tool cannot work at all, the sync has failed and nobody is named', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const many = Array.from({ length: 30 }, (_, i) => ({ ...WEB, name: `s${i}`, clusterIPs: [`172.30.1.${i}`] }));
+  kernel.refuses = /^-A /;
+  const backend = backendOver(kernel);
+  expect(await backend.sync(clusterOf(many).snapshot)).toMatchObject({ kind: 'failed' });
+  kernel.refuses = undefined;
+  kernel.missing.add('ipset');
+  expect(await backend.sync(clusterOf([WEB]).snapshot)).toMatchObject({
+    kind: 'failed',
+    reason: expect.stringContaining('not on this machine') as unknown,
+  });
+  expect(backend.state()).toMatchObject({ leftOut: [] });
+});

@@ -16,8 +16,10 @@ import type { RulesConfig } from '../config.ts';
 import { FAMILIES } from '../iptables/names.ts';
 import { linesIn } from '../iptables/plan.ts';
 import { findTool, programOf, type IptablesTool, type Variant } from '../iptables/tool.ts';
+import { LeftOut } from '../left-out.ts';
 import { RulesError } from '../rules-error.ts';
 import { carriesServices, chainDifference } from './chains.ts';
+import { findCulprits } from './culprit.ts';
 import { DriftWatch } from './drift.ts';
 import { Drains } from './drains.ts';
 import { IpvsKernel, ToolError, type Saved } from './kernel.ts';
@@ -53,6 +55,9 @@ export class IpvsBackend implements RulesBackend {
   #tool: IptablesTool | undefined;
   /** Undefined when what is in the kernel is not certain. */
   #planner: Planner | undefined;
+  /** What the last load of the whole was to bring about. */
+  #tried: Planner | undefined;
+  readonly #leftOut = new LeftOut();
   #local: readonly Ip[] = [];
   #setCounts = new Map<string, number>();
   #capacities: ReadonlyMap<string, number> = new Map();
@@ -86,19 +91,26 @@ export class IpvsBackend implements RulesBackend {
   sync(snapshot: Snapshot): Promise<SyncOutcome> {
     return this.#alone(async () => {
       this.#syncs++;
+      const now = this.#options.clock.monotonic();
+      if (this.#leftOut.forgive(snapshot, now)) this.#planner = undefined;
       for (;;) {
         const full = this.#planner === undefined;
         try {
           const counts = full ? await this.#load(snapshot) : await this.#change(snapshot);
           if (counts === 'too-large') continue;
-          return { kind: 'applied', counts, full };
+          const rejected = this.#leftOut.rejections;
+          return { kind: 'applied', counts, full, ...(rejected ? { rejected } : {}) };
         } catch (error) {
           this.#planner = undefined;
           if (error instanceof RulesError) return { kind: 'failed', reason: error.message, families: FAMILIES };
           if (!(error instanceof ToolError)) throw error;
           this.#countFailure(error);
           // Others may have taken away what a change builds on; the whole is tried at once.
-          if (full) return { kind: 'failed', reason: error.message, families: error.families };
+          if (!full) continue;
+          const { message: reason, families } = error;
+          const services = this.#tried ? await findCulprits(error, this.#tried, this.#kernel, this.#config.ipvs) : [];
+          if (!this.#leftOut.add(services, { families, reason }, snapshot, now))
+            return { kind: 'failed', reason, families };
         }
       }
     });
@@ -162,6 +174,7 @@ export class IpvsBackend implements RulesBackend {
       sets: Object.fromEntries([...this.#setCounts].filter(([, count]) => count > 0)),
       foreignVirtualServers: this.#foreign.servers,
       draining: this.#drains.list(),
+      leftOut: [...this.#leftOut.services],
     };
   }
 
@@ -191,7 +204,7 @@ export class IpvsBackend implements RulesBackend {
     const tool = await this.#findTool();
     await this.#setParameters();
     const saved = await this.#kernel.read(tool);
-    const planner = new Planner(config, tool.families);
+    const planner = (this.#tried = new Planner(config, tool.families, this.#leftOut.services));
     planner.advance(snapshot, saved.addresses.local);
     const difference = loadDifference(planner, saved, config);
     await this.#kernel.ipset(difference.setsAdded);
@@ -213,6 +226,7 @@ export class IpvsBackend implements RulesBackend {
     this.#setCounts = new Map([...KNOWN_SETS.keys()].map((name) => [name, 0]));
     this.#count([...planner.entries], []);
     this.#planner = planner;
+    this.#tried = undefined;
     const { added, removed } = difference.addresses;
     const entries = difference.addedEntries + difference.removedEntries.length;
     const written = difference.steps.filter((step) => serverLines(step, step.draining, config.ipvs).text !== '');

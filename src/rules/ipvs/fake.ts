@@ -49,6 +49,8 @@ export class FakeIpvs implements Exec {
   readonly parameters = new Map<string, string>();
   timeouts = '900 120 300';
   hasIpv6 = true;
+  /** Lines that the kernel does not take, for a reason of its own. */
+  refuses: RegExp | undefined;
   reads = 0;
 
   constructor(local: readonly Ip[] = []) {
@@ -121,6 +123,7 @@ export class FakeIpvs implements Exec {
 
   #ipvsadmLine(line: string): ExecResult {
     try {
+      if (this.refuses?.test(line)) throw new LineError('Memory allocation problem');
       this.#server(line);
       return result(0);
     } catch (error) {
@@ -199,6 +202,7 @@ export class FakeIpvs implements Exec {
     for (const [index, line] of input.split('\n').entries()) {
       if (line === '') continue;
       try {
+        if (this.refuses?.test(line)) throw new LineError('Kernel error received: Invalid argument');
         restoreLine(this.sets, line, args.includes('-exist'), (name) => this.#isAsked(name));
       } catch (error) {
         if (error instanceof LineError)
@@ -250,7 +254,9 @@ export class FakeIpvs implements Exec {
       if (line === '') continue;
       const match = /^addr (add|del) (\S+)\/(32|128) dev (\S+)$/.exec(line);
       const ip = parseIp(match?.[2] ?? '');
-      if (!match || !ip || match[4] !== LINK || !this.link) stderr += `Error: ${line}\nCommand failed -:${index + 1}\n`;
+      if (this.refuses?.test(line)) stderr += `RTNETLINK answers: Invalid argument\nCommand failed -:${index + 1}\n`;
+      else if (!match || !ip || match[4] !== LINK || !this.link)
+        stderr += `Error: ${line}\nCommand failed -:${index + 1}\n`;
       else if (match[1] === 'add') this.link.add(ip);
       else if (!this.link.delete(ip)) stderr += `RTNETLINK answers: Cannot assign requested address\n`;
     }

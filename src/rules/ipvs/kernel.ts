@@ -26,11 +26,19 @@ export class ToolError extends Error {
   readonly code = 'tool-refused';
   readonly families: readonly IpFamily[];
   readonly tool: string;
+  /** Something of what it read was not taken, `line` where it says which; undefined where it could not do its work at all. */
+  readonly refused: { readonly line: string | undefined } | undefined;
 
-  constructor(tool: string, message: string, families: readonly IpFamily[] = [4, 6]) {
+  constructor(
+    tool: string,
+    message: string,
+    families: readonly IpFamily[] = [4, 6],
+    refused?: { readonly line: string | undefined },
+  ) {
     super(message);
     this.tool = tool;
     this.families = families;
+    this.refused = refused;
   }
 }
 
@@ -52,12 +60,16 @@ export class IpvsKernel {
   async read({ families, variant }: IptablesTool): Promise<Saved> {
     const addresses = await this.addresses();
     const sets = parseSets(await this.#say('ipset', ['save']));
-    const servers = parseServers(await this.#say('ipvsadm', ['--save', '--numeric']));
+    const servers = await this.servers();
     const chains = new Map<IpFamily, SavedState>();
     for (const family of families) {
       chains.set(family, parseChains(await this.#say(programOf(family, variant, '-save'), [], [family]), family));
     }
     return { addresses, sets, servers, chains };
+  }
+
+  async servers(): Promise<ReadonlyMap<ServerKey, SavedServer>> {
+    return parseServers(await this.#say('ipvsadm', ['--save', '--numeric']));
   }
 
   async addresses(): Promise<SavedAddresses> {
@@ -126,7 +138,8 @@ export class IpvsKernel {
     const options = { timeoutMs: TIMEOUT_MS, ...(input === undefined ? {} : { input }) };
     const result = await this.#exec.run(tool, args, options);
     if (input === undefined ? result.exitCode === 0 : isDone(result)) return result.stdout;
-    throw new ToolError(tool, `${[tool, ...args].join(' ')}: ${message(result)}`, families);
+    const refused = input === undefined || result.notFound || result.timedOut ? undefined : refusedLine(input, result);
+    throw new ToolError(tool, `${[tool, ...args].join(' ')}: ${message(result)}`, families, refused);
   }
 }
 
@@ -134,6 +147,11 @@ export class IpvsKernel {
 function isDone({ exitCode, stderr }: ExecResult): boolean {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '');
   return lines.every((line) => HARMLESS.test(line)) && (exitCode === 0 || lines.length > 0);
+}
+
+function refusedLine(input: string, { stderr }: ExecResult): { readonly line: string | undefined } {
+  const number = Number(/Error in line ([0-9]+)/.exec(stderr)?.[1]);
+  return { line: input.split('\n')[number - 1] };
 }
 
 const HARMLESS =

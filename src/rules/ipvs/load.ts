@@ -68,7 +68,8 @@ export function loadDifference(planner: Planner, saved: Saved, config: RulesConf
 
 const AS_OURS = '-m -w 1';
 
-function stepFor(key: ServerKey, after: VirtualServer | undefined, held: SavedServer | undefined): LoadStep {
+/** From what is held of a virtual server to what it is to be. */
+export function stepFor(key: ServerKey, after: VirtualServer | undefined, held: SavedServer | undefined): LoadStep {
   if (!held) return { key, before: undefined, after, draining: new Set(), left: [] };
   const wanted = new Set(after?.reals);
   const reals: RealKey[] = [];

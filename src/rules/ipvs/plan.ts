@@ -34,6 +34,7 @@ export interface Difference<T> {
 export class Planner {
   readonly #config: RulesConfig;
   readonly #families: readonly IpFamily[];
+  readonly #leftOut: ReadonlySet<ObjectKey>;
   readonly #claims = new Claims();
   readonly #resolved = new Map<ObjectKey, ResolvedService>();
   readonly #places = new Map<ObjectKey, ReadonlySet<FrontendKey>>();
@@ -46,10 +47,15 @@ export class Planner {
   #nodePortAddresses: readonly Ip[] = [];
   #node = '';
 
-  /** `families`: those that this machine has. */
-  constructor(config: RulesConfig, families: readonly IpFamily[] = FAMILIES) {
+  /** `families`: those that this machine has. `leftOut`: Services that the kernel does not take. */
+  constructor(
+    config: RulesConfig,
+    families: readonly IpFamily[] = FAMILIES,
+    leftOut: ReadonlySet<ObjectKey> = new Set(),
+  ) {
     this.#config = config;
     this.#families = families;
+    this.#leftOut = leftOut;
   }
 
   get services(): number {
@@ -66,6 +72,11 @@ export class Planner {
 
   get entries(): ReadonlySet<SetEntry> {
     return this.#entries.present();
+  }
+
+  /** The Services whose contribution is such a one. */
+  ownersOf(fits: (contribution: Contribution) => boolean): readonly ObjectKey[] {
+    return [...this.#contributions].flatMap(([key, contribution]) => (fits(contribution) ? [key] : []));
   }
 
   /** `local`: the addresses of the node on links other than the dummy one. Returns what differs from before; everything the first time. */
@@ -95,7 +106,7 @@ export class Planner {
     }
     const dirty = new Set<ObjectKey>();
     const update = (key: ObjectKey, service: ResolvedService | undefined): void => {
-      const now = carriedPorts(service).length === 0 ? undefined : service;
+      const now = this.#leftOut.has(key) || carriedPorts(service).length === 0 ? undefined : service;
       const places = placeKeys(now, { nodePortAddresses: this.#nodePortAddresses, families: this.#families });
       this.#claims.update(key, this.#places.get(key) ?? NO_PLACES, places, dirty);
       if (now || this.#resolved.has(key)) dirty.add(key);

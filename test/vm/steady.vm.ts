@@ -1,0 +1,103 @@
+// A client that does not rest while IPVS mode works, and while modes give way to one another.
+
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { FairleadProcess } from '../support/process.ts';
+import { ProxyPlanes } from '../support/proxy-runner.ts';
+import { SLOWNESS } from '../support/slowness.ts';
+import type { HammerResult } from '../support/hammer.ts';
+import { CLUSTER_IP, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
+import { until } from '../support/until.ts';
+
+let stage: SteadyStage;
+beforeAll(async () => {
+  stage = await SteadyStage.create();
+});
+afterAll(() => stage?.close());
+
+const create = (options: { readonly mode: string; readonly others?: number }): Promise<SteadyWorld<ProxyPlanes>> =>
+  SteadyWorld.on(stage, new ProxyPlanes(stage.topology.node), options);
+
+function expectNoFailure(result: HammerResult): void {
+  expect(result.failures).toEqual([]);
+  expect(result.attempts).toBeGreaterThan(50);
+}
+
+test('a client that connects all the time fails not once while endpoints roll', async () => {
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const result = await world.hammered(async () => {
+    await world.change([{ pod: 'a' }, { pod: 'b' }, { pod: 'c' }]);
+    await world.change([{ pod: 'a', terminating: true }, { pod: 'b' }, { pod: 'c' }]);
+    await world.change([{ pod: 'b' }, { pod: 'c' }, { pod: 'd' }]);
+    await world.die('a');
+    await world.change([{ pod: 'c' }, { pod: 'd' }]);
+    await world.die('b');
+    await pause(500);
+  });
+  expectNoFailure(result);
+  expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
+});
+
+test('a client that connects all the time fails not once while IPVS gives way to nftables and iptables, and comes back', async () => {
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const result = await world.hammered(async () => {
+    for (const mode of ['nftables', 'ipvs', 'iptables', 'ipvs']) {
+      await world.stop('SIGTERM');
+      await world.start(mode);
+      await world.change(mode === 'ipvs' ? [{ pod: 'b' }, { pod: 'c' }] : [{ pod: 'a' }, { pod: 'c' }]);
+    }
+  });
+  expectNoFailure(result);
+  expect(result.answeredBy['c']).toBeGreaterThan(0);
+});
+
+/** The Service `web` of every world, as the process of the relays reads it. */
+const MANIFESTS = `
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: web}
+spec: {clusterIP: ${CLUSTER_IP}, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints:
+- {addresses: [10.0.0.1], conditions: {ready: true}}
+- {addresses: [10.0.0.2], conditions: {ready: true}}
+`;
+
+async function startRelays(): Promise<FairleadProcess> {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-'));
+  writeFileSync(join(folder, 'web.yaml'), MANIFESTS);
+  const relays = new FairleadProcess(['proxy', '--mode=userspace', `--manifests=${folder}`, '--logging-format=json'], {
+    namespace: stage.topology.node.namespace,
+  });
+  onTestFinished(async () => {
+    await relays.close();
+    rmSync(folder, { recursive: true });
+  });
+  await relays.logged(({ message }) => message === 'rules in force', 60_000 * SLOWNESS);
+  return relays;
+}
+
+test('a client that connects all the time fails not once while IPVS gives way to userspace, and comes back', async () => {
+  const { node } = stage.topology;
+  const world = await create({ mode: 'ipvs' });
+  onTestFinished(() => world.leave());
+  const result = await world.hammered(async () => {
+    await world.stop('SIGTERM');
+    const relays = await startRelays();
+    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 60_000 * SLOWNESS);
+    await world.start('ipvs');
+    relays.kill();
+    await relays.exited;
+  }, [{ protocol: 'TCP', address: CLUSTER_IP, port: 80 }]);
+  expectNoFailure(result);
+  expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead-userspace');
+});
