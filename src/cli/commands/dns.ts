@@ -213,7 +213,12 @@ async function byCorefile(
   });
 }
 
-const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+const noSource: SourceStarter = async () => ({
+  connection: undefined,
+  watchNamed: () => {},
+  namedRead: async () => {},
+  stop: async () => {},
+});
 
 /** Where threads of their own answer, nobody waits for the main one. */
 function mayPause(threads: number): 'always' | 'at the start' {
