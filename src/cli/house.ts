@@ -115,6 +115,9 @@ export async function runHouse(options: HouseOptions): Promise<number> {
   return exitCode;
 }
 
+/** How long the first Snapshot waits for the Secrets and ConfigMaps that it names. */
+const NAMED_MS = 10_000;
+
 class House {
   readonly #options: HouseOptions;
   readonly #store = new Store();
@@ -138,6 +141,7 @@ class House {
       nodeName,
       ...(options.identity ? { identity: options.identity } : {}),
       onSnapshot: (snapshot) => this.#follow(snapshot),
+      ...(options.namedObjects ? { untilComplete: () => this.#namedRead() } : {}),
     });
     this.#planes = options.planes.map(
       (starter) =>
@@ -283,6 +287,36 @@ class House {
           planes: Object.fromEntries(this.#planes.map((plane) => [plane.name, plane.state()])),
         }),
     };
+  }
+
+  /** A Secret that is not read yet is not one that is missing: nothing is said of it, and nothing served without it. */
+  async #namedRead(): Promise<void> {
+    const { clock, log } = this.#options.context;
+    const done = new AbortController();
+    let whole = false;
+    const read = async (): Promise<void> => {
+      // What is read may name more: a ConfigMap names others.
+      for (let followed = ''; followed !== this.#followedText;) {
+        followed = this.#followedText;
+        await this.#source?.namedRead();
+        await clock.sleep(0);
+      }
+      whole = true;
+    };
+    await Promise.race([read(), clock.sleep(NAMED_MS, done.signal)]);
+    done.abort();
+    if (whole || this.#stopping) return;
+    log.warn(
+      'Secrets and ConfigMaps that objects name could not all be read; what hangs on the rest is served without it',
+      {
+        seconds: NAMED_MS / 1000,
+        mend: 'look at what the log says of secrets and configmaps, and at the rights of the account',
+      },
+    );
+  }
+
+  get #followedText(): string {
+    return `${this.#followed.secrets} ${this.#followed.configMaps}`;
   }
 
   #follow(snapshot: Snapshot): void {

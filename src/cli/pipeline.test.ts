@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { parseIp } from '../lib/ip.ts';
+import type { Plane } from '../model/plane.ts';
 import type { ServiceRecord } from '../model/records.ts';
 import { silentLogger, type LogFields, type Logger } from '../observe/log.ts';
 import { createMetrics } from '../observe/metrics.ts';
@@ -34,6 +35,48 @@ test('the log speaks at once of a first change, and of a stream of them once a s
   pipeline.stop();
   await clock.advance(5000);
   expect(told()).toEqual([]);
+});
+
+test('the Ingress plane gets no Snapshot before the first is complete, and then the newest; others wait for nothing', async () => {
+  const clock = new FakeClock();
+  const store = new Store();
+  const complete = Promise.withResolvers<void>();
+  const told: number[] = [];
+  const seen: number[] = [];
+  const pipeline = new Pipeline({
+    store,
+    kinds: [],
+    nodeName: 'n',
+    clock,
+    log: silentLogger,
+    metrics: createMetrics(),
+    onSnapshot: ({ services }) => void told.push(services.size),
+    untilComplete: () => complete.promise,
+  });
+  const others: number[] = [];
+  const planeOf = (name: Plane['name'], list: number[]): Plane => ({
+    name,
+    ready: true,
+    update: ({ services }) => void list.push(services.size),
+    state: () => ({}),
+    stop: () => Promise.resolve(),
+  });
+  const plane = planeOf('ingress', seen);
+  pipeline.add(plane);
+  pipeline.add(planeOf('rules', others));
+  pipeline.start();
+  await clock.advance(0);
+  store.apply('services', 'shop/a', service('a', '10.96.0.1'));
+  await clock.advance(0);
+  pipeline.add(plane);
+  expect([told, seen, others]).toEqual([[0, 1], [], [0, 1]]);
+  complete.resolve();
+  await clock.advance(0);
+  expect(seen).toEqual([1]);
+  store.apply('services', 'shop/b', service('b', '10.96.0.2'));
+  await clock.advance(0);
+  expect(seen).toEqual([1, 2]);
+  pipeline.stop();
 });
 
 function service(name: string, address: string): ServiceRecord {

@@ -22,6 +22,8 @@ export interface PipelineOptions {
   readonly metrics: Metrics;
   /** Told of each Snapshot, before the planes are. */
   readonly onSnapshot?: (snapshot: Snapshot) => void;
+  /** Asked once, when the first Snapshot is there: until it resolves the Ingress plane, which reads objects by their names, gets none. */
+  readonly untilComplete?: () => Promise<void>;
 }
 
 /** Under a stream of changes the log says so often what came of them, and not of each. */
@@ -48,10 +50,12 @@ export class Pipeline {
   #toldAt = -Infinity;
   #telling: Timer | undefined;
   #unsubscribe: (() => void) | undefined;
+  #complete: 'unasked' | 'asked' | 'complete';
 
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.#kinds = options.kinds;
+    this.#complete = options.untilComplete ? 'unasked' : 'complete';
     this.#duration = options.metrics.histogram({
       name: 'fairlead_resolve_duration_seconds',
       help: 'Time to resolve one Snapshot',
@@ -70,7 +74,7 @@ export class Pipeline {
   /** Gives the plane the newest Snapshot, now and from now on. */
   add(plane: Plane): void {
     this.#planes.add(plane);
-    if (this.snapshot) plane.update(this.snapshot);
+    if (this.snapshot && !this.#holds(plane)) plane.update(this.snapshot);
   }
 
   start(): void {
@@ -120,7 +124,20 @@ export class Pipeline {
       : snapshot.services.size;
     this.#tell(changed, seconds);
     this.#options.onSnapshot?.(snapshot);
-    for (const plane of this.#planes) plane.update(snapshot);
+    if (this.#complete === 'unasked') void this.#awaitComplete();
+    for (const plane of this.#planes) if (!this.#holds(plane)) plane.update(snapshot);
+  }
+
+  async #awaitComplete(): Promise<void> {
+    this.#complete = 'asked';
+    await this.#options.untilComplete?.();
+    const held = [...this.#planes].filter((plane) => this.#holds(plane));
+    this.#complete = 'complete';
+    if (this.snapshot) for (const plane of held) plane.update(this.snapshot);
+  }
+
+  #holds(plane: Plane): boolean {
+    return this.#complete !== 'complete' && plane.name === 'ingress';
   }
 
   /** At once, but no more than one line in TELL_MS: that one speaks of all since the last. */

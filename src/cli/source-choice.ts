@@ -26,6 +26,8 @@ export interface RunningSource {
   readonly connection: ApiConnection | undefined;
   /** Reads these objects too, `namespace/name`; replaces the ones of the kind that were asked for before. */
   readonly watchNamed: (kind: keyof NamedObjects, keys: ReadonlySet<string>) => void;
+  /** Resolves when all that was named so far has been read once. */
+  readonly namedRead: () => Promise<void>;
   readonly stop: () => Promise<void>;
 }
 
@@ -82,7 +84,12 @@ export function chooseSource(
       const { startManifestSource } = await import('../source/manifests/source.ts');
       const source = await startManifestSource({ ...options, dirs, store, log: log.named('manifests'), clock, files });
       // Every Secret and ConfigMap of the folder is in the store already.
-      return { connection: undefined, watchNamed: () => {}, stop: () => source.stop() };
+      return {
+        connection: undefined,
+        watchNamed: () => {},
+        namedRead: () => Promise.resolve(),
+        stop: () => source.stop(),
+      };
     };
   }
   return apiServerSource(
@@ -132,6 +139,7 @@ export function apiServerSource(
     return {
       connection: source.connection,
       watchNamed: (kind, keys) => source.watchNamed(kind, keys),
+      namedRead: () => source.synced(),
       stop: () => source.stop(),
     };
   };

@@ -202,24 +202,19 @@ export class LiveRoutes {
     client: ClientFacts,
     head: RequestHead,
   ): Forward | Answer {
-    const decision = this.#decideFor(table, routes, location, client, head);
-    return 'status' in decision ? { ...decision, of: location } : decision;
-  }
-
-  #decideFor(
-    table: RouteTable,
-    routes: HostRoutes,
-    location: Location,
-    client: ClientFacts,
-    head: RequestHead,
-  ): Forward | Answer {
     const { maxBody } = location.settings.transfer;
-    if (maxBody > 0 && head.contentLength > maxBody && location.denied === undefined) return TOO_LARGE;
-    if (!location.plain || (!client.secure && toHttps(location.settings.redirect, routes))) {
-      return this.#guard.decide(table, routes, location, requestOf(client, head));
+    const tooLarge = maxBody > 0 && head.contentLength > maxBody && location.denied === undefined;
+    const plain = location.plain && (client.secure || !toHttps(location.settings.redirect, routes));
+    if (plain && !tooLarge) {
+      const forward = this.#forwards.get(location) ?? this.#forwardOf(location);
+      if (forward && forward.targets.targets.length > 0) return forward;
     }
-    const forward = this.#forwards.get(location) ?? this.#forwardOf(location);
-    return forward && forward.targets.targets.length > 0 ? forward : UNAVAILABLE;
+    const decision = tooLarge
+      ? TOO_LARGE
+      : plain
+        ? UNAVAILABLE
+        : this.#guard.decide(table, routes, location, requestOf(client, head));
+    return 'status' in decision ? { ...decision, of: location } : decision;
   }
 
   #defaultBackend(table: RouteTable, client: ClientFacts, head: RequestHead): Forward | Answer {

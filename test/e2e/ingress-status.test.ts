@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
+import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { child, isJson, list, text, type Json } from '../support/api-server/json.ts';
 import { RESOURCES } from '../support/api-server/resource-table.ts';
 import { startTestApiServer, type TestApiServer, type TestApiServerOptions } from '../support/api-server/server.ts';
@@ -252,4 +253,27 @@ test('with a selector of namespaces the Ingresses of those count, and a label br
   expect(running.log.some(({ message, hosts }) => message === 'routes updated' && Number(hosts) > 0)).toBe(false);
   server.apply(namespace('shop', { team: 'blue' }));
   await running.logged(({ message, hosts }) => message === 'routes updated' && hosts === 1, 15_000);
+});
+
+test('a Secret that is slow to be read is not said to be missing, and nothing is served before', async () => {
+  const server = await api();
+  const { cert, key } = selfSigned('cafe.example.com', ['cafe.example.com'], Date.now(), 1);
+  const base64 = (value: string): string => Buffer.from(value).toString('base64');
+  const cafe = ingress('cafe');
+  server.apply(
+    { ...cafe, spec: { ...child(cafe, 'spec'), tls: [{ hosts: ['cafe.example.com'], secretName: 'cafe' }] } },
+    {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { namespace: 'shop', name: 'cafe' },
+      type: 'kubernetes.io/tls',
+      data: { 'tls.crt': base64(cert), 'tls.key': base64(key) },
+    },
+  );
+  server.faults.plan({ kind: 'slow', delayMs: 700 }, ({ resource, watch }) => resource === 'secrets' && !watch);
+  const running = start(server, 'one', '--update-status=false');
+  await running.logged(({ message }) => message === 'routes updated');
+  expect(running.log.filter(({ message }) => message.startsWith('the TLS Secret'))).toEqual([]);
+  const events = [...server.objects('Event').values()].map((event) => text(event, 'reason'));
+  expect(events).not.toContain('SecretUnusable');
 });

@@ -43,6 +43,8 @@ export async function dns(args: Arguments): Promise<number> {
   keepHeapSmall();
   // As CoreDNS, so that a terminal that goes takes no server with it.
   onSignal('SIGHUP', () => {});
+  // Before there is anything to read again; Node would open its debugger.
+  onSignal('SIGUSR1', () => {});
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');
@@ -211,7 +213,12 @@ async function byCorefile(
   });
 }
 
-const noSource: SourceStarter = async () => ({ connection: undefined, watchNamed: () => {}, stop: async () => {} });
+const noSource: SourceStarter = async () => ({
+  connection: undefined,
+  watchNamed: () => {},
+  namedRead: async () => {},
+  stop: async () => {},
+});
 
 /** Where threads of their own answer, nobody waits for the main one. */
 function mayPause(threads: number): 'always' | 'at the start' {

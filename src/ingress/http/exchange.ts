@@ -2,26 +2,22 @@ import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
 import { REWRITTEN } from '../annotations/answer-rewrite.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
+import { AnswerRelay, type RelayHost } from './answer-relay.ts';
 import { Attempts } from './attempts.ts';
-import { AuthAsking } from './auth-question.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import { acceptedBy, codingFor, type Accepted, type CodingChoice } from './compression.ts';
-import { EncodedBody } from './encoded-body.ts';
 import type { Engine } from './engine.ts';
-import type { AuthQuestion, Edit, Forward, Gate, Origin, Passed, Verdict } from './forward.ts';
-import { textOf } from './octets.ts';
+import { Entry } from './entry.ts';
+import type { Edit, Forward, Origin, Passed } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
 import { Mirroring, mirrorText } from './mirror.ts';
 import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
 import type { ResponseHead } from './response-head.ts';
-import { Throttle } from './throttle.ts';
 import { Tunnel } from './tunnel.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 
-/** Answer bodies up to this size leave in one write with their head, as text. */
-const SMALL = 2048;
 const MAX_INTERIM = 16;
 const ORIGINAL_URI = ['x-original-uri'];
 const NO_STATUS: ReadonlySet<number> = new Set();
@@ -34,7 +30,7 @@ type Phase = 'connecting' | 'waiting' | 'body' | 'tunnel' | 'done';
  * One request and its answer: sends the request on to an endpoint, and brings the answer back. It ends in one of: a
  * whole answer, an answer of our own, a cut connection.
  */
-export class Exchange implements UpstreamUser, RequestUnderWay {
+export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   readonly #engine: Engine;
   readonly #client: ClientEnd;
   readonly #method: string;
@@ -52,7 +48,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #forward: Forward | undefined;
   #attempts: Attempts | undefined;
   #edit: Edit | undefined;
-  #asking: AuthAsking | undefined;
+  #entry: Entry | undefined;
   /** Lines for the client of the service that let the request pass. */
   #passed: Passed | undefined;
   #phase: Phase = 'connecting';
@@ -61,7 +57,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #partial: Buffer | undefined;
   #interim = 0;
   #status = 0;
-  #answerBody: AnswerBodyFlow | undefined;
+  #relay: AnswerRelay | undefined;
   #keepAlive = false;
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
@@ -72,13 +68,11 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #connectMs: number | undefined;
   readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
-  #throttle: Throttle | undefined;
   /** Of the copy, until it is sent. */
   #mirrorText: string | undefined;
   #mirroring: Mirroring | undefined;
   /** What the client takes, where answers may be compressed. */
   readonly #accepted: Accepted | undefined;
-  #encoded: EncodedBody | undefined;
   #tunnel: Tunnel | undefined;
 
   constructor(engine: Engine, client: ClientEnd, head: RequestHead) {
@@ -137,45 +131,26 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       const text = requestText(head, this.#requestId, origin, { ...edit, path, query, host }, rules);
       this.#mirrorText = mirrorText(text, edit.mirror);
     }
-    if (edit.gate) this.#wait(edit.gate, () => this.#askFor(edit, question));
-    else this.#askFor(edit, question);
-  }
-
-  #wait(gate: Gate, next: () => void): void {
-    this.#client.waitForNothing();
-    gate((verdict) => {
-      if (this.#phase === 'done') return;
-      if (verdict.kind === 'refused') this.#answer(verdict.answer);
-      else if (verdict.kind === 'next') next();
-      else this.#connect(this.#attempts?.first(), false);
-    });
-  }
-
-  #askFor({ question, passed }: Edit, text: string | undefined): void {
-    if (question && text !== undefined) this.#ask(question, text);
-    else if (passed) this.#pass(passed);
-    else this.#connect(this.#attempts?.first(), false);
-  }
-
-  #ask(question: AuthQuestion, text: string): void {
-    this.#client.waitForNothing();
-    this.#asking = new AuthAsking(this.#engine, question, text, (verdict) => this.#judge(question, verdict));
-  }
-
-  #judge(question: AuthQuestion, verdict: Verdict): void {
-    this.#asking = undefined;
-    const judged = question.judge(verdict);
-    if ('status' in judged) {
-      this.#answer(judged);
+    if (!edit.gate && question === undefined) {
+      this.#entered(edit.passed);
       return;
     }
-    this.#pass(judged);
+    this.#client.waitForNothing();
+    this.#entry = new Entry(this.#engine, (outcome) => this.#entered(outcome));
+    this.#entry.begin(edit, question);
   }
 
-  #pass(passed: Passed): void {
-    this.#passed = passed;
-    // Before the empty line that ends the head.
-    this.#sending.head = `${this.#sending.head.slice(0, -2)}${passed.fields}\r\n`;
+  #entered(outcome: Answer | Passed | undefined): void {
+    this.#entry = undefined;
+    if (outcome && 'status' in outcome) {
+      this.#answer(outcome);
+      return;
+    }
+    if (outcome) {
+      this.#passed = outcome;
+      // Before the empty line that ends the head.
+      this.#sending.head = `${this.#sending.head.slice(0, -2)}${outcome.fields}\r\n`;
+    }
     this.#connect(this.#attempts?.first(), false);
   }
 
@@ -191,20 +166,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#tunnel.clientDrained();
       return;
     }
-    this.#awaitClient();
-    if (!this.#throttle?.holds) this.#resumeAnswer();
-  }
-
-  #resumeAnswer(): void {
-    if (this.#encoded) this.#encoded.resume();
-    else this.#resumeUpstream();
-  }
-
-  #resumeUpstream(): void {
-    if (!this.#upstreamPaused) return;
-    this.#upstreamPaused = false;
-    this.#upstream?.stream.resume();
-    this.#awaitUpstream();
+    this.awaitClient();
+    if (this.#relay) this.#relay.clientDrained();
+    else this.resumeBackend();
   }
 
   onClientGone(): void {
@@ -250,7 +214,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   onUpstreamData(bytes: Buffer, length: number): void {
     if (this.#phase === 'body') {
       this.#awaitUpstream();
-      if (this.#answerBody) this.#relay(this.#answerBody, bytes, 0, length, '');
+      this.#relay?.take(bytes, 0, length, '');
     } else if (this.#tunnel) {
       this.#tunnel.fromBackend(bytes, length);
     } else if (this.#phase === 'waiting') {
@@ -267,10 +231,8 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     if (this.#tunnel) {
       this.#tunnel.backendEnded();
       this.#endTunnel();
-    } else if (this.#phase === 'body' && this.#answerBody?.kind === 'close') {
-      this.#answerBody.whole = true;
-      if (!this.#encoded && this.#answerBody.chunked) this.#client.writeText(this.#answerBody.lastChunk);
-      this.#complete(true);
+    } else if (this.#phase === 'body' && this.#relay?.body.kind === 'close') {
+      this.#relay.backendEnded();
     } else {
       this.#dropUpstream();
       this.#lost();
@@ -368,7 +330,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     this.#sending.start(this.#client, upstream, this.#attempts?.mayReplay ?? false);
     this.#awaitUpstream();
     if (!hadBody) return;
-    this.#awaitClient();
+    this.awaitClient();
     if (body.done) return;
     this.#client.resume();
     this.#pumpBody();
@@ -404,12 +366,12 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   // Time.
 
   #awaitBoth(): void {
-    this.#awaitClient();
+    this.awaitClient();
     this.#awaitUpstream();
   }
 
   /** The client is waited for while its body is due and may come, or while it has to take bytes of the answer. */
-  #awaitClient(): void {
+  awaitClient(): void {
     const due = this.#client.needsDrain || (this.wantsBody && this.#upstream?.stream.writableNeedDrain !== true);
     if (due) this.#client.touch(this.#engine.times.clientMs);
     else this.#client.waitForNothing();
@@ -426,11 +388,18 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
     upstream.deadline = due ? this.#engine.deadlines.now + ms : Number.POSITIVE_INFINITY;
   }
 
-  #pauseUpstream(): void {
+  pauseBackend(): void {
     if (this.#upstreamPaused || !this.#upstream) return;
     this.#upstreamPaused = true;
     this.#upstream.stream.pause();
     this.#awaitBoth();
+  }
+
+  resumeBackend(): void {
+    if (!this.#upstreamPaused) return;
+    this.#upstreamPaused = false;
+    this.#upstream?.stream.resume();
+    this.#awaitUpstream();
   }
 
   // The answer.
@@ -485,85 +454,24 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       this.#wantsTrailers,
       coding?.coding !== undefined,
     );
-    this.#answerBody = body;
     this.#keepAlive = this.#wantsKeepAlive && client.mayKeepAlive && this.#sending.body.done && !body.untilClose;
     const changed = edit?.change ? head.changed(bytes, REWRITTEN, edit.change) : '';
     const added = edit || lines ? changed + this.#answerFields(head.status) : '';
     const fields = coding ? added + coding.fields : added;
-    const rate = this.#forward?.transfer.rate;
-    if (rate && !body.whole) this.#throttle = new Throttle(rate, this.#engine.deadlines, () => this.#unthrottled());
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
     if (text === undefined) {
       this.#badAnswer();
       return;
     }
     this.#phase = 'body';
-    if (coding?.coding !== undefined) this.#beginEncoded(body, coding, bytes, start, end, text);
-    else if (body.kind === 'length' && end - start >= body.left && body.left <= SMALL) {
-      // The whole of a small answer is here: one write, as text.
-      body.sent = body.left;
-      client.writeText(text + textOf(bytes, start, start + body.left));
-      this.#complete(start + body.left === end);
-    } else if (!body.whole && start < end) {
-      this.#awaitUpstream();
-      this.#relay(body, bytes, start, end, text);
-    } else {
-      if (text !== '') client.writeText(text);
-      if (body.whole) this.#complete(start === end);
-      else this.#awaitUpstream();
-    }
-  }
-
-  /** Passes on bytes of the answer's body, in one write with the head when that is still to be sent. */
-  #relay(body: AnswerBodyFlow, bytes: Buffer, start: number, end: number, head: string): void {
-    const data = body.take(bytes, start, end, head, this.#engine.ranges);
-    if (body.failed) {
-      if (head === '') this.#cut();
-      else this.#badAnswer();
-      return;
-    }
-    if (data.length > 0 && !(this.#encoded ?? this.#client).write(data)) this.#pauseUpstream();
-    this.#throttle?.sent(body.sent);
-    if (this.#throttle?.holds && !body.whole) this.#pauseUpstream();
-    if (body.whole) this.#complete(body.end === end);
-  }
-
-  /** More may be sent, when the client takes it. */
-  #unthrottled(): void {
-    if (!this.#client.needsDrain) this.#resumeAnswer();
+    this.#relay = new AnswerRelay(this.#engine, client, this, body);
+    this.#relay.begin(text, bytes, start, end, coding, this.#forward?.transfer.rate);
+    this.#awaitUpstream();
   }
 
   #coding(head: ResponseHead, bytes: Buffer): CodingChoice | undefined {
     const { compression } = this.#engine.rules;
     return compression && this.#accepted && codingFor(head, bytes, compression, this.#accepted);
-  }
-
-  /** The body goes through a compressor, which says when the client has all of it. */
-  #beginEncoded(
-    body: AnswerBodyFlow,
-    { coding = 'gzip', level }: CodingChoice,
-    bytes: Buffer,
-    start: number,
-    end: number,
-    head: string,
-  ): void {
-    if (head !== '') this.#client.writeText(head);
-    this.#encoded = new EncodedBody(coding, level, {
-      onBytes: (encoded) => {
-        const more = this.#client.write(body.frame(encoded, this.#engine.ranges));
-        this.#throttle?.sent(body.sent);
-        if (!more) this.#awaitClient();
-        return more && this.#throttle?.holds !== true;
-      },
-      onEnd: () => {
-        if (body.lastChunk !== '') this.#client.writeText(body.lastChunk);
-        this.#answered();
-      },
-      onRoom: () => this.#resumeUpstream(),
-      onFailed: () => this.#cut(),
-    });
-    if (start < end) this.#relay(body, bytes, start, end, '');
-    this.#awaitUpstream();
   }
 
   #startTunnel(bytes: Buffer, start: number, end: number): void {
@@ -590,7 +498,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   // Ends.
 
   /** The answer is whole. `clean`: nothing came behind it, so the backend's connection can carry the next request. */
-  #complete(clean: boolean): void {
+  onRead(clean: boolean): void {
     const upstream = this.#upstream;
     const sentWhole = this.#sending.body.done;
     this.#upstream = undefined;
@@ -600,14 +508,17 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       else upstream.destroy();
     }
     this.#keepAlive &&= sentWhole;
-    if (this.#encoded) this.#encoded.end();
-    else this.#answered();
+    this.#relay?.finish();
   }
 
-  /** The client has been given all of the answer. */
-  #answered(): void {
+  onGiven(): void {
     this.#finish(this.#status);
     this.#client.exchangeDone(this.#keepAlive);
+  }
+
+  onBroken(begun: boolean): void {
+    if (begun) this.#cut();
+    else this.#badAnswer();
   }
 
   /** The backend's connection is gone before the answer was whole. */
@@ -704,10 +615,9 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
   #finish(status: number): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
-    this.#asking?.cancel();
-    this.#throttle?.stop();
+    this.#entry?.cancel();
+    this.#relay?.stop();
     if (!this.#sending.body.done) this.#mirroring?.stop();
-    this.#encoded?.destroy();
     this.#measure();
     this.#edit?.release?.();
     this.#engine.host.record({
@@ -720,7 +630,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay {
       remoteAddress: this.#origin.remoteAddress,
       requestId: this.#requestId,
       received: this.#sending.body.received + (this.#tunnel?.received ?? 0),
-      sent: (this.#answerBody?.sent ?? 0) + (this.#tunnel?.sent ?? 0),
+      sent: (this.#relay?.body.sent ?? 0) + (this.#tunnel?.sent ?? 0),
       duration: this.#engine.monotonic() - this.#startedAt,
       headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
       connectDuration: this.#connectMs,
