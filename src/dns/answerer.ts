@@ -53,6 +53,8 @@ export interface AnswererFigures {
 
 /** What is under way at the end is answered within this. */
 const FINISH_MS = 2000;
+/** What is under way at a reload is: a question waits for upstream for 5 s at most. */
+const RETIRE_MS = 6000;
 
 export class Answerer {
   readonly #options: AnswererOptions;
@@ -60,6 +62,8 @@ export class Answerer {
   readonly #server: DnsServer;
   readonly #listeners = new Map<string, { readonly listener: Listener; readonly site: Site }>();
   #configuration: Configuration | undefined;
+  /** Those that were in force, for as long as questions of their time are under way. */
+  readonly #retiring = new Map<Configuration, { readonly over: Promise<void>; readonly hurry: AbortController }>();
   #facts: FactsHere | undefined;
   #source: DnsSource | undefined;
 
@@ -118,6 +122,7 @@ export class Answerer {
     // What came while the sockets were opened.
     if (this.#source) next.zones.update(this.#source);
     const before = this.#configuration;
+    const leaving: Listener[] = [];
     this.#configuration = next;
     this.#facts = facts;
     for (const [key, { site, listener }] of this.#listeners) {
@@ -132,10 +137,26 @@ export class Answerer {
       }
       this.#listeners.delete(key);
       listener.drain();
-      await listener.close();
+      leaving.push(listener);
     }
     next.start();
-    await before?.stop();
+    await before?.rest();
+    if (before) this.#retire(before, leaving);
+  }
+
+  /** What was asked before the change is answered as it would have been without. */
+  #retire(configuration: Configuration, listeners: readonly Listener[]): void {
+    const hurry = new AbortController();
+    const over = (async () => {
+      await Promise.race([this.#server.underWay(), this.#options.clock.sleep(RETIRE_MS, hurry.signal)]);
+      hurry.abort();
+      await configuration.stop();
+      // One turn, in which the last answers go out.
+      await this.#options.clock.sleep(0);
+      await Promise.all(listeners.map((listener) => listener.close()));
+      this.#retiring.delete(configuration);
+    })();
+    this.#retiring.set(configuration, { over, hurry });
   }
 
   /** A plugin has new data, or a certificate is renewed. */
@@ -183,6 +204,7 @@ export class Answerer {
   update(source: DnsSource): void {
     this.#source = source;
     this.#configuration?.zones.update(source);
+    for (const configuration of this.#retiring.keys()) configuration.zones.update(source);
     for (const { site } of this.#listeners.values()) site.version++;
   }
 
@@ -199,6 +221,9 @@ export class Answerer {
     await Promise.race([this.#server.idle(), clock.sleep(FINISH_MS, bound.signal)]);
     bound.abort();
     await this.#configuration?.stop();
+    const retiring = [...this.#retiring.values()];
+    for (const { hurry } of retiring) hurry.abort();
+    await Promise.all(retiring.map(({ over }) => over));
     // One turn, in which the last answers go out.
     await clock.sleep(0);
     await Promise.all(listeners.map((listener) => listener.close()));

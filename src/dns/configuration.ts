@@ -56,7 +56,9 @@ export interface Configuration {
   >;
   /** Begins the background tasks. */
   start(): void;
-  /** Ends them; what waits for upstream is answered SERVFAIL. */
+  /** Ends them; what waits for upstream goes on. */
+  rest(): Promise<void>;
+  /** Ends everything; what still waits for upstream is answered SERVFAIL. */
   stop(): Promise<void>;
 }
 
@@ -67,6 +69,7 @@ export function siteKey(at: ListenAddress): string {
 export function configure(options: ConfigurationOptions): Configuration {
   const { blocks, clock, files } = options;
   const stopping = new AbortController();
+  const resting = new AbortController();
   const listen = blocks.flatMap((block) => block.listen);
   const own = interfaceAddresses();
   const zones = new ZoneKeeper(
@@ -114,16 +117,24 @@ export function configure(options: ConfigurationOptions): Configuration {
     }),
   );
   let tasks: Promise<unknown> = Promise.resolve();
+  const rest = async (): Promise<void> => {
+    resting.abort();
+    await tasks;
+  };
   return {
     blocks,
     zones,
     sites,
     start: () => {
-      tasks = Promise.all(running.flatMap((one) => one.at.draft.tasks.map((task) => task(one.services))));
+      const { signal: stopped } = resting;
+      tasks = Promise.all(
+        running.flatMap((one) => one.at.draft.tasks.map((task) => task({ ...one.services, stopped }))),
+      );
     },
+    rest,
     stop: async () => {
       stopping.abort();
-      await tasks;
+      await rest();
     },
   };
 }

@@ -52,6 +52,8 @@ export interface DnsServer {
   receive(packet: Buffer, arrival: Arrival, from: Peer): Answered | Promise<Answered>;
   /** Resolves when no query waits for others any more. */
   idle(): Promise<void>;
+  /** Resolves when those that wait now are answered, whatever comes meanwhile. */
+  underWay(): Promise<void>;
 }
 
 const NO_ZONE = 'dropped';
@@ -70,8 +72,7 @@ const TIMED = 256;
 
 export function createDnsServer(options: ServerOptions): DnsServer {
   const { clock, log } = options;
-  let waiting = 0;
-  let whenIdle: (() => void)[] = [];
+  const waiting = new Set<Promise<Answered>>();
 
   const seconds = ({ start }: { readonly start: number }): number => (clock.monotonic() - start) / 1000;
   let untilTimed = 0;
@@ -140,18 +141,11 @@ export function createDnsServer(options: ServerOptions): DnsServer {
   };
 
   const later = async (passage: Passage, answer: Promise<Outcome>): Promise<Answered> => {
-    waiting++;
     try {
       const deadline = passage.route?.block.deadlineMs;
       return finish(passage, await (deadline === undefined ? answer : within(clock, answer, deadline)));
     } catch (error) {
       return failed(passage, error);
-    } finally {
-      waiting--;
-      if (waiting === 0) {
-        for (const resolve of whenIdle) resolve();
-        whenIdle = [];
-      }
     }
   };
 
@@ -168,7 +162,12 @@ export function createDnsServer(options: ServerOptions): DnsServer {
     const passage: Passage = { asked, route, start, packet, arrival };
     try {
       const outcome = answerOf(asked, route);
-      if (outcome instanceof Promise) return later(passage, outcome);
+      if (outcome instanceof Promise) {
+        const told = later(passage, outcome);
+        waiting.add(told);
+        void told.then(() => waiting.delete(told));
+        return told;
+      }
       const told = finish(passage, outcome);
       if (Buffer.isBuffer(told)) keep(passage, outcome, question, told);
       return told;
@@ -215,7 +214,12 @@ export function createDnsServer(options: ServerOptions): DnsServer {
       arrival.kept.seconds = seconds({ start });
       return again;
     },
-    idle: () => new Promise((resolve) => (waiting === 0 ? resolve() : void whenIdle.push(resolve))),
+    idle: async () => {
+      while (waiting.size > 0) await Promise.all(waiting);
+    },
+    underWay: async () => {
+      await Promise.all(waiting);
+    },
   };
 }
 

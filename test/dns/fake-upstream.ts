@@ -16,8 +16,8 @@ export interface UpstreamAsked {
   readonly fromPort: number;
 }
 
-/** The packets to send back: none for silence. */
-export type Behaviour = (asked: UpstreamAsked) => readonly Buffer[];
+/** The packets to send back, now or later: none for silence. */
+export type Behaviour = (asked: UpstreamAsked) => readonly Buffer[] | Promise<readonly Buffer[]>;
 
 export interface FakeUpstream {
   readonly server: UpstreamServer;
@@ -27,13 +27,14 @@ export interface FakeUpstream {
 
 export async function startFakeUpstream(behave: Behaviour): Promise<FakeUpstream> {
   const asked: UpstreamAsked[] = [];
-  const answer = (packet: Buffer, transport: Transport, fromPort: number): readonly Buffer[] => {
+  const answer = async (packet: Buffer, transport: Transport, fromPort: number): Promise<readonly Buffer[]> => {
     const query = parseQuery(packet);
     if (query.kind !== 'query') return [];
     const one = { name: nameText(query.key), query, transport, fromPort };
     asked.push(one);
     return behave(one);
   };
+  let closed: Promise<void> | undefined;
   const sockets = new Set<Socket>();
   const tcp = createServer((socket) => {
     sockets.add(socket);
@@ -41,14 +42,18 @@ export async function startFakeUpstream(behave: Behaviour): Promise<FakeUpstream
     socket.on('error', () => socket.destroy());
     socket.on('data', (chunk: Buffer) => {
       for (const packet of frames.push(chunk))
-        for (const reply of answer(packet, 'tcp', socket.remotePort ?? 0)) socket.write(frame(reply));
+        void answer(packet, 'tcp', socket.remotePort ?? 0).then((replies) => {
+          for (const reply of replies) if (socket.writable) socket.write(frame(reply));
+        });
     });
   });
   await new Promise<void>((resolve) => tcp.listen(0, '127.0.0.1', resolve));
   const { port } = tcp.address() as AddressInfo;
   const udp = createSocket('udp4');
   udp.on('message', (packet, from) => {
-    for (const reply of answer(packet, 'udp', from.port)) udp.send(reply, from.port, from.address);
+    void answer(packet, 'udp', from.port).then((replies) => {
+      for (const reply of replies) if (!closed) udp.send(reply, from.port, from.address);
+    });
   });
   await new Promise<void>((resolve) => udp.bind(port, '127.0.0.1', resolve));
   const server = parseUpstream(`127.0.0.1:${port}`);
@@ -60,6 +65,5 @@ export async function startFakeUpstream(behave: Behaviour): Promise<FakeUpstream
       new Promise<void>((resolve) => udp.close(() => resolve())),
     ]);
   };
-  let closed: Promise<void> | undefined;
   return { server, asked, close: () => (closed ??= close()) };
 }

@@ -135,10 +135,12 @@ describe('a name outside the cluster', () => {
     const dead = await upstream(silent);
     const alive = await upstream(answering);
     const { udp, lines } = await world([dead, alive], { random: () => 0.5 });
+    // Beside them it is asked for the root, to see whether it is back.
+    const questions = (): number => dead.asked.filter(({ name }) => name !== '.').length;
     expect((await dig(udp, 'www.example.test')).answer).toHaveLength(1);
-    expect(dead.asked).toHaveLength(1);
+    expect(questions()).toBe(1);
     expect((await dig(udp, 'www.example.test')).answer).toHaveLength(1);
-    expect(dead.asked).toHaveLength(1);
+    expect(questions()).toBe(1);
     expect(
       lines.filter((line) => line.includes('does not answer') && line.includes(String(dead.server.port))),
     ).toHaveLength(1);

@@ -10,6 +10,9 @@ import { toolPath } from '../support/debian-tools.ts';
 import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileServer } from './corefile-plane.ts';
+import { encodeReply } from '../../src/dns/encode.ts';
+import { RCODE } from '../../src/dns/wire/types.ts';
+import { ask } from './ask.ts';
 import { dig } from './dig.ts';
 import { startFakeUpstream } from './fake-upstream.ts';
 
@@ -86,6 +89,30 @@ test.skipIf(missing).each([
     expect(codes).toMatch(/^NOERROR \d+ \(100\.00%\)$/);
   },
 );
+
+test('a question that waits for upstream while the Corefile changes is answered as if nothing had happened', async () => {
+  let release = (): void => {};
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const upstream = await startFakeUpstream(async ({ query }) => {
+    await released;
+    return [encodeReply(query, { kind: 'code', rcode: RCODE.NOERROR }, 512, () => 0)];
+  });
+  closing.push(() => upstream.close());
+  const port = await freePort();
+  const forward = `  forward . ${upstream.server.address}:${upstream.server.port}`;
+  const server = await serveCorefile(corefile(port, forward), {});
+  servers.push(server);
+  await server.rewrite(corefile(port, `${forward}\n  minimal`));
+  const told: Promise<number | 'lost'>[] = [];
+  await until(async () => {
+    told.push(ask({ address: '127.0.0.1', port }, `host-${told.length}.example.test`, 20_000));
+    await new Promise((resolve) => setTimeout(resolve, 80));
+    return server.lines.some((line) => line.includes('is in force'));
+  });
+  release();
+  // The oldest may have waited for longer than a question waits for upstream.
+  expect(await Promise.all(told.slice(-5))).toEqual(Array.from({ length: 5 }, () => RCODE.NOERROR));
+});
 
 test('in its lameduck time it answers as ever, and nothing that it took is left without an answer', async () => {
   const port = await freePort();
