@@ -92,7 +92,7 @@ export function corefilePlane(
         corefile,
         load,
         prepare,
-        // As CoreDNS; Node would open its debugger at this signal.
+        // As CoreDNS.
         onReloadAsked: (reload) => onSignal('SIGUSR1', reload),
         ...(rereadMs === undefined ? {} : { rereadMs }),
         log: context.log.named('dns'),

@@ -156,9 +156,12 @@ test('SIGUSR1 makes it read a Corefile that has no reload, and SIGHUP is nothing
     `.:${dns} {\n  bind 127.0.0.1\n  template IN TXT . {\n    answer "{{ .Name }} 60 IN TXT ${answer}"\n  }\n}\n`;
   const running = new FairleadProcess(['dns', '-conf', corefile(text('one')), '--workers', '0']);
   processes.push(running);
-  const answers = async (wanted: string): Promise<void> => {
+  const answers = async (wanted: string, signal?: NodeJS.Signals): Promise<void> => {
     await until(
-      async () => (await dig({ address: '127.0.0.1', port: dns }, 'x.test', 'TXT')).answer[0]?.endsWith(`"${wanted}"`),
+      async () => {
+        if (signal) running.kill(signal);
+        return (await dig({ address: '127.0.0.1', port: dns }, 'x.test', 'TXT')).answer[0]?.endsWith(`"${wanted}"`);
+      },
       20_000,
       () => running.stderr,
     );
@@ -166,8 +169,7 @@ test('SIGUSR1 makes it read a Corefile that has no reload, and SIGHUP is nothing
   await answers('one');
   running.kill('SIGHUP');
   corefile(text('two'));
-  running.kill('SIGUSR1');
-  await answers('two');
+  await answers('two', 'SIGUSR1');
   corefile('.:53 {\n  nosuch\n}\n');
   running.kill('SIGUSR1');
   await until(

@@ -43,6 +43,8 @@ export async function dns(args: Arguments): Promise<number> {
   keepHeapSmall();
   // As CoreDNS, so that a terminal that goes takes no server with it.
   onSignal('SIGHUP', () => {});
+  // Before there is anything to read again; Node would open its debugger.
+  onSignal('SIGUSR1', () => {});
   const settings = nodeLocalSettings(args);
   const node = settings && { settings, running: nodeLocal(settings, context) };
   const path = args.text('conf');

@@ -49,7 +49,8 @@ export class AnswerRelay {
     rate: Rate | undefined,
   ): void {
     const { body } = this;
-    if (rate && !body.whole) this.#throttle = new Throttle(rate, this.#engine.deadlines, () => this.#unthrottled());
+    const { deadlines, monotonic } = this.#engine;
+    if (rate && !body.whole) this.#throttle = new Throttle(rate, deadlines, monotonic(), () => this.#unthrottled());
     if (coding?.coding !== undefined) {
       if (head !== '') this.#client.writeText(head);
       this.#encoded = this.#encode(coding.coding, coding.level);

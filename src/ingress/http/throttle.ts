@@ -14,10 +14,11 @@ export class Throttle implements Expiring {
   readonly #startedAt: number;
   readonly #resume: () => void;
 
-  constructor(rate: Rate, deadlines: Deadlines, resume: () => void) {
+  /** `now` is when the body begins, in monotonic milliseconds: the last tick may be long ago. */
+  constructor(rate: Rate, deadlines: Deadlines, now: number, resume: () => void) {
     this.#rate = rate;
     this.#deadlines = deadlines;
-    this.#startedAt = deadlines.now;
+    this.#startedAt = now;
     this.#resume = resume;
     deadlines.add(this);
   }
