@@ -8,6 +8,7 @@ const proxy = httpProxy.createProxyServer({
   target: `http://127.0.0.1:${backend}`,
   agent: new Agent({ keepAlive: true, maxSockets: 320 }),
   xfwd: true,
+  ws: true,
 });
 proxy.on('error', () => {});
 proxy.listen(port ?? 0, '127.0.0.1');

@@ -1,19 +1,18 @@
-// Ingress: requests per CPU-second and latency against nginx, HAProxy and http-proxy in turn on the same machine; how long one change takes
-// among many Ingresses, and what clients see of it; memory.
+// Ingress: requests and WebSocket messages per CPU-second, and latency, against nginx, HAProxy and http-proxy in turn on the same machine;
+// how long one change takes among many Ingresses, and what clients see of it; memory.
 
-import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { cpuSecondsOf, childrenOf } from '../support/cpu-time.ts';
+import { CONNECTIONS, MIXES, measure, wrk, type Measured, type Mix } from './ingress-load.ts';
 import {
   FAIRLEAD,
   HAPROXY,
   HTTP_PROXY,
-  LOAD_CPU,
   NGINX,
   end,
   fairleadCommand,
@@ -25,46 +24,21 @@ import {
   pemFiles,
   secretObject,
   startBackend,
+  startEcho,
   startProxy,
   type HostSpec,
   type RunningProxy,
 } from './ingress-servers.ts';
 
-const run = promisify(execFile);
 const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
 const FIRST_PORT = 17_100;
-const CONNECTIONS = 32;
+const ECHO_PORT = FIRST_PORT + 1;
 /** Until Node has compiled what it runs often. */
 const WARM_UP_SECONDS = 3;
 
-interface Mix {
-  readonly title: string;
-  readonly secure: boolean;
-  readonly tool: 'wrk' | 'h2load';
-  readonly path: string;
-  readonly post?: number;
-  readonly closes?: true;
-}
-
-const MIXES: Readonly<Record<string, Mix>> = {
-  '0': { title: '0 B', secure: false, tool: 'wrk', path: '/0' },
-  '1k': { title: '1 KB', secure: false, tool: 'wrk', path: '/1k' },
-  '100k': { title: '100 KB', secure: false, tool: 'wrk', path: '/100k' },
-  '1m': { title: '1 MB', secure: false, tool: 'wrk', path: '/1m' },
-  post: { title: 'POST 100 KB', secure: false, tool: 'wrk', path: '/post', post: 102_400 },
-  tls: { title: 'TLS 1 KB', secure: true, tool: 'wrk', path: '/1k' },
-  'tls-new': { title: 'TLS, new connection each', secure: true, tool: 'wrk', path: '/0', closes: true },
-  h2: { title: 'HTTP/2 1 KB, 10 streams', secure: true, tool: 'h2load', path: '/1k' },
-};
 const PARTS = ['speed', 'change', 'memory'] as const;
 
-interface Result {
-  readonly perCpuSecond: number;
-  /** Milliseconds. */
-  readonly p50: number;
-  readonly p99: number;
-  readonly errors: number;
-}
+type Result = Omit<Measured, 'requests'> & { readonly perCpuSecond: number };
 
 export async function benchIngress(argv: readonly string[]): Promise<number> {
   let values;
@@ -116,17 +90,36 @@ export async function benchIngress(argv: readonly string[]): Promise<number> {
 
 // Speed.
 
-async function speed(folder: string, mixes: readonly string[], rounds: number, seconds: number): Promise<void> {
+async function speed(folder: string, names: readonly string[], rounds: number, seconds: number): Promise<void> {
+  const mixes = names.flatMap((name) => MIXES[name] ?? []);
+  const contests = (of: readonly Mix[], backend: number): Promise<void> =>
+    withProxies(folder, backend, async (proxies) => {
+      for (const mix of of) await contest(folder, mix, proxies, rounds, seconds);
+    });
+  const requests = mixes.filter(({ tool }) => tool !== 'websocket');
+  const messages = mixes.filter(({ tool }) => tool === 'websocket');
+  if (requests.length > 0) await contests(requests, FIRST_PORT);
+  if (messages.length === 0) return;
+  const stopEcho = await startEcho(ECHO_PORT);
+  try {
+    await contests(messages, ECHO_PORT);
+  } finally {
+    await stopEcho();
+  }
+}
+
+async function withProxies(
+  folder: string,
+  backend: number,
+  use: (proxies: readonly RunningProxy[]) => Promise<void>,
+): Promise<void> {
   const proxies: RunningProxy[] = [];
   try {
     for (const [i, kind] of [FAIRLEAD, NGINX, HAPROXY, HTTP_PROXY].entries()) {
       const ports = { http: FIRST_PORT + 10 * (i + 1), https: FIRST_PORT + 10 * (i + 1) + 1 };
-      proxies.push(await startProxy(kind, join(folder, kind.name), ports, FIRST_PORT));
+      proxies.push(await startProxy(kind, join(folder, kind.name), ports, backend));
     }
-    for (const name of mixes) {
-      const mix = MIXES[name];
-      if (mix) await contest(folder, mix, proxies, rounds, seconds);
-    }
+    await use(proxies);
   } finally {
     await Promise.all(proxies.map((proxy) => proxy.stop()));
   }
@@ -151,7 +144,8 @@ async function contest(
         .get(proxies.find(({ kind }) => kind.name === name) ?? (proxies[0] as RunningProxy))
         ?.map(({ perCpuSecond }) => perCpuSecond) ?? [],
     );
-  const rows = [['', 'requests/CPU-s', 'of nginx', 'p50', 'p99', 'errors']];
+  const unit = mix.tool === 'websocket' ? 'messages' : 'requests';
+  const rows = [['', `${unit}/CPU-s`, 'of nginx', 'p50', 'p99', 'errors']];
   for (const [{ kind }, list] of results) {
     const own = median(list.map(({ perCpuSecond }) => perCpuSecond));
     rows.push([
@@ -167,59 +161,14 @@ async function contest(
 }
 
 async function load(folder: string, { ports, pid }: RunningProxy, mix: Mix, seconds: number): Promise<Result> {
-  const url = `${mix.secure ? 'https' : 'http'}://127.0.0.1:${mix.secure ? ports.https : ports.http}${mix.path}`;
   const before = usedBy(pid);
-  const measured = mix.tool === 'wrk' ? await wrk(folder, mix, url, seconds) : await h2load(folder, url, seconds);
-  const cpu = usedBy(pid) - before;
-  return { ...measured, perCpuSecond: measured.requests / cpu };
+  const { requests, ...measured } = await measure(folder, mix, ports, seconds);
+  return { ...measured, perCpuSecond: requests / (usedBy(pid) - before) };
 }
 
 function usedBy(pid: number): number {
   const { own, tools } = cpuSecondsOf(pid);
   return own + tools;
-}
-
-type Measured = Omit<Result, 'perCpuSecond'> & { readonly requests: number };
-
-async function wrk(folder: string, mix: Mix, url: string, seconds: number): Promise<Measured> {
-  const script = join(folder, 'wrk.lua');
-  const body = mix.post === undefined ? '' : `wrk.method = "POST"\nwrk.body = string.rep("x", ${mix.post})\n`;
-  const closes = mix.closes ? 'wrk.headers["Connection"] = "close"\n' : '';
-  const done =
-    'function done(s, l, r) io.write(string.format("RESULT %d %d %d %d\\n", s.requests, l:percentile(50), l:percentile(99), s.errors.connect + s.errors.read + s.errors.write + s.errors.status + s.errors.timeout)) end\n';
-  await writeFile(script, `wrk.headers["Host"] = "bench.example"\n${body}${closes}${done}`);
-  const words = ['-c', LOAD_CPU, 'wrk', '-t', '1', '-c', String(CONNECTIONS), '-d', `${seconds}s`, '-s', script, url];
-  const { stdout } = await run('taskset', words);
-  const [requests = 0, p50 = 0, p99 = 0, errors = 0] = (/RESULT (.*)/.exec(stdout)?.[1] ?? '').split(' ').map(Number);
-  return { requests, p50: p50 / 1000, p99: p99 / 1000, errors };
-}
-
-async function h2load(folder: string, url: string, seconds: number): Promise<Measured> {
-  const log = join(folder, 'h2load.log');
-  const words = [
-    '-c',
-    LOAD_CPU,
-    'h2load',
-    '-c',
-    String(CONNECTIONS),
-    '-m',
-    '10',
-    '-D',
-    String(seconds),
-    '-H',
-    ':authority: bench.example',
-  ];
-  await rm(log, { force: true });
-  const { stdout } = await run('taskset', [...words, '--log-file', log, url]);
-  const times = (await readFile(log, 'utf8'))
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => Number(line.split('\t')[2]))
-    .sort((a, b) => a - b);
-  const at = (share: number): number => (times[Math.floor(times.length * share)] ?? NaN) / 1000;
-  const [, done = '0', failed = '0'] =
-    /requests: [0-9]+ total, [0-9]+ started, ([0-9]+) done, [0-9]+ succeeded, ([0-9]+) failed/.exec(stdout) ?? [];
-  return { requests: Number(done), p50: at(0.5), p99: at(0.99), errors: Number(failed) };
 }
 
 // One change among many.

@@ -20,7 +20,8 @@ const USAGE = `usage: npm run bench -- rules [--mode MODE] [--size SERVICESxENDP
   steady   what a client sees that connects all the time while endpoints, the proxy and the rules change (as root)
   dns      queries per CPU-second and latency against a bare responder, knot, unbound and dnsmasq
   soak     what clients of Ingress see while its configuration changes 20 times a second (10 minutes)
-  ingress  requests per CPU-second against nginx, HAProxy and http-proxy; one change among many Ingresses; memory
+  ingress  requests and WebSocket messages per CPU-second against nginx, HAProxy and http-proxy;
+           one change among many Ingresses; memory
   memory   what each role holds at rest, from manifests and from an API server (as root)
 `;
 
