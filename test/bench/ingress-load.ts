@@ -3,11 +3,15 @@
 import { execFile } from 'node:child_process';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { LOAD_CPU, WEBSOCKET_CHILD, type Ports } from './ingress-servers.ts';
+import { LOAD_CPU, type Ports } from './ingress-servers.ts';
 
 const run = promisify(execFile);
 export const CONNECTIONS = 32;
+/** Where the load of WebSockets is the backend, too. */
+export const ECHO_PORT = 17_101;
+const WEBSOCKET_CHILD = fileURLToPath(new URL('./websocket-child.ts', import.meta.url));
 
 export interface Mix {
   readonly title: string;
@@ -98,8 +102,7 @@ async function webSockets(port: number, path: string, seconds: number): Promise<
     LOAD_CPU,
     process.execPath,
     WEBSOCKET_CHILD,
-    'load',
-    ...[port, path, seconds, CONNECTIONS].map(String),
+    ...[ECHO_PORT, port, path, seconds, CONNECTIONS].map(String),
   ];
   const { stdout } = await run('taskset', words);
   return JSON.parse(stdout) as Measured;

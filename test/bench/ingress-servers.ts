@@ -11,8 +11,6 @@ import { until } from '../support/until.ts';
 
 const ENTRY = fileURLToPath(new URL('../../src/cli/entry.js', import.meta.url));
 const BASELINE = fileURLToPath(new URL('./http-proxy-child.js', import.meta.url));
-/** Both ends of the WebSockets. */
-export const WEBSOCKET_CHILD = fileURLToPath(new URL('./websocket-child.ts', import.meta.url));
 /** Proxies run on this CPU; the backend and the load generator on the other. */
 const PROXY_CPU = '0';
 export const LOAD_CPU = '1';
@@ -238,13 +236,6 @@ export async function startBackend(folder: string, port: number): Promise<() => 
   }`;
   writeFileSync(join(folder, 'backend.conf'), text);
   const child = launch(['nginx', '-c', join(folder, 'backend.conf')], LOAD_CPU);
-  await listening(port, child);
-  return () => end(child);
-}
-
-/** The backend of WebSockets: each message comes back. */
-export async function startEcho(port: number): Promise<() => Promise<void>> {
-  const child = launch([process.execPath, WEBSOCKET_CHILD, 'echo', String(port)], LOAD_CPU);
   await listening(port, child);
   return () => end(child);
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { cpuSecondsOf, childrenOf } from '../support/cpu-time.ts';
-import { CONNECTIONS, MIXES, measure, wrk, type Measured, type Mix } from './ingress-load.ts';
+import { CONNECTIONS, ECHO_PORT, MIXES, measure, wrk, type Measured, type Mix } from './ingress-load.ts';
 import {
   FAIRLEAD,
   HAPROXY,
@@ -24,7 +24,6 @@ import {
   pemFiles,
   secretObject,
   startBackend,
-  startEcho,
   startProxy,
   type HostSpec,
   type RunningProxy,
@@ -32,7 +31,6 @@ import {
 
 const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
 const FIRST_PORT = 17_100;
-const ECHO_PORT = FIRST_PORT + 1;
 /** Until Node has compiled what it runs often. */
 const WARM_UP_SECONDS = 3;
 
@@ -99,13 +97,7 @@ async function speed(folder: string, names: readonly string[], rounds: number, s
   const requests = mixes.filter(({ tool }) => tool !== 'websocket');
   const messages = mixes.filter(({ tool }) => tool === 'websocket');
   if (requests.length > 0) await contests(requests, FIRST_PORT);
-  if (messages.length === 0) return;
-  const stopEcho = await startEcho(ECHO_PORT);
-  try {
-    await contests(messages, ECHO_PORT);
-  } finally {
-    await stopEcho();
-  }
+  if (messages.length > 0) await contests(messages, ECHO_PORT);
 }
 
 async function withProxies(

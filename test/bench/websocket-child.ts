@@ -1,7 +1,9 @@
-// The two ends of the WebSockets of the Ingress benchmark: `echo PORT`, and `load PORT PATH SECONDS CONNECTIONS`, which prints what it has
-// measured as JSON. Both do the least that RFC 6455 asks for, so that the proxy between them is what costs.
+// The two ends of the WebSockets of the Ingress benchmark: `ECHO-PORT PROXY-PORT PATH SECONDS CONNECTIONS`. It listens on the one, loads the
+// other, and prints what it has measured as JSON. Both ends do the least that RFC 6455 asks for, and share a process: two of them would wait for
+// each other's turn on their CPU, and the round trips would be times of the scheduler.
 
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -28,10 +30,12 @@ const LAST_ECHOES_MS = 2000;
 
 // The backend.
 
-function echo(listenPort: number): void {
+/** Does not keep the process: the load says how long it lives. */
+async function listen(port: number): Promise<void> {
   const server = createServer({ noDelay: true }, (socket) => {
     let rest = NOTHING;
     let upgraded = false;
+    socket.unref();
     socket.on('error', () => {});
     socket.on('data', (chunk) => {
       let data = joined(rest, chunk);
@@ -46,7 +50,9 @@ function echo(listenPort: number): void {
       rest = answerFrames(socket, data);
     });
   });
-  server.listen(listenPort, '127.0.0.1', 1024);
+  server.listen(port, '127.0.0.1', 1024);
+  await once(server, 'listening');
+  server.unref();
 }
 
 function switching(head: string): string {
@@ -87,10 +93,10 @@ interface Target {
   readonly path: string;
 }
 
-async function load(target: Target, forSeconds: number, count: number): Promise<void> {
+async function load(target: Target, seconds: number, count: number): Promise<void> {
   const tally = new Tally();
   const clients = Array.from({ length: count }, () => new Client(target, tally));
-  await pause(forSeconds * 1000);
+  await pause(seconds * 1000);
   const finished = Promise.all(clients.map((client) => client.finish()));
   await Promise.race([finished, pause(LAST_ECHOES_MS, undefined, { ref: false })]);
   for (const client of clients) client.stop();
@@ -262,6 +268,6 @@ function acceptOf(key: string): string {
   return createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
 }
 
-const [what, port, path = '/', seconds = '1', connections = '1'] = process.argv.slice(2);
-if (what === 'echo') echo(Number(port));
-else await load({ port: Number(port), path }, Number(seconds), Number(connections));
+const [echoPort, port, path = '/', seconds, connections] = process.argv.slice(2);
+await listen(Number(echoPort));
+await load({ port: Number(port), path }, Number(seconds), Number(connections));
