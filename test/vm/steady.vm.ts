@@ -55,6 +55,8 @@ test('a client that connects all the time fails not once while IPVS gives way to
   expect(result.answeredBy['c']).toBeGreaterThan(0);
 });
 
+const LIMIT_MS = 12_000 * SLOWNESS;
+
 /** The Service `web` of every world, as the process of the relays reads it. */
 const MANIFESTS = `
 apiVersion: v1
@@ -82,7 +84,12 @@ async function startRelays(): Promise<FairleadProcess> {
     await relays.close();
     rmSync(folder, { recursive: true });
   });
-  await relays.logged(({ message }) => message === 'rules in force', 60_000 * SLOWNESS);
+  const ended = relays.exited.then(({ code, signal }) => {
+    throw new Error(`the relays ended (code ${code}, signal ${signal}): ${relays.stderr}`);
+  });
+  // Later they end when they are told to.
+  ended.catch(() => {});
+  await Promise.race([relays.logged(({ message }) => message === 'rules in force', LIMIT_MS), ended]);
   return relays;
 }
 
@@ -93,7 +100,7 @@ test('a client that connects all the time fails not once while IPVS gives way to
   const result = await world.hammered(async () => {
     await world.stop('SIGTERM');
     const relays = await startRelays();
-    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), 60_000 * SLOWNESS);
+    await until(async () => !(await node.run('ip', 'link')).includes('kube-ipvs0'), LIMIT_MS);
     await world.start('ipvs');
     relays.kill();
     await relays.exited;
