@@ -1,16 +1,11 @@
 // Relays that the kernel leads Service addresses to: what a client sees, and that the rules come and go with the process.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { HammerResult } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
 import { runFairlead } from '../support/process.ts';
 import type { ProxyProcesses } from '../support/proxy-runner.ts';
 import { CLUSTER_IP, SteadyWorld } from '../support/steady.ts';
-
-function expectNoFailure(result: HammerResult): void {
-  expect(result.failures).toEqual([]);
-  expect(result.attempts).toBeGreaterThan(50);
-}
+import { expectNoFailure } from '../support/no-failure.ts';
 
 const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: a client that connects every 10 ms in mode userspace (${missing})\n`);

@@ -1,17 +1,14 @@
 // What a client may expect that connects all the time, in the modes that every kernel has: a test file for each calls this. IPVS: test/vm/steady.vm.ts.
 
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { HammerResult } from './hammer.ts';
 import { netnsMissing } from './netns.ts';
 import { CLUSTER_IP, NODE_PORT, PODS, SteadyWorld, TARGETS, pause, service } from './steady.ts';
 import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
+import { expectNoFailure } from './no-failure.ts';
 
-/** Every connection was answered, and there were enough of them to say so. */
-function expectNoFailure(result: HammerResult): void {
-  expect(result.failures).toEqual([]);
-  expect(result.attempts).toBeGreaterThan(50 / SLOWNESS);
-}
+/** So many are enough to say that none failed. */
+const ATTEMPTS = 50 / SLOWNESS;
 
 const UDP_PORT = [{ port: 80, protocol: 'UDP', name: 'udp' }];
 const UDP_FLOW = [{ protocol: 'UDP' as const, address: '172.30.2.1', port: 80, oneSocket: true }];
@@ -40,7 +37,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.announce([{ pod: 'c' }, { pod: 'd' }]);
         await pause(200);
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(Object.keys(result.answeredBy).sort()).toEqual(['a', 'b', 'c', 'd']);
     });
 
@@ -51,7 +48,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await pause(200);
         await world.change([{ pod: 'a', terminating: true }, { pod: 'c' }]);
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
@@ -62,7 +59,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.start();
         await world.change([{ pod: 'b' }, { pod: 'c' }]);
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
@@ -73,7 +70,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.announce([{ pod: 'b' }, { pod: 'c' }, { pod: 'd' }]);
         await world.start();
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(result.answeredBy['d']).toBeGreaterThan(0);
     });
 
@@ -90,7 +87,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.start(mode);
         await world.change([{ pod: 'c' }]);
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
 
@@ -109,7 +106,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
           await world.kubeProxyServes(theirs, [{ pod: 'c' }, { pod: 'd' }]);
           await world.cleanup();
         });
-        expectNoFailure(result);
+        expectNoFailure(result, ATTEMPTS);
         expect(await world.rulesThere()).toEqual(before);
         expect(before).toEqual([theirs === 'nftables' ? 'kube-proxy' : 'chains']);
         const after = await world.hammered(() => pause(100));
@@ -128,7 +125,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         }
         await world.change([{ pod: 'd' }]);
       });
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       const { answeredBy } = await world.hammered(() => pause(300));
       expect(Object.keys(answeredBy)).toEqual(['d']);
     });
@@ -144,7 +141,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.change([{ pod: 'b' }, { pod: 'c' }]);
         await world.change([{ pod: 'c' }]);
       }, both);
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
       expect(result.answeredBy['c']).toBeGreaterThan(0);
     });
   });
@@ -181,7 +178,7 @@ export function steadyCases(mode: 'nftables' | 'iptables', flush: Flush): void {
         await world.change([{ pod: 'a' }, { pod: 'd' }], 'dns');
       }, UDP_FLOW);
       expect(Object.keys(result.answeredBy)).toEqual(['a']);
-      expectNoFailure(result);
+      expectNoFailure(result, ATTEMPTS);
     });
 
     test('a UDP client that sends from one socket is led to the next Pod when its own is replaced', async () => {

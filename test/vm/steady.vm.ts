@@ -7,9 +7,9 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FairleadProcess } from '../support/process.ts';
 import { ProxyPlanes } from '../support/proxy-runner.ts';
 import { SLOWNESS } from '../support/slowness.ts';
-import type { HammerResult } from '../support/hammer.ts';
 import { CLUSTER_IP, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
 import { until } from '../support/until.ts';
+import { expectNoFailure } from '../support/no-failure.ts';
 
 let stage: SteadyStage;
 beforeAll(async () => {
@@ -19,11 +19,6 @@ afterAll(() => stage?.close());
 
 const create = (options: { readonly mode: string; readonly others?: number }): Promise<SteadyWorld<ProxyPlanes>> =>
   SteadyWorld.on(stage, new ProxyPlanes(stage.topology.node), options);
-
-function expectNoFailure(result: HammerResult): void {
-  expect(result.failures).toEqual([]);
-  expect(result.attempts).toBeGreaterThan(50);
-}
 
 test('a client that connects all the time fails not once while endpoints roll', async () => {
   const world = await create({ mode: 'ipvs' });
