@@ -11,7 +11,7 @@ const PODS = { a: '10.0.0.1', b: '10.0.0.2' } as const;
 type PodName = keyof typeof PODS;
 
 const BYTES = 8 * 1024 * 1024;
-const PORTS = { talk: 8081, download: 8082, dns: 5353 };
+const PORTS = { once: 8080, talk: 8081, download: 8082, dns: 5353 };
 
 let world: IpvsWorld;
 
@@ -19,6 +19,7 @@ beforeAll(async () => {
   world = await IpvsWorld.create(PODS);
   for (const [name, address] of Object.entries(PODS)) {
     const pod = world.pod(name);
+    await pod.serve({ protocol: 'TCP', address, port: PORTS.once, name });
     await pod.serve({ protocol: 'TCP', address, port: PORTS.talk, name, keeps: true });
     await pod.serve({ protocol: 'TCP', address, port: PORTS.download, name, sends: BYTES });
     await pod.serve({ protocol: 'UDP', address, port: PORTS.dns, name });
@@ -142,6 +143,23 @@ describe.concurrent('in IPVS mode', () => {
           expect([answer, 'silence']).toContain(said);
           expect(await ask(to, port)).toBe(answer);
         }
+      }
+    },
+  );
+
+  test(
+    'a TCP client that comes again from the same port reaches the next endpoint, not the one that drains',
+    { timeout: LIMIT_MS },
+    async ({ expect }) => {
+      const address = '172.30.0.30';
+      for (const [pod, weights] of [
+        ['a', [`${PODS.a} 1`]],
+        ['b', [`${PODS.a} 0`, `${PODS.b} 1`]],
+      ] as const) {
+        await world.change(service('again', address, 'once', [pod]));
+        expect(await reals(address)).toEqual(weights);
+        const outcome = await world.client.connect({ protocol: 'TCP', address, port: 80, sourcePort: 41_000 });
+        expect(outcome).toMatchObject({ kind: 'answered', by: pod });
       }
     },
   );
