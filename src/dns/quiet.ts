@@ -6,7 +6,11 @@ import type { Clock } from '../system/clock.ts';
 const MOST_MS = 500;
 
 /** Resolves once `taken` has not grown for so long, or after a bound. */
-export async function untilQuiet(taken: () => number, clock: Pick<Clock, 'monotonic' | 'sleep'>, ms = 0): Promise<void> {
+export async function untilQuiet(
+  taken: () => number,
+  clock: Pick<Clock, 'monotonic' | 'sleep'>,
+  ms = 0,
+): Promise<void> {
   const bound = clock.monotonic() + MOST_MS;
   let before;
   do {

@@ -45,7 +45,10 @@ async function echo(scheme: Scheme): Promise<{ readonly listener: Listener; read
     idleMs: 10_000,
     maxConnections: 100,
     shared: false,
-    tls: scheme === 'dns' ? undefined : { certificate: TEST_CERTIFICATE, key: TEST_KEY, ca: undefined, clientAuth: 'nocert' },
+    tls:
+      scheme === 'dns'
+        ? undefined
+        : { certificate: TEST_CERTIFICATE, key: TEST_KEY, ca: undefined, clientAuth: 'nocert' },
   });
   closing.push(() => listener.close());
   return { listener, port: listener.addresses[0]?.port ?? 0 };
