@@ -104,6 +104,7 @@ test('datagrams that are still unread are answered before the socket is closed',
   await listener.drain();
   await listener.close();
   await until(() => client.answers() === 150);
+  expect(listener.connections).toBe(0);
 });
 
 test('connections that are not accepted yet are, and what they ask is answered', async () => {
@@ -169,6 +170,7 @@ test('a client that goes on asking is not waited for, and one that says nothing 
   await listener.drain();
   await until(() => client.ended());
   await listener.close();
+  expect(listener.connections).toBe(0);
 });
 
 test.each(['tls', 'https'] as const)('an answer over %s that is under way at a reload arrives', async (scheme) => {
