@@ -131,10 +131,10 @@ describe('the Deployment', () => {
     closing.push(() => running.close());
     await until(async () => {
       const answer = await fetch(`http://127.0.0.1:${ports.ready}/ready`).catch(() => undefined);
-      return answer?.status === 200 ? true : undefined;
+      return answer?.status === 200;
     });
     expect((await fetch(`http://127.0.0.1:${ports.health}/health`)).status).toBe(200);
-    await until(async () => (sorted(usedOf(api)) === sorted(granted) ? true : undefined));
+    await until(async () => sorted(usedOf(api)) === sorted(granted));
     expect(refused).toEqual([]);
     running.kill();
     expect(await running.exited).toEqual({ code: 0, signal: null });

@@ -101,7 +101,7 @@ test('the rights are those that it uses, each of them and no other, and the prob
     expect((await fetch(`http://127.0.0.1:${String(line['port'])}${probe?.httpGet.path}`)).status).toBe(200);
   }
   await until(
-    async () => (sorted(usedOf(server)) === sorted(granted) ? true : undefined),
+    async () => sorted(usedOf(server)) === sorted(granted),
     30_000,
     () => `granted:\n${sorted(granted)}\nused:\n${sorted(usedOf(server))}`,
   );

@@ -4,8 +4,9 @@ import { request } from 'node:https';
 import { expect, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { LOOPBACK, eventually, exchange, httpPort, startBackend, startPlane } from './plane.ts';
+import { LOOPBACK, exchange, httpPort, startBackend, startPlane } from './plane.ts';
 import { cafe, service, snapshot, tlsSecret } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const OWN = ['controller_class', 'controller_namespace', 'controller_pod'];
 const OF_REQUEST = ['canary', 'host', 'ingress', 'method', 'namespace', 'path', 'service', 'status'];

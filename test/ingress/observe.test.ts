@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { createLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { eventually, exchange, httpPort, startBackend, startPlane } from './plane.ts';
+import { exchange, httpPort, startBackend, startPlane } from './plane.ts';
 import { cafe, ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const close = 'Connection: close\r\n';
 
