@@ -80,7 +80,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-const deployment = manifestFile<Manifest>('dns.yaml');
+const deployment = manifestFile('dns.yaml') as (kind: string) => Manifest;
 const pod = deployment('Deployment').spec.template.spec;
 const [server] = pod.containers;
 
@@ -154,7 +154,7 @@ function start(api: TestApiServer, ports: Parameters<typeof corefile>[0]): Fairl
 }
 
 describe('the DaemonSet of nodes', () => {
-  const documents = manifestFile<Manifest>('dns-node-local.yaml');
+  const documents = manifestFile('dns-node-local.yaml') as (kind: string) => Manifest;
   const node = documents('DaemonSet').spec.template.spec;
   const [own] = node.containers;
   const [, ...words] = own?.args ?? [];

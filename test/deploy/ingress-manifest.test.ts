@@ -33,7 +33,7 @@ interface Manifest {
   };
 }
 
-const manifest = manifestFile<Manifest>('ingress.yaml');
+const manifest = manifestFile('ingress.yaml') as (kind: string) => Manifest;
 const { template } = manifest('Deployment').spec;
 const [container] = template.spec.containers;
 const closing: (() => unknown)[] = [];

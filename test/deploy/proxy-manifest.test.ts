@@ -45,7 +45,7 @@ interface Manifest {
   };
 }
 
-const manifest = manifestFile<Manifest>('proxy.yaml');
+const manifest = manifestFile('proxy.yaml') as (kind: string) => Manifest;
 const pod = manifest('DaemonSet').spec.template.spec;
 const [proxy] = pod.containers;
 const closing: (() => void | Promise<void>)[] = [];
