@@ -48,7 +48,7 @@ test('a client that leaves amid its TLS handshake is let go at once', async () =
   const client = connect({ host: '127.0.0.1', port: httpsPort(plane), allowHalfOpen: true });
   const closed = allOf(client.on('error', () => {}));
   client.end(HELLO_BEGINS);
-  await closed;
+  expect(await closed).toBe('');
 });
 
 test('connections that never finish their TLS handshake, or never say anything, do not hold the stop', async () => {
@@ -64,7 +64,7 @@ test('connections that never finish their TLS handshake, or never say anything, 
   const plain = await raw(httpPort(plane));
   await eventually('the connections', () => plane.counts.active === 2);
   await plane.stop();
-  await Promise.all([silent.ended(), begun.ended(), plain.ended()]);
+  expect(await Promise.all([silent.ended(), begun.ended(), plain.ended()])).not.toContain(undefined);
   await eventually('the end of the TLS connection', () => unused.closed || unused.readableEnded);
 });
 
@@ -181,9 +181,13 @@ function heldBack(tcp: Socket): { half: Duplex; answered: Promise<void>; release
   const half = new Duplex({
     read() {},
     write(chunk: Buffer, _encoding, done) {
-      const at = first ? Promise.resolve() : released;
+      const isFirst = first;
       first = false;
-      void at.then(() => tcp.write(chunk, () => done()));
+      const send = async (): Promise<void> => {
+        if (!isFirst) await released;
+        tcp.write(chunk, done);
+      };
+      void send();
     },
     final(done) {
       tcp.end(() => done());
