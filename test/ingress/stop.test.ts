@@ -7,7 +7,8 @@ import { expect, onTestFinished, test } from 'vitest';
 import { DEFAULT_TIMES } from '../../src/ingress/http/engine.ts';
 import type { IngressPlane, IngressPlaneOptions } from '../../src/ingress/plane.ts';
 import { FLAG, FRAME, fieldBlock, rawHttp2, type Frame, type RawHttp2 } from './http2-frames.ts';
-import { LOOPBACK, eventually, httpPort, portOf, raw, routeAll, startBackend, startPlane } from './plane.ts';
+import { eventually } from '../support/until.ts';
+import { LOOPBACK, httpPort, portOf, raw, routeAll, startBackend, startPlane } from './plane.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 /** The first bytes of a record that announces a ClientHello of 256 bytes. */

@@ -313,7 +313,6 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     if (this.#phase === 'tunnel') this.#exchange?.onTunnelEnd();
     else if (this.#phase === 'exchange') this.#exchange?.onClientGone();
     else if (this.#phase === 'head') this.#linger();
-    else this.#stream.end();
   }
 
   #onDrain(): void {
