@@ -216,7 +216,7 @@ async function atRest(running: FairleadProcess, services: number): Promise<void>
       const now = cpuSecondsOf(running.pid).own;
       const busy = (now - before) / ((performance.now() - since) / 1000);
       [before, since] = [now, performance.now()];
-      return busy < REST_SHARE ? true : undefined;
+      return busy < REST_SHARE;
     },
     PATIENCE_MS,
     () => 'it does not come to rest',

@@ -2,17 +2,8 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import {
-  eventually,
-  exchange,
-  httpPort,
-  portOf,
-  raw,
-  routeAll,
-  startBackend,
-  startPlane,
-  startRawBackend,
-} from './plane.ts';
+import { exchange, httpPort, portOf, raw, routeAll, startBackend, startPlane, startRawBackend } from './plane.ts';
+import { eventually } from '../support/until.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 const GET_AND_CLOSE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';

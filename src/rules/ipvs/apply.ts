@@ -37,6 +37,8 @@ export interface IpvsOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** The iptables programs, where they have been looked for already. */
+  readonly tool?: IptablesTool | undefined;
 }
 
 type Counts = Readonly<Record<string, number>>;
@@ -328,7 +330,7 @@ export class IpvsBackend implements RulesBackend {
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
     const { exec, log } = this.#options;
-    const found = await findTool(exec, this.#config);
+    const found = this.#options.tool ?? (await findTool(exec, this.#config));
     const families = (await this.#kernel.hasIpv6()) ? found.families : ([4] as const);
     const tool = (this.#tool = { ...found, families });
     log.info('ipvs chosen', {
