@@ -81,3 +81,9 @@ describe('a mistake is one sentence with the mend', () => {
     expect(call).toThrow(message);
   });
 });
+
+test('a switch is read as Go reads its own', () => {
+  const words = ['1', 't', 'T', 'true', 'TRUE', 'True', '0', 'f', 'F', 'false', 'FALSE', 'False'];
+  const read = words.map((word) => parseArguments('up', [`--masquerade-all=${word}`]).isSet('masquerade-all'));
+  expect(read).toEqual(words.map((_word, i) => i < 6));
+});

@@ -3,7 +3,8 @@
 
 import { nearestName } from '../lib/edit-distance.ts';
 import { UsageError } from './errors.ts';
-import { FLAGS, type Command, type Flag } from './flags.ts';
+import { type Command, type Flag } from './flag.ts';
+import { FLAGS } from './flags.ts';
 
 export interface Arguments {
   /** Words that are no flags. */
@@ -70,8 +71,9 @@ function splitList(flag: Flag, value: string): readonly string[] {
 
 function toSwitch(name: string, value: string | undefined): boolean | undefined {
   if (value === undefined) return undefined;
-  if (value === 'true' || value === '1') return true;
-  if (value === 'false' || value === '0') return false;
+  // As Go's strconv.ParseBool, which the programs that are replaced read theirs with.
+  if (/^(1|t|T|true|TRUE|True)$/.test(value)) return true;
+  if (/^(0|f|F|false|FALSE|False)$/.test(value)) return false;
   throw new UsageError(`flag --${name} is true or false, not "${value}"`);
 }
 
@@ -87,6 +89,6 @@ function findFlag(command: Command, name: string): Flag {
     name,
     FLAGS.filter(({ commands }) => commands.includes(command)).map((other) => other.name),
   );
-  const hint = near ? `; did you mean --${near}?` : '';
+  const hint = near ? `; did you mean --${near}?` : '.';
   throw new UsageError(`unknown flag --${name} for \`fairlead ${command}\`${hint} See \`fairlead help ${command}\`.`);
 }

@@ -1,6 +1,7 @@
 // Completion scripts, made of the list of flags: commands first, then the flags of the command; folders and files where a flag takes one.
 
-import { COMMANDS, FLAGS, type Command, type Flag } from './flags.ts';
+import { COMMANDS, type Command, type Flag } from './flag.ts';
+import { FLAGS } from './flags.ts';
 import { SUMMARY } from './help.ts';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;

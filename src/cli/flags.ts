@@ -1,24 +1,11 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
+import { type Command, type Flag } from './flag.ts';
 import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
 import { NODE_LOCAL_FLAGS } from './node-local-flags.ts';
-
-export const COMMANDS = [
-  'up',
-  'proxy',
-  'dns',
-  'ingress',
-  'render',
-  'state',
-  'explain',
-  'trace',
-  'completion',
-  'cleanup',
-  'version',
-  'help',
-] as const;
-export type Command = (typeof COMMANDS)[number];
+import { ROUTE_FLAGS } from './route-flags.ts';
+import { RULES_FLAGS } from './rules-flags.ts';
 
 /** Words that a command takes beside flags, as its usage line shows them; the others take none. */
 export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
@@ -27,25 +14,15 @@ export const OPERANDS: Partial<Readonly<Record<Command, string>>> = {
   completion: 'bash|zsh|fish',
 };
 
-export type FlagKind = 'text' | 'switch' | 'list';
-
-export interface Flag {
-  readonly name: string;
-  readonly aliases?: readonly string[];
-  /** `text` takes one value, the last one counts; `list` may be repeated or hold commas; `switch` is true, or `=false`. */
-  readonly kind: FlagKind;
-  readonly value?: string;
-  readonly help: string;
-  readonly commands: readonly Command[];
-  /** As the help prints it. What applies where none is given stands in `settings.ts`. */
-  readonly fallback?: string;
-}
-
 const RUN: readonly Command[] = ['up', 'proxy', 'dns', 'ingress'];
 const ASK: readonly Command[] = ['explain', 'trace'];
 const SOURCE: readonly Command[] = [...RUN, 'render', 'state', ...ASK];
-const ROUTES: readonly Command[] = ['up', 'ingress', 'explain'];
-const RULES: readonly Command[] = ['up', 'proxy', 'render', 'trace'];
+
+const METRICS_AT = [
+  ['up', '/metrics, /healthz, /livez, /readyz, /state and the status page', '127.0.0.1:10249'],
+  ['proxy', '/metrics, /proxyMode, /configz and /state', '127.0.0.1:10249'],
+  ['dns', '/metrics and /state', '127.0.0.1:9153'],
+] as const;
 
 export const FLAGS: readonly Flag[] = [
   {
@@ -53,7 +30,14 @@ export const FLAGS: readonly Flag[] = [
     kind: 'list',
     value: 'DIR',
     help: 'read objects from a folder of manifests, and watch it; may be repeated',
-    commands: SOURCE,
+    commands: RUN,
+  },
+  {
+    name: 'manifests',
+    kind: 'list',
+    value: 'DIR',
+    help: 'read objects from a folder of manifests; may be repeated',
+    commands: ['render', 'state', ...ASK],
   },
   {
     name: 'kubeconfig',
@@ -79,73 +63,7 @@ export const FLAGS: readonly Flag[] = [
     commands: SOURCE,
     fallback: 'the host name',
   },
-  {
-    name: 'mode',
-    aliases: ['proxy-mode'],
-    kind: 'text',
-    value: 'MODE',
-    help: 'auto (nftables, else iptables), nftables, iptables, ipvs or userspace',
-    commands: RULES,
-    fallback: 'up: userspace; proxy: auto; render, trace: nftables',
-  },
-  {
-    name: 'cluster-cidr',
-    kind: 'list',
-    value: 'CIDR',
-    help: "the cluster's Pod addresses, one range or one of each family; what comes from elsewhere to a ClusterIP is masqueraded",
-    commands: RULES,
-  },
-  {
-    name: 'masquerade-all',
-    kind: 'switch',
-    help: 'masquerade everything that goes to a ClusterIP',
-    commands: RULES,
-  },
-  {
-    name: 'nodeport-addresses',
-    kind: 'list',
-    value: 'CIDR',
-    help: 'answer NodePorts on the addresses of this node in these ranges; `primary` for its own address, `all` for every one',
-    commands: [...RULES, 'explain'],
-    fallback: 'primary; iptables: all',
-  },
-  {
-    name: 'reset-tcp-to-deleted-endpoints',
-    kind: 'switch',
-    help: 'end TCP connections to endpoints that are gone, so that clients connect anew at once',
-    commands: ['up', 'proxy'],
-    fallback: 'false',
-  },
-  {
-    name: 'userspace-catch-addresses',
-    kind: 'switch',
-    help: 'userspace mode, as root: lead Service addresses that are not of this machine to the relays, by rules in the kernel',
-    commands: ['up', 'proxy'],
-    fallback: 'up: false; proxy: true',
-  },
-  {
-    name: 'userspace-proxy-protocol-to',
-    kind: 'list',
-    value: 'NS/NAME',
-    help: "userspace mode: tell the endpoints of these Services the client's address by PROXY protocol v2 (TCP)",
-    commands: ['up', 'proxy'],
-  },
-  {
-    name: 'userspace-max-connections',
-    kind: 'text',
-    value: 'N',
-    help: 'userspace mode: carry so many TCP connections at a time, reset further ones',
-    commands: ['up', 'proxy'],
-    fallback: 'what the limit of open files allows',
-  },
-  {
-    name: 'userspace-max-buffered-mib',
-    kind: 'text',
-    value: 'MIB',
-    help: 'userspace mode: reset new TCP connections while more than this waits in the relays for slow readers',
-    commands: ['up', 'proxy'],
-    fallback: '256',
-  },
+  ...RULES_FLAGS,
   {
     name: 'service-cluster-ip-range',
     kind: 'list',
@@ -184,7 +102,7 @@ export const FLAGS: readonly Flag[] = [
     value: 'IP:PORT',
     help: 'where DNS answers; port 0 lets the kernel choose',
     commands: ['up', 'dns'],
-    fallback: 'up: 127.0.0.1:1053; dns: 0.0.0.0:53 and [::]:53',
+    fallback: { up: '127.0.0.1:1053', dns: '0.0.0.0:53 and [::]:53' },
   },
   {
     name: 'workers',
@@ -192,14 +110,15 @@ export const FLAGS: readonly Flag[] = [
     value: 'N',
     help: 'threads that answer DNS queries or carry HTTP requests; 0 does it on the main thread, with the least memory',
     commands: ['up', 'dns', 'ingress'],
-    fallback: 'up: 0; dns and ingress: the number of CPUs',
+    fallback: { up: '0', dns: 'the number of CPUs', ingress: 'the number of CPUs' },
   },
+  { name: 'conf', kind: 'text', value: 'FILE', help: 'serve as this Corefile says', commands: ['dns'] },
   {
     name: 'conf',
     kind: 'text',
     value: 'FILE',
-    help: 'serve as this Corefile says; explain: with --manifests, what it makes of a name',
-    commands: ['dns', 'explain'],
+    help: 'name, with --manifests: what this Corefile makes of it',
+    commands: ['explain'],
   },
   {
     name: 'type',
@@ -262,111 +181,7 @@ export const FLAGS: readonly Flag[] = [
     commands: ['ingress'],
     fallback: '10254',
   },
-  {
-    name: 'ingress-class',
-    kind: 'text',
-    value: 'NAME',
-    help: 'take Ingresses whose annotation kubernetes.io/ingress.class has this value',
-    commands: ROUTES,
-    fallback: 'nginx',
-  },
-  {
-    name: 'controller-class',
-    kind: 'text',
-    value: 'NAME',
-    help: 'take Ingresses whose IngressClass has this controller',
-    commands: ROUTES,
-    fallback: 'k8s.io/ingress-nginx',
-  },
-  {
-    name: 'watch-ingress-without-class',
-    kind: 'switch',
-    help: 'take Ingresses without a class too',
-    commands: ROUTES,
-    fallback: 'true with --manifests',
-  },
-  {
-    name: 'ingress-class-by-name',
-    kind: 'switch',
-    help: 'take Ingresses whose ingressClassName is the name of --ingress-class, whatever controller the IngressClass has',
-    commands: ROUTES,
-    fallback: 'false',
-  },
-  {
-    name: 'watch-namespace',
-    kind: 'text',
-    value: 'NAMESPACE',
-    help: 'take Ingresses of this namespace only, and read nothing of others',
-    commands: ['ingress', 'explain'],
-    fallback: 'all',
-  },
-  {
-    name: 'configmap',
-    kind: 'text',
-    value: 'NS/NAME',
-    help: "the ConfigMap with the settings of every Ingress, with ingress-nginx' keys; nothing is served until it is there",
-    commands: ROUTES,
-  },
-  {
-    name: 'annotations-prefix',
-    kind: 'text',
-    value: 'PREFIX',
-    help: 'annotations with this prefix are settings',
-    commands: ROUTES,
-    fallback: 'nginx.ingress.kubernetes.io',
-  },
-  {
-    name: 'default-backend-service',
-    kind: 'text',
-    value: 'NS/NAME',
-    help: 'the Service that takes requests that no rule takes, on its first port',
-    commands: ROUTES,
-    fallback: 'none; 404',
-  },
-  {
-    name: 'default-ssl-certificate',
-    kind: 'text',
-    value: 'NS/NAME',
-    help: 'the Secret with the certificate for hosts that have none of their own',
-    commands: ['up', 'ingress'],
-    fallback: 'one made at start',
-  },
-  {
-    name: 'disable-svc-external-name',
-    kind: 'switch',
-    help: 'never forward to a Service of type ExternalName',
-    commands: ROUTES,
-    fallback: 'false',
-  },
-  {
-    name: 'conformance',
-    kind: 'switch',
-    help: "where ingress-nginx and the Ingress API differ, as the API: no redirect to the slash at the end of a rule's path, none to HTTPS",
-    commands: ROUTES,
-    fallback: 'true with --manifests',
-  },
-  {
-    name: 'enable-ssl-passthrough',
-    kind: 'switch',
-    help: 'pass TLS connections of hosts with the annotation ssl-passthrough to their backend as they are',
-    commands: ROUTES,
-    fallback: 'false',
-  },
-  {
-    name: 'ssl-redirect',
-    kind: 'switch',
-    help: 'send HTTP requests for a host that has a certificate to HTTPS',
-    commands: ROUTES,
-    fallback: 'up: false; ingress: true',
-  },
-  {
-    name: 'as',
-    kind: 'text',
-    value: 'ingress|up',
-    help: 'ingress, with --manifests: the command whose answer is explained; their defaults differ',
-    commands: ['explain'],
-    fallback: 'ingress',
-  },
+  ...ROUTE_FLAGS,
   {
     name: 'healthz-bind-address',
     kind: 'text',
@@ -375,14 +190,14 @@ export const FLAGS: readonly Flag[] = [
     commands: ['proxy'],
     fallback: '0.0.0.0:10256',
   },
-  {
+  ...METRICS_AT.map(([command, answers, fallback]): Flag => ({
     name: 'metrics-bind-address',
     kind: 'text',
     value: 'IP:PORT',
-    help: 'where /metrics and /state answer (up: health and the status page too)',
-    commands: ['up', 'proxy', 'dns'],
-    fallback: '127.0.0.1:10249; dns: 127.0.0.1:9153',
-  },
+    help: `where ${answers} answer`,
+    commands: [command],
+    fallback,
+  })),
   {
     name: 'health-bind-address',
     kind: 'text',

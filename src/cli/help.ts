@@ -1,4 +1,5 @@
-import { COMMANDS, FLAGS, OPERANDS, type Command } from './flags.ts';
+import { COMMANDS, fallbackOf, type Command, type Flag } from './flag.ts';
+import { FLAGS, OPERANDS } from './flags.ts';
 
 export const SUMMARY: Readonly<Record<Command, string>> = {
   up: 'run all three: Service rules, DNS and Ingress (a laptop, a test, an edge node)',
@@ -37,11 +38,10 @@ function overview(): string {
 
 function commandHelp(command: Command): string {
   const flags = FLAGS.filter(({ commands }) => commands.includes(command));
-  const rows = flags.map((flag) => {
-    const names = [flag.name, ...(flag.aliases ?? [])].map((name) => (name.length === 1 ? `-${name}` : `--${name}`));
-    const head = `  ${names.join(', ')}${flag.value === undefined ? '' : ` ${flag.value}`}`;
-    const fallback = flag.fallback === undefined ? '' : ` (default: ${flag.fallback})`;
-    return `${head}\n      ${flag.help}${fallback}`;
+  const [idle, useful] = [flags.filter(hasNoEffect), flags.filter((flag) => !hasNoEffect(flag))];
+  const rows = useful.map((flag) => {
+    const fallback = fallbackOf(flag, command);
+    return `  ${namesOf(flag)}\n      ${flag.help}${fallback === undefined ? '' : ` (default: ${fallback})`}`;
   });
   const operands = OPERANDS[command];
   return [
@@ -49,6 +49,17 @@ function commandHelp(command: Command): string {
     '',
     `Usage: fairlead ${command}${operands === undefined ? '' : ` ${operands}`}${rows.length > 0 ? ' [FLAGS]' : ''}`,
     ...(rows.length > 0 ? ['', ...rows] : []),
+    ...(idle.length > 0 ? ['', 'Taken for the sake of old command lines, without effect:', ''] : []),
+    ...idle.map((flag) => `  ${namesOf(flag)}`),
     '',
   ].join('\n');
+}
+
+function hasNoEffect({ withoutEffect }: Flag): boolean {
+  return withoutEffect === true;
+}
+
+function namesOf({ name, aliases = [], value }: Flag): string {
+  const names = [name, ...aliases].map((each) => (each.length === 1 ? `-${each}` : `--${each}`));
+  return names.join(', ') + (value === undefined ? '' : ` ${value}`);
 }

@@ -12,10 +12,11 @@ import { collectGarbage } from '../system/heap.ts';
 import { stopSignal } from '../system/signals.ts';
 import type { RunningContext } from './context.ts';
 import { EXIT_STOPPED } from './errors.ts';
+import { NamedReading } from './named-reading.ts';
 import { PlaneKeeper, type PlaneStarter } from './plane-keeper.ts';
 import { Pipeline } from './pipeline.ts';
 import type { ListenAddress } from './listen-address.ts';
-import type { NamedObjects, RunningSource, SourceStarter } from './source-choice.ts';
+import type { RunningSource, SourceStarter } from './source-choice.ts';
 import { stateJson } from './state.ts';
 import { VERSION } from './version.ts';
 
@@ -43,8 +44,6 @@ export interface HouseOptions {
   readonly source: SourceStarter;
   readonly kinds: readonly Kind[];
   readonly planes: readonly PlaneStarter[];
-  /** The Secrets and ConfigMaps that a Snapshot names: only those are read. */
-  readonly namedObjects?: (snapshot: Snapshot) => NamedObjects;
   readonly endpoints: readonly Endpoint[];
   /**
    * `together`: a plane that cannot start is tried again while the others work. `alone`: it ends the command, and whoever
@@ -115,9 +114,6 @@ export async function runHouse(options: HouseOptions): Promise<number> {
   return exitCode;
 }
 
-/** How long the first Snapshot waits for the Secrets and ConfigMaps that it names. */
-const NAMED_MS = 10_000;
-
 class House {
   readonly #options: HouseOptions;
   readonly #store = new Store();
@@ -125,7 +121,7 @@ class House {
   readonly #planes: PlaneKeeper[];
   readonly #servers = new Map<string, ObserveServer>();
   #source: RunningSource | undefined;
-  readonly #followed = { secrets: '', configMaps: '' };
+  readonly #named: NamedReading;
   #stopping = false;
   #patience: Timer | undefined;
   #collecting: Timer | undefined;
@@ -133,23 +129,25 @@ class House {
 
   constructor(options: HouseOptions) {
     this.#options = options;
-    const { context, nodeName, kinds } = options;
+    const { context, nodeName, kinds, planes } = options;
+    const namers = planes.flatMap(({ namedObjects }) => namedObjects ?? []);
+    this.#named = new NamedReading({ ...context, namers, source: () => this.#source });
     this.#pipeline = new Pipeline({
       ...context,
       store: this.#store,
       kinds: kinds.filter((kind) => kind !== 'secrets' && kind !== 'configMaps'),
       nodeName,
       ...(options.identity ? { identity: options.identity } : {}),
-      onSnapshot: (snapshot) => this.#follow(snapshot),
-      ...(options.namedObjects ? { untilComplete: () => this.#namedRead() } : {}),
+      onSnapshot: (snapshot) => this.#named.follow(snapshot),
+      ...(namers.length > 0 ? { untilComplete: () => this.#named.complete() } : {}),
     });
-    this.#planes = options.planes.map(
+    this.#planes = planes.map(
       (starter) =>
         new PlaneKeeper({
           ...context,
           starter,
           log: context.log.named(starter.name),
-          onStart: (plane: Plane) => this.#pipeline.add(plane),
+          onStart: (plane: Plane) => this.#pipeline.add(plane, starter.namedObjects ? 'complete' : 'now'),
         }),
     );
   }
@@ -168,7 +166,7 @@ class House {
     this.#source = await source(this.#store, kinds, context);
     this.#options.onSource?.(this.#source);
     this.#losePatience();
-    if (this.#pipeline.snapshot) this.#follow(this.#pipeline.snapshot);
+    if (this.#pipeline.snapshot) this.#named.follow(this.#pipeline.snapshot);
   }
 
   #open({ what, listen, flag, hardFail, routes }: Endpoint): Promise<ObserveServer> {
@@ -261,6 +259,7 @@ class House {
 
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#named.stop();
     this.#patience?.cancel();
     this.#collecting?.cancel();
     await this.#options.onStop?.();
@@ -287,47 +286,6 @@ class House {
           planes: Object.fromEntries(this.#planes.map((plane) => [plane.name, plane.state()])),
         }),
     };
-  }
-
-  /** A Secret that is not read yet is not one that is missing: nothing is said of it, and nothing served without it. */
-  async #namedRead(): Promise<void> {
-    const { clock, log } = this.#options.context;
-    const done = new AbortController();
-    let whole = false;
-    const read = async (): Promise<void> => {
-      // What is read may name more: a ConfigMap names others.
-      for (let followed = ''; followed !== this.#followedText;) {
-        followed = this.#followedText;
-        await this.#source?.namedRead();
-        await clock.sleep(0);
-      }
-      whole = true;
-    };
-    await Promise.race([read(), clock.sleep(NAMED_MS, done.signal)]);
-    done.abort();
-    if (whole || this.#stopping) return;
-    log.warn(
-      'Secrets and ConfigMaps that objects name could not all be read; what hangs on the rest is served without it',
-      {
-        seconds: NAMED_MS / 1000,
-        mend: 'look at what the log says of secrets and configmaps, and at the rights of the account',
-      },
-    );
-  }
-
-  get #followedText(): string {
-    return `${this.#followed.secrets} ${this.#followed.configMaps}`;
-  }
-
-  #follow(snapshot: Snapshot): void {
-    const named = this.#source && this.#options.namedObjects?.(snapshot);
-    if (!named) return;
-    for (const kind of ['secrets', 'configMaps'] as const) {
-      const text = [...named[kind]].sort().join(' ');
-      if (text === this.#followed[kind]) continue;
-      this.#followed[kind] = text;
-      this.#source?.watchNamed(kind, named[kind]);
-    }
   }
 }
 

@@ -1,28 +1,14 @@
 // ingress-nginx' flags that no other command has. What each means stands in `ingress-settings.ts`.
 
-interface IngressFlag {
-  readonly name: string;
-  readonly aliases?: readonly string[];
-  readonly kind: 'text' | 'switch' | 'list';
-  readonly help: string;
-  readonly commands: readonly ['ingress'];
-  readonly value?: string;
-  readonly fallback?: string;
-}
+import { flagOf, flagWithoutEffect, type Flag, type FlagKind } from './flag.ts';
 
-const flag = (
-  kind: IngressFlag['kind'],
-  name: string,
-  help: string,
-  rest: Pick<IngressFlag, 'value' | 'fallback'> = {},
-): IngressFlag => ({ name, kind, help, commands: ['ingress'], ...rest });
+const flag = (kind: FlagKind, name: string, help: string, rest: Pick<Flag, 'value' | 'fallback'> = {}): Flag =>
+  flagOf('ingress', kind, name, help, rest);
 
-const NOTHING = 'taken for the sake of old command lines; has no effect here';
-const nothing = (kind: IngressFlag['kind'], name: string, value?: string): IngressFlag =>
-  flag(kind, name, NOTHING, value === undefined ? {} : { value });
+const nothing = (kind: FlagKind, name: string, value?: string): Flag => flagWithoutEffect('ingress', kind, name, value);
 
 /** Settings of nginx' own machinery, of profilers and of GeoIP databases. */
-export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
+export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly Flag[] = [
   nothing('text', 'sync-rate-limit', 'NUMBER'),
   nothing('text', 'sync-period', 'DURATION'),
   nothing('text', 'dynamic-configuration-retries', 'N'),
@@ -47,7 +33,7 @@ export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly IngressFlag[] = [
   nothing('text', 'max-buckets', 'N'),
 ];
 
-export const INGRESS_FLAGS: readonly IngressFlag[] = [
+export const INGRESS_FLAGS: readonly Flag[] = [
   flag(
     'text',
     'tcp-services-configmap',

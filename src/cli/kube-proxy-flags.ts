@@ -1,25 +1,14 @@
 // kube-proxy's flags that no other command has, in the order of `kube-proxy --help`. Which field of the configuration each one sets stands in
 // `kube-proxy/from-flags.ts`.
 
-interface ProxyFlag {
-  readonly name: string;
-  readonly kind: 'text' | 'switch' | 'list';
-  readonly help: string;
-  readonly commands: readonly ['proxy'];
-  readonly value?: string;
-  readonly fallback?: string;
-}
+import { flagOf, flagWithoutEffect, type Flag, type FlagKind } from './flag.ts';
 
-const proxy = (
-  kind: ProxyFlag['kind'],
-  name: string,
-  help: string,
-  rest: Pick<ProxyFlag, 'value' | 'fallback'> = {},
-): ProxyFlag => ({ name, kind, help, commands: ['proxy'], ...rest });
+const proxy = (kind: FlagKind, name: string, help: string, rest: Pick<Flag, 'value' | 'fallback'> = {}): Flag =>
+  flagOf('proxy', kind, name, help, rest);
 
-const NOTHING = 'taken for the sake of old command lines; has no effect here';
+const nothing = (kind: FlagKind, name: string, value?: string): Flag => flagWithoutEffect('proxy', kind, name, value);
 
-export const KUBE_PROXY_FLAGS: readonly ProxyFlag[] = [
+export const KUBE_PROXY_FLAGS: readonly Flag[] = [
   proxy(
     'text',
     'config',
@@ -141,19 +130,19 @@ export const KUBE_PROXY_FLAGS: readonly ProxyFlag[] = [
     value: 'DURATION',
     fallback: '0s',
   }),
-  proxy('text', 'feature-gates', NOTHING, { value: 'NAME=BOOL' }),
-  proxy('text', 'kube-api-content-type', NOTHING, { value: 'TYPE' }),
-  proxy('text', 'kube-api-burst', NOTHING, { value: 'N' }),
-  proxy('text', 'kube-api-qps', NOTHING, { value: 'N' }),
-  proxy('switch', 'profiling', NOTHING),
-  proxy('text', 'show-hidden-metrics-for-version', NOTHING, { value: 'VERSION' }),
-  proxy('text', 'config-sync-period', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'log-flush-frequency', NOTHING, { value: 'DURATION' }),
-  proxy('text', 'vmodule', NOTHING, { value: 'PATTERNS' }),
-  proxy('switch', 'log-text-split-stream', NOTHING),
-  proxy('text', 'log-text-info-buffer-size', NOTHING, { value: 'QUANTITY' }),
-  proxy('switch', 'log-json-split-stream', NOTHING),
-  proxy('text', 'log-json-info-buffer-size', NOTHING, { value: 'QUANTITY' }),
-  proxy('text', 'boot-id-file', NOTHING, { value: 'FILES' }),
-  proxy('text', 'machine-id-file', NOTHING, { value: 'FILES' }),
+  nothing('text', 'feature-gates', 'NAME=BOOL'),
+  nothing('text', 'kube-api-content-type', 'TYPE'),
+  nothing('text', 'kube-api-burst', 'N'),
+  nothing('text', 'kube-api-qps', 'N'),
+  nothing('switch', 'profiling'),
+  nothing('text', 'show-hidden-metrics-for-version', 'VERSION'),
+  nothing('text', 'config-sync-period', 'DURATION'),
+  nothing('text', 'log-flush-frequency', 'DURATION'),
+  nothing('text', 'vmodule', 'PATTERNS'),
+  nothing('switch', 'log-text-split-stream'),
+  nothing('text', 'log-text-info-buffer-size', 'QUANTITY'),
+  nothing('switch', 'log-json-split-stream'),
+  nothing('text', 'log-json-info-buffer-size', 'QUANTITY'),
+  nothing('text', 'boot-id-file', 'FILES'),
+  nothing('text', 'machine-id-file', 'FILES'),
 ];

@@ -3,7 +3,8 @@
 import { parseArguments, type Arguments } from './args.ts';
 import { messageOf } from '../lib/message-of.ts';
 import { EXIT_FAILURE, EXIT_STOPPED, EXIT_USAGE, UsageError } from './errors.ts';
-import { COMMANDS, OPERANDS, type Command } from './flags.ts';
+import { COMMANDS, type Command } from './flag.ts';
+import { OPERANDS } from './flags.ts';
 import { helpText } from './help.ts';
 import { RulesError } from '../rules/rules-error.ts';
 import { SourceError } from '../source/source-error.ts';

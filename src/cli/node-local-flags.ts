@@ -1,22 +1,11 @@
 // The flags of NodeLocal DNSCache (node-cache), which make `dns` the DNS server of one node. They count where --localip is given.
 
-interface NodeLocalFlag {
-  readonly name: string;
-  readonly kind: 'text' | 'switch' | 'list';
-  readonly help: string;
-  readonly commands: readonly ['dns'];
-  readonly value?: string;
-  readonly fallback?: string;
-}
+import { flagOf, type Flag, type FlagKind } from './flag.ts';
 
-const node = (
-  kind: NodeLocalFlag['kind'],
-  name: string,
-  help: string,
-  rest: Pick<NodeLocalFlag, 'value' | 'fallback'> = {},
-): NodeLocalFlag => ({ name, kind, help, commands: ['dns'], ...rest });
+const node = (kind: FlagKind, name: string, help: string, rest: Pick<Flag, 'value' | 'fallback'> = {}): Flag =>
+  flagOf('dns', kind, name, help, rest);
 
-export const NODE_LOCAL_FLAGS: readonly NodeLocalFlag[] = [
+export const NODE_LOCAL_FLAGS: readonly Flag[] = [
   node('list', 'localip', "be this node's own DNS server, at these addresses", { value: 'IP' }),
   node('switch', 'setupinterface', 'node: put the addresses on an interface of their own', { fallback: 'true' }),
   node('text', 'interfacename', 'node: its name', { value: 'NAME', fallback: 'nodelocaldns' }),

@@ -37,7 +37,7 @@ test('the log speaks at once of a first change, and of a stream of them once a s
   expect(told()).toEqual([]);
 });
 
-test('the Ingress plane gets no Snapshot before the first is complete, and then the newest; others wait for nothing', async () => {
+test('a plane that waits for complete Snapshots gets none before, and then the newest; others wait for nothing', async () => {
   const clock = new FakeClock();
   const store = new Store();
   const complete = Promise.withResolvers<void>();
@@ -54,21 +54,19 @@ test('the Ingress plane gets no Snapshot before the first is complete, and then 
     untilComplete: () => complete.promise,
   });
   const others: number[] = [];
-  const planeOf = (name: Plane['name'], list: number[]): Plane => ({
-    name,
+  const planeOf = (list: number[]): Plane => ({
+    name: 'rules',
     ready: true,
     update: ({ services }) => void list.push(services.size),
     state: () => ({}),
     stop: () => Promise.resolve(),
   });
-  const plane = planeOf('ingress', seen);
-  pipeline.add(plane);
-  pipeline.add(planeOf('rules', others));
+  pipeline.add(planeOf(seen), 'complete');
+  pipeline.add(planeOf(others), 'now');
   pipeline.start();
   await clock.advance(0);
   store.apply('services', 'shop/a', service('a', '10.96.0.1'));
   await clock.advance(0);
-  pipeline.add(plane);
   expect([told, seen, others]).toEqual([[0, 1], [], [0, 1]]);
   complete.resolve();
   await clock.advance(0);

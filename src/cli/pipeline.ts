@@ -22,7 +22,7 @@ export interface PipelineOptions {
   readonly metrics: Metrics;
   /** Told of each Snapshot, before the planes are. */
   readonly onSnapshot?: (snapshot: Snapshot) => void;
-  /** Asked once, when the first Snapshot is there: until it resolves the Ingress plane, which reads objects by their names, gets none. */
+  /** Asked once, when the first Snapshot is there: until it resolves, the planes that wait for complete Snapshots get none. */
   readonly untilComplete?: () => Promise<void>;
 }
 
@@ -41,6 +41,7 @@ const ALL_TOLD: Untold = { snapshots: 0, changed: 0, seconds: 0 };
 export class Pipeline {
   readonly #options: PipelineOptions;
   readonly #planes = new Set<Plane>();
+  readonly #waiting = new Set<Plane>();
   readonly #duration: Distribution;
   readonly #revision: Level;
   #resolution: Resolution | undefined;
@@ -71,10 +72,14 @@ export class Pipeline {
     return this.#resolution?.snapshot;
   }
 
-  /** Gives the plane the newest Snapshot, now and from now on. */
-  add(plane: Plane): void {
+  /** Gives the plane the newest Snapshot, now (`complete`: when the first is) and from now on. */
+  add(plane: Plane, first: 'now' | 'complete'): void {
+    if (first === 'complete' && this.#complete !== 'complete') {
+      this.#waiting.add(plane);
+      return;
+    }
     this.#planes.add(plane);
-    if (this.snapshot && !this.#holds(plane)) plane.update(this.snapshot);
+    if (this.snapshot) plane.update(this.snapshot);
   }
 
   start(): void {
@@ -96,6 +101,7 @@ export class Pipeline {
     this.#unsubscribe?.();
     this.#telling?.cancel();
     this.#planes.clear();
+    this.#waiting.clear();
   }
 
   #schedule(): void {
@@ -125,19 +131,15 @@ export class Pipeline {
     this.#tell(changed, seconds);
     this.#options.onSnapshot?.(snapshot);
     if (this.#complete === 'unasked') void this.#awaitComplete();
-    for (const plane of this.#planes) if (!this.#holds(plane)) plane.update(snapshot);
+    for (const plane of this.#planes) plane.update(snapshot);
   }
 
   async #awaitComplete(): Promise<void> {
     this.#complete = 'asked';
     await this.#options.untilComplete?.();
-    const held = [...this.#planes].filter((plane) => this.#holds(plane));
     this.#complete = 'complete';
-    if (this.snapshot) for (const plane of held) plane.update(this.snapshot);
-  }
-
-  #holds(plane: Plane): boolean {
-    return this.#complete !== 'complete' && plane.name === 'ingress';
+    for (const plane of this.#waiting) this.add(plane, 'now');
+    this.#waiting.clear();
   }
 
   /** At once, but no more than one line in TELL_MS: that one speaks of all since the last. */

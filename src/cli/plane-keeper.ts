@@ -2,13 +2,20 @@
 
 import { backoffDelay } from '../lib/backoff.ts';
 import type { Plane } from '../model/plane.ts';
+import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../system/clock.ts';
 import { messageOf } from '../lib/message-of.ts';
+import type { NamedObjects } from './source-choice.ts';
 
 export interface PlaneStarter {
   readonly name: Plane['name'];
   readonly start: () => Promise<Plane>;
+  /**
+   * The Secrets and ConfigMaps that it needs for a Snapshot. Of these kinds only what a plane names is read, and a plane that names some gets
+   * its first Snapshot when all of them have been read.
+   */
+  readonly namedObjects?: (snapshot: Snapshot) => NamedObjects;
 }
 
 export interface PlaneKeeperOptions {

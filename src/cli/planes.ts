@@ -14,7 +14,7 @@ import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
 import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
-import type { ReferenceOptions } from '../ingress/references.ts';
+import { namedObjects } from '../ingress/references.ts';
 import { routingFlags } from './ingress-settings.ts';
 import { VERSION } from './version.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
@@ -101,16 +101,6 @@ export function corefilePlane(
   };
 }
 
-/** What `namedObjects` of the Ingress plane needs to know. */
-export function ingressObjects(args: Arguments): ReferenceOptions {
-  return {
-    annotationsPrefix: annotationsPrefix(args),
-    configMap: objectFlag(args, 'configmap'),
-    defaultCertificate: objectFlag(args, 'default-ssl-certificate'),
-    streams: [objectFlag(args, 'tcp-services-configmap'), objectFlag(args, 'udp-services-configmap')],
-  };
-}
-
 export interface IngressChoice {
   readonly http: ListenAddress;
   readonly https: ListenAddress;
@@ -140,11 +130,16 @@ export interface IngressStarter extends PlaneStarter {
 }
 
 export function ingressPlane(args: Arguments, context: RunningContext, choice: IngressChoice): IngressStarter {
-  const { configMap, defaultCertificate, streams: [tcp, udp] = [] } = ingressObjects(args);
+  const configMap = objectFlag(args, 'configmap');
+  const defaultCertificate = objectFlag(args, 'default-ssl-certificate');
+  const tcp = objectFlag(args, 'tcp-services-configmap');
+  const udp = objectFlag(args, 'udp-services-configmap');
+  const named = { annotationsPrefix: annotationsPrefix(args), configMap, defaultCertificate, streams: [tcp, udp] };
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
     name: 'ingress',
+    namedObjects: (snapshot) => namedObjects(snapshot, named),
     plane: () => plane,
     start: async () => {
       const { startIngressPlane } = await import('../ingress/plane.ts');

@@ -51,6 +51,12 @@ export interface AnswererFigures {
   readonly tcpConnections: number;
 }
 
+/** What listened at an address that is none of ours any more. */
+interface Leaving {
+  readonly listener: Listener;
+  readonly drained: Promise<void>;
+}
+
 /** What is under way at the end is answered within this. */
 const FINISH_MS = 2000;
 /** What is under way at a reload is: a question waits for upstream for 5 s at most. */
@@ -122,7 +128,7 @@ export class Answerer {
     // What came while the sockets were opened.
     if (this.#source) next.zones.update(this.#source);
     const before = this.#configuration;
-    const leaving: Listener[] = [];
+    const leaving: Leaving[] = [];
     this.#configuration = next;
     this.#facts = facts;
     for (const [key, { site, listener }] of this.#listeners) {
@@ -136,8 +142,7 @@ export class Answerer {
         continue;
       }
       this.#listeners.delete(key);
-      listener.drain();
-      leaving.push(listener);
+      leaving.push({ listener, drained: listener.drain() });
     }
     next.start();
     await before?.rest();
@@ -145,15 +150,19 @@ export class Answerer {
   }
 
   /** What was asked before the change is answered as it would have been without. */
-  #retire(configuration: Configuration, listeners: readonly Listener[]): void {
+  #retire(configuration: Configuration, leaving: readonly Leaving[]): void {
     const hurry = new AbortController();
+    const drained = async (): Promise<void> => {
+      await Promise.all(leaving.map((one) => one.drained));
+      await this.#server.underWay();
+    };
     const over = (async () => {
-      await Promise.race([this.#server.underWay(), this.#options.clock.sleep(RETIRE_MS, hurry.signal)]);
+      await Promise.race([drained(), this.#options.clock.sleep(RETIRE_MS, hurry.signal)]);
       hurry.abort();
       await configuration.stop();
       // One turn, in which the last answers go out.
       await this.#options.clock.sleep(0);
-      await Promise.all(listeners.map((listener) => listener.close()));
+      await Promise.all(leaving.map(({ listener }) => listener.close()));
       this.#retiring.delete(configuration);
     })();
     this.#retiring.set(configuration, { over, hurry });
@@ -216,9 +225,12 @@ export class Answerer {
   async finish(): Promise<void> {
     const { clock } = this.#options;
     const listeners = [...this.#listeners.values()].map(({ listener }) => listener);
-    for (const listener of listeners) listener.drain();
+    const drained = async (): Promise<void> => {
+      await Promise.all(listeners.map((listener) => listener.drain()));
+      await this.#server.idle();
+    };
     const bound = new AbortController();
-    await Promise.race([this.#server.idle(), clock.sleep(FINISH_MS, bound.signal)]);
+    await Promise.race([drained(), clock.sleep(FINISH_MS, bound.signal)]);
     bound.abort();
     await this.#configuration?.stop();
     const retiring = [...this.#retiring.values()];

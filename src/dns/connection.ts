@@ -2,14 +2,15 @@
 // wait, on silence, and on what a client does not read.
 
 import type { Socket } from 'node:net';
+import type { Clock } from '../system/clock.ts';
 import type { Timeouts } from './block.ts';
+import { untilQuiet } from './quiet.ts';
 import type { Answered } from './server.ts';
 import { FrameReader, frame } from './wire/frame.ts';
 
 export interface ConnectionOptions {
   readonly receive: (packet: Buffer) => Answered | Promise<Answered>;
-  /** Milliseconds, never going back. */
-  readonly monotonic: () => number;
+  readonly clock: Pick<Clock, 'monotonic' | 'sleep'>;
   readonly idleMs: number;
   /** What goes before that. */
   readonly timeouts?: Timeouts | undefined;
@@ -17,13 +18,15 @@ export interface ConnectionOptions {
 }
 
 export interface Connection {
-  /** Takes no more queries, and ends once what is under way is answered. */
-  drain(): void;
+  /** Takes what the client has sent until now, and ends once that is answered; resolves then. */
+  drain(): Promise<void>;
   destroy(): void;
 }
 
 /** Queries of one connection that may wait for upstream servers; more are left unread until some are answered. */
 const MOST_WAITING = 64;
+/** A client that says nothing for so long when the server goes has nothing under way. */
+const QUIET_MS = 100;
 
 export function serveConnection(socket: Socket, options: ConnectionOptions): Connection {
   const { timeouts = {} } = options;
@@ -31,6 +34,8 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
   const { readMs = idleMs, writeMs = idleMs } = timeouts;
   const frames = new FrameReader();
   let taken = 0;
+  /** Pieces of data, whatever is in them. */
+  let heard = 0;
   const queue: Buffer[] = [];
   let waiting = 0;
   let ended = false;
@@ -44,6 +49,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
   };
   const endWhenDone = (): void => {
     if (ended && waiting === 0 && queue.length === 0 && socket.writable) socket.end();
+    if (ended && queue.length === 0) socket.resume();
   };
   const answer = (packet: Buffer): void => {
     const answered = options.receive(packet);
@@ -77,9 +83,24 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
     endWhenDone();
   };
 
+  const over = new Promise<void>((resolve) => {
+    socket.once('finish', () => resolve());
+    socket.once('close', () => resolve());
+  });
+  let drained: Promise<void> | undefined;
+  const drain = async (): Promise<void> => {
+    await untilQuiet(() => heard, options.clock, QUIET_MS);
+    ended = true;
+    pump();
+    await over;
+  };
+
   socket.setTimeout(idleMs, () => socket.destroy());
   socket.on('data', (chunk: Buffer) => {
-    const now = options.monotonic();
+    heard++;
+    // Of a client that has not seen yet that this is over: read, for a reset would take the last answers from it.
+    if (ended) return;
+    const now = options.clock.monotonic();
     const messages = frames.push(chunk);
     if (messages.length > 0 || partialSince === 0) partialSince = now;
     if (!frames.partial) partialSince = 0;
@@ -98,11 +119,7 @@ export function serveConnection(socket: Socket, options: ConnectionOptions): Con
   socket.on('error', () => socket.destroy());
   socket.on('close', options.onClose);
   return {
-    drain: () => {
-      ended = true;
-      socket.pause();
-      pump();
-    },
+    drain: () => (drained ??= drain()),
     destroy: () => socket.destroy(),
   };
 }

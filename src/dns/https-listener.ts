@@ -6,6 +6,7 @@ import { ipFamily } from '../lib/ip.ts';
 import { KeptAnswers } from './kept-answers.ts';
 import type { ListenerOptions, Side } from './listener.ts';
 import { serverLabel } from './metrics.ts';
+import { untilQuiet } from './quiet.ts';
 import type { Answered } from './server.ts';
 import { listen } from './tcp-listener.ts';
 import { authOptions, contextOptions, mayStay } from './tls-setting.ts';
@@ -57,7 +58,11 @@ export async function startHttpsListener(options: ListenerOptions): Promise<Side
   });
   https.on('tlsClientError', (_error, socket: TLSSocket) => socket.destroy());
   https.on('sessionError', () => {});
-  https.on('session', (session) => session.setTimeout(idleMs, () => session.close()));
+  let draining: Promise<void> | undefined;
+  https.on('session', (session) => {
+    session.setTimeout(idleMs, () => session.close());
+    if (draining) session.close();
+  });
   const port = await listen(https, at, shared);
   const label = serverLabel({ ...at, port });
   const counters = metrics.forServer(label);
@@ -72,6 +77,8 @@ export async function startHttpsListener(options: ListenerOptions): Promise<Side
     const answer = read.kind === 'query' ? one(await server.receive(read.packet, arrival, from)) : undefined;
     const status = read.kind === 'refused' ? read.status : answer ? 200 : 400;
     metrics.httpsAnswered(label, status);
+    // Of HTTP/1.1, which has no other way to say it.
+    if (draining && request.httpVersionMajor === 1) response.setHeader('connection', 'close');
     if (answer) {
       // The answer is lent, and the response may leave later.
       response.writeHead(200, { 'content-type': MESSAGE_TYPE, 'cache-control': `max-age=${freshSeconds(answer)}` });
@@ -82,6 +89,13 @@ export async function startHttpsListener(options: ListenerOptions): Promise<Side
     response.end(`${read.kind === 'refused' ? read.why : 'this is no DNS query'}\n`);
   };
 
+  let accepted = 0;
+  https.on('connection', () => accepted++);
+  const drain = async (): Promise<void> => {
+    await untilQuiet(() => accepted, clock);
+    // Every session is told so, and closed when its streams are at their end.
+    await stopAccepting();
+  };
   let stopped: Promise<void> | undefined;
   const stopAccepting = (): Promise<void> => (stopped ??= new Promise((resolve) => https.close(() => resolve())));
   return {
@@ -94,7 +108,7 @@ export async function startHttpsListener(options: ListenerOptions): Promise<Side
       tls = setting;
       https.setSecureContext(contextOptions(setting));
     },
-    drain: () => void stopAccepting(),
+    drain: () => (draining ??= drain()),
     close: async () => {
       const accepting = stopAccepting();
       for (const socket of sockets) socket.destroy();

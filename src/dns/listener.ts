@@ -51,8 +51,11 @@ export interface Listener {
   settle(): void;
   /** Takes this certificate from the next connection on. */
   secure(tls: TlsSetting): void;
-  /** Takes nothing new; what is under way is still answered. */
-  drain(): void;
+  /**
+   * Takes what has come until now, and nothing new; resolves once that is read, and connections have got their answers and
+   * their end. What waits for others is still answered until it is closed.
+   */
+  drain(): Promise<void>;
   /** Closes every socket. */
   close(): Promise<void>;
 }
@@ -113,9 +116,8 @@ function plainListener(address: Ip, udp: Side, tcp: Side): Listener {
       tcp.settle();
     },
     secure: () => {},
-    drain: () => {
-      udp.drain();
-      tcp.drain();
+    drain: async () => {
+      await Promise.all([udp.drain(), tcp.drain()]);
     },
     close: async () => {
       await Promise.all([tcp.close(), udp.close()]);

@@ -8,27 +8,32 @@ import { KeptAnswers } from './kept-answers.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { ListenAddress, ListenerOptions, Side } from './listener.ts';
 import { serverLabel } from './metrics.ts';
+import { untilQuiet } from './quiet.ts';
 import { authOptions, contextOptions, mayStay, type TlsSetting } from './tls-setting.ts';
 
 const BACKLOG = 1024;
 /** A client that is slower holds a descriptor for nothing. */
 const HANDSHAKE_MS = 5000;
+/** One that is under way when the server goes comes to its end in less, or is cut off. */
+const HANDSHAKE_QUIET_MS = 100;
 
 /** With `tls` where the options have it. Rejects with a DnsListenError. */
 export async function bindTcp(options: ListenerOptions): Promise<Side> {
   const { at, server, site, metrics, clock, idleMs, maxConnections } = options;
   const connections = new Set<Connection>();
   let { tls } = options;
+  let draining: Promise<void> | undefined;
   const take = (socket: Socket): void => {
     const from = { address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
     const connection = serveConnection(socket, {
       receive: (packet) => server.receive(packet, arrival, from),
-      monotonic: () => clock.monotonic(),
+      clock,
       idleMs,
       timeouts: site.timeouts,
       onClose: () => connections.delete(connection),
     });
     connections.add(connection);
+    if (draining) void connection.drain();
   };
   const secured = (socket: TLSSocket): void => {
     if (tls && mayStay(socket, tls.clientAuth)) take(socket);
@@ -42,6 +47,17 @@ export async function bindTcp(options: ListenerOptions): Promise<Side> {
   const kept = new KeptAnswers(counters);
   const here = { transport: 'tcp', ipv6: ipFamily(at.address) === 6, address: at.address, port } as const;
   const arrival = { ...here, metrics: counters, site, kept };
+  let accepted = 0;
+  listening.on('connection', () => accepted++);
+  const drain = async (): Promise<void> => {
+    await untilQuiet(() => accepted, clock);
+    void stopAccepting();
+    const leaving = Promise.all([...connections].map((connection) => connection.drain()));
+    // Those that shake hands are no connections yet.
+    if (tls) await untilQuiet(() => connections.size, clock, HANDSHAKE_QUIET_MS);
+    await leaving;
+    await Promise.all([...connections].map((connection) => connection.drain()));
+  };
   let stopped: Promise<void> | undefined;
   const stopAccepting = (): Promise<void> => (stopped ??= new Promise((resolve) => listening.close(() => resolve())));
   return {
@@ -54,10 +70,7 @@ export async function bindTcp(options: ListenerOptions): Promise<Side> {
       tls = setting;
       if ('setSecureContext' in listening) listening.setSecureContext(contextOptions(setting));
     },
-    drain: () => {
-      void stopAccepting();
-      for (const connection of connections) connection.drain();
-    },
+    drain: () => (draining ??= drain()),
     close: async () => {
       const accepting = stopAccepting();
       for (const connection of connections) connection.destroy();

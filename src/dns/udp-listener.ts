@@ -6,6 +6,7 @@ import { KeptAnswers } from './kept-answers.ts';
 import { DnsListenError } from './listen-error.ts';
 import type { ListenerOptions, Side } from './listener.ts';
 import { serverLabel } from './metrics.ts';
+import { untilQuiet } from './quiet.ts';
 import type { Answered } from './server.ts';
 
 /** Answers of one socket that the system has not taken yet; beyond that they are lost, as datagrams are. */
@@ -40,13 +41,14 @@ export function bindUdp(options: ListenerOptions): Promise<Side> {
   });
 }
 
-function serve(socket: Socket, { at, server, site, metrics }: ListenerOptions): Side {
+function serve(socket: Socket, { at, server, site, metrics, clock }: ListenerOptions): Side {
   const { port } = socket.address();
   const counters = metrics.forServer(serverLabel({ ...at, port }));
   const kept = new KeptAnswers(counters);
   const here = { transport: 'udp', ipv6: ipFamily(at.address) === 6, address: at.address, port } as const;
   const arrival = { ...here, metrics: counters, site, kept };
   let queued = 0;
+  let taken = 0;
   const send = (answered: Answered, toPort: number, toAddress: string): void => {
     // A transfer is for TCP.
     const packet = Buffer.isBuffer(answered) ? answered : undefined;
@@ -60,6 +62,7 @@ function serve(socket: Socket, { at, server, site, metrics }: ListenerOptions): 
     kept.copies = queued > 0;
   };
   socket.on('message', (packet, from) => {
+    taken++;
     const answer = server.receive(packet, arrival, from);
     if (!(answer instanceof Promise)) send(answer, from.port, from.address);
     else void answer.then((late) => isOpen(socket) && send(late, from.port, from.address));
@@ -69,7 +72,10 @@ function serve(socket: Socket, { at, server, site, metrics }: ListenerOptions): 
     connections: 0,
     settle: () => kept.settle(),
     secure: () => {},
-    drain: () => void socket.removeAllListeners('message'),
+    drain: async () => {
+      await untilQuiet(() => taken, clock);
+      socket.removeAllListeners('message');
+    },
     close: async () => {
       await closed(socket);
       kept.settle();

@@ -61,5 +61,4 @@ export type FromWorker =
       readonly id: number;
       readonly families: readonly Family[];
       readonly figures: AnswererFigures;
-    }
-  | { readonly kind: 'finished'; readonly families: readonly Family[] };
+    };

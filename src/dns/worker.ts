@@ -56,12 +56,12 @@ async function handle(message: ToWorker): Promise<void> {
       answerer.announced(message.fact);
       return;
     case 'count':
-      post({ kind: 'counted', id: message.id, families: await tally.families(), figures: answerer.figures });
+      await tellCount(message.id);
       return;
     case 'finish':
       finishing.abort();
       await answerer.finish();
-      post({ kind: 'finished', families: await tally.families() });
+      await tellCount(0);
       thread.close();
       return;
   }
@@ -79,11 +79,14 @@ async function take({ id, source: blocks, secret, ports }: Extract<ToWorker, { k
   }
 }
 
+async function tellCount(id: number): Promise<void> {
+  post({ kind: 'counted', id, families: await tally.families(), figures: answerer.figures });
+}
+
 async function tellCounts(): Promise<void> {
   while (!finishing.signal.aborted) {
     await systemClock.sleep(COUNT_MS, finishing.signal);
-    if (!finishing.signal.aborted)
-      post({ kind: 'counted', id: 0, families: await tally.families(), figures: answerer.figures });
+    if (!finishing.signal.aborted) await tellCount(0);
   }
 }
 

@@ -200,7 +200,7 @@ export class DataPath implements Serving {
     Object.assign(this.#upstreamTimes, upstreamTimes(times));
   }
 
-  /** Accepts no more; what is under way may end within `graceMs`. */
+  /** Accepts no more; what is under way may end within `graceMs`. A connection without a request yet has `firstRequestMs` to bring one. */
   async stop(graceMs: number): Promise<void> {
     this.#engine.stopping = true;
     const listeners = [this.#http, this.#https].filter((listener) => listener !== undefined);
@@ -208,6 +208,9 @@ export class DataPath implements Serving {
     for (const connection of this.#engine.connections) connection.stopIdle();
     const grace = new AbortController();
     const bound = this.#clock.sleep(graceMs, grace.signal);
+    void this.#clock.sleep(this.#engine.times.firstRequestMs, grace.signal).then(() => {
+      for (const listener of listeners) listener.endUnopened();
+    });
     await Promise.race([closed, bound]);
     grace.abort();
     for (const connection of this.#engine.connections) connection.destroy();
@@ -235,10 +238,6 @@ export class DataPath implements Serving {
 
   #accept(socket: Socket | TLSSocket, { proxied, authorities }: Opening): void {
     this.#accepted++;
-    if (this.#engine.stopping) {
-      socket.destroy();
-      return;
-    }
     const tls = 'alpnProtocol' in socket ? socket : undefined;
     const info = {
       remoteAddress: proxied?.remoteAddress ?? socket.remoteAddress ?? '',

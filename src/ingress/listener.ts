@@ -43,6 +43,8 @@ export interface IngressListener {
   setTls(pair: CertificatePair, front: FrontSettings): void;
   /** Accepts no more. Resolves when every connection has ended. */
   close(): Promise<void>;
+  /** Ends those that are still in a TLS handshake, or of which the first bytes are awaited. */
+  endUnopened(): void;
 }
 
 export interface ListenOptions {
@@ -63,6 +65,11 @@ const HELLO_MS = 60_000;
 const UNRECOGNIZED_NAME = Buffer.from([21, 3, 3, 0, 2, 2, 112]);
 const NOTHING: Opening = { proxied: undefined, authorities: undefined };
 
+interface Unopened {
+  readonly socket: Socket;
+  opening: Opening;
+}
+
 /** Opens a listener; rejects with IngressListenError. */
 export async function openListener(options: ListenOptions): Promise<IngressListener> {
   const listener = new Listener(options);
@@ -77,8 +84,8 @@ class Listener implements IngressListener {
   /** They do not listen: they are given connections. */
   readonly #tls: TlsServer | undefined;
   readonly #clientTls: TlsServer | undefined;
-  /** By address and port of the peer, while its handshake lasts. */
-  readonly #openings = new Map<string, Opening>();
+  /** By address and port of the peer, until it is handed on: Node does not tell which socket a TLS connection came on. */
+  readonly #unopened = new Map<string, Unopened>();
   #address: ListenAddress;
 
   constructor(options: ListenOptions) {
@@ -130,6 +137,10 @@ class Listener implements IngressListener {
     return new Promise((resolve) => void this.#server.close(() => resolve()));
   }
 
+  endUnopened(): void {
+    for (const { socket } of this.#unopened.values()) socket.destroy();
+  }
+
   /** `given`: those of the ConfigMap, which replicas share. */
   #shareTickets(given?: Buffer): void {
     const keys = given ?? this.#options.ticketKeys;
@@ -137,22 +148,29 @@ class Listener implements IngressListener {
   }
 
   #tlsServer(options: TlsOptions): TlsServer {
-    const server = createTlsServer({ ...options, allowHalfOpen: true, noDelay: true });
+    const server = createTlsServer({ ...options, noDelay: true });
     server.on('secureConnection', (socket) => {
-      const opening = this.#openings.get(peerOf(socket)) ?? NOTHING;
-      this.#options.onConnection(socket, opening);
+      // As with TCP alone: the end of a client's side is for the engine to judge.
+      socket.allowHalfOpen = true;
+      this.#options.onConnection(socket, this.#handOn(peerOf(socket)));
     });
     server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy());
     return server;
   }
 
   #accept(socket: Socket): void {
+    if (socket.remoteAddress === undefined) {
+      // It is gone already.
+      socket.destroy();
+      return;
+    }
     const peer = peerOf(socket);
     this.connections.add(socket);
+    this.#unopened.set(peer, { socket, opening: NOTHING });
     socket.on('error', () => {});
     socket.on('close', () => {
       this.connections.delete(socket);
-      this.#openings.delete(peer);
+      if (this.#unopened.get(peer)?.socket === socket) this.#unopened.delete(peer);
     });
     const { proxyProtocol, proxyProtocolMs } = this.#options.front();
     if (!proxyProtocol) {
@@ -176,6 +194,7 @@ class Listener implements IngressListener {
   #open(socket: Socket, peer: string, opening: Opening): void {
     const { tls } = this.#options;
     if (!tls) {
+      this.#handOn(peer);
       this.#options.onConnection(socket, opening);
       // Whoever read the first bytes has paused it.
       socket.resume();
@@ -190,11 +209,13 @@ class Listener implements IngressListener {
       return () => {
         const place = tls.placeOf(hello.kind === 'hello' ? hello.name : '');
         if (place.kind === 'passthrough') {
+          this.#handOn(peer);
           place.take(socket, bytes);
           return;
         }
         if (place.kind === 'refused') {
-          socket.end(UNRECOGNIZED_NAME);
+          // Its own end is not waited for: nobody reads here any more.
+          socket.end(UNRECOGNIZED_NAME, () => socket.destroy());
           return;
         }
         socket.unshift(bytes);
@@ -205,8 +226,17 @@ class Listener implements IngressListener {
   }
 
   #handshake(server: TlsServer | undefined, socket: Socket, peer: string, opening: Opening): void {
-    if (opening !== NOTHING) this.#openings.set(peer, opening);
+    const unopened = this.#unopened.get(peer);
+    if (unopened) unopened.opening = opening;
+    // A client that leaves amid its handshake is gone: a half-open socket would be held until the time-out, and nobody be told.
+    socket.allowHalfOpen = false;
     server?.emit('connection', socket);
+  }
+
+  #handOn(peer: string): Opening {
+    const opening = this.#unopened.get(peer)?.opening ?? NOTHING;
+    this.#unopened.delete(peer);
+    return opening;
   }
 }
 

@@ -1,7 +1,7 @@
 // What a worker thread is told of the cluster: the records that routes are made of, and later what differs. Each worker compiles its own
 // table from them, with the code that the main thread has: a compiled table holds expressions and functions, which cannot be sent.
 
-import { PersistentMap } from '../lib/persistent-map.ts';
+import { changesFrom, PersistentMap, type MapChanges } from '../lib/persistent-map.ts';
 import type {
   ConfigMapRecord,
   IngressClassRecord,
@@ -23,18 +23,10 @@ export interface WorkerSource {
   readonly namespaces: PersistentMap<NamespaceRecord>;
 }
 
-type Entries<V> = readonly (readonly [string, V | undefined])[];
-
-/** Plain data; what is gone is undefined. */
-export interface SourceChanges {
-  readonly revision: number;
-  readonly ingresses: Entries<IngressRecord>;
-  readonly ingressClasses: Entries<IngressClassRecord>;
-  readonly services: Entries<ResolvedService>;
-  readonly secrets: Entries<SecretRecord>;
-  readonly configMaps: Entries<ConfigMapRecord>;
-  readonly namespaces: Entries<NamespaceRecord>;
-}
+/** Plain data: the revision of the source that they lead to, and what differs in each of its maps. */
+export type SourceChanges = {
+  readonly [K in keyof WorkerSource]: WorkerSource[K] extends PersistentMap<infer V> ? MapChanges<V> : WorkerSource[K];
+};
 
 export function emptySource(): WorkerSource {
   return {
@@ -79,12 +71,12 @@ export function sourceOf(table: RouteTable, previous: RouteTable | undefined, be
 export function changesBetween(before: WorkerSource, after: WorkerSource): SourceChanges {
   return {
     revision: after.revision,
-    ingresses: entriesBetween(before.ingresses, after.ingresses),
-    ingressClasses: entriesBetween(before.ingressClasses, after.ingressClasses),
-    services: entriesBetween(before.services, after.services),
-    secrets: entriesBetween(before.secrets, after.secrets),
-    configMaps: entriesBetween(before.configMaps, after.configMaps),
-    namespaces: entriesBetween(before.namespaces, after.namespaces),
+    ingresses: changesFrom(before.ingresses, after.ingresses),
+    ingressClasses: changesFrom(before.ingressClasses, after.ingressClasses),
+    services: changesFrom(before.services, after.services),
+    secrets: changesFrom(before.secrets, after.secrets),
+    configMaps: changesFrom(before.configMaps, after.configMaps),
+    namespaces: changesFrom(before.namespaces, after.namespaces),
   };
 }
 
@@ -109,8 +101,4 @@ export function snapshotOf(source: WorkerSource): Snapshot {
     pods: PersistentMap.empty(),
     serviceCIDRs: [],
   };
-}
-
-function entriesBetween<V>(before: PersistentMap<V>, after: PersistentMap<V>): Entries<V> {
-  return [...after.differences(before)].map(({ key, after: value }) => [key, value] as const);
 }

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { PersistentMap } from './persistent-map.ts';
+import { changesFrom, PersistentMap } from './persistent-map.ts';
 
 const entries = fc.array(fc.tuple(fc.string({ maxLength: 3 }), fc.option(fc.nat(9), { nil: undefined })));
 
@@ -34,7 +34,7 @@ test('the differences between two versions, applied to the first, give the secon
       const after = PersistentMap.empty<number>().with(second);
       const differences = [...after.differences(before)];
       for (const { before: old, after: now } of differences) expect(old).not.toBe(now);
-      const rebuilt = before.with(differences.map(({ key, after: value }) => [key, value] as const));
+      const rebuilt = before.with(changesFrom(before, after));
       expect(new Map(rebuilt.entries())).toEqual(new Map(after.entries()));
       expect([...after.differences(after)]).toEqual([]);
     }),

@@ -20,6 +20,14 @@ export interface Difference<V> {
   readonly after: V | undefined;
 }
 
+/** What makes one map of another, as plain data; what is gone is undefined. */
+export type MapChanges<V> = readonly (readonly [key: string, after: V | undefined])[];
+
+/** `before.with(changesFrom(before, after))` is `after`. */
+export function changesFrom<V>(before: PersistentMap<V>, after: PersistentMap<V>): MapChanges<V> {
+  return Array.from(after.differences(before), (change) => [change.key, change.after] as const);
+}
+
 export class PersistentMap<V> {
   readonly size: number;
   readonly #pages: Pages<V>;
@@ -58,7 +66,7 @@ export class PersistentMap<V> {
   }
 
   /** The map with these entries set; an entry whose value is undefined is removed. Equal values (===) change nothing. */
-  with(entries: Iterable<readonly [string, V | undefined]>): PersistentMap<V> {
+  with(entries: Iterable<MapChanges<V>[number]>): PersistentMap<V> {
     const copied = new Map<number, Map<string, V>>();
     let size = this.size;
     for (const [key, value] of entries) {

@@ -1,8 +1,13 @@
 import { expect, test } from 'vitest';
-import { CONFIG } from '../../test/rules/cluster.ts';
+import { CONFIG, clusterOf } from '../../test/rules/cluster.ts';
+import { silentLogger } from '../observe/log.ts';
+import { createMetrics } from '../observe/metrics.ts';
+import { FakeClock } from '../system/clock-fake.ts';
 import type { Exec, ExecResult } from '../system/exec.ts';
 import { FakeIptables } from './iptables/fake.ts';
+import { FakeIpvs } from './ipvs/fake.ts';
 import { chooseMode } from './mode.ts';
+import { startRulesPlane } from './plane.ts';
 
 const OK: ExecResult = { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false };
 
@@ -96,4 +101,23 @@ test('a kernel that refuses the rules is quoted', async () => {
     code: 'nft-unsupported',
     message: expect.stringContaining('Operation not supported') as unknown,
   });
+});
+
+test.each(['iptables', 'ipvs'] as const)('a start in mode %s looks once at what iptables there is', async (mode) => {
+  const kernel = new FakeIpvs();
+  let looks = 0;
+  const exec: Exec = {
+    run: (file, args, options) => {
+      if (file.startsWith('iptables') && args.includes('--test')) looks++;
+      return kernel.run(file, args, options);
+    },
+  };
+  const clock = new FakeClock();
+  const common = { exec, clock, random: () => 0, log: silentLogger, metrics: createMetrics() };
+  const plane = await startRulesPlane({ mode, config: CONFIG, ...common, removeOnStop: false });
+  plane.update(clusterOf([]).snapshot);
+  await clock.advance(100);
+  expect(plane.ready).toBe(true);
+  expect(looks).toBe(1);
+  await plane.stop();
 });

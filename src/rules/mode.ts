@@ -3,7 +3,7 @@
 import type { Exec, ExecResult } from '../system/exec.ts';
 import type { RulesMode } from './backend.ts';
 import { configFor, type RulesSettings } from './config.ts';
-import { findTool } from './iptables/tool.ts';
+import { findTool, type IptablesTool } from './iptables/tool.ts';
 import { RulesError } from './rules-error.ts';
 import { FAMILIES, TABLE } from './nftables/layout.ts';
 import { renderTable } from './nftables/render.ts';
@@ -18,56 +18,61 @@ export type RulesModeChoice = RulesModeSetting | 'kube-proxy-default';
 const OLDEST: readonly [number, number, number] = [1, 0, 1];
 const CHECK_TIMEOUT_MS = 30_000;
 
+/** A mode that this machine can carry. */
+export interface Choice {
+  readonly mode: RulesMode;
+  /** The iptables programs that were found for a mode that uses them. */
+  readonly iptables?: IptablesTool;
+}
+
+/** The mode of `choose` alone. */
+export async function chooseMode(...args: Parameters<typeof choose>): Promise<RulesMode> {
+  return (await choose(...args)).mode;
+}
+
 /**
  * The backend for the setting. `auto` is nftables where tool and kernel have it, else iptables, and never ipvs; `notify` is told when it is the second
  * best, and why. Throws RulesError when the setting (or `auto`) cannot be had on this machine.
  */
-export async function chooseMode(
+export async function choose(
   setting: RulesModeChoice,
   config: RulesSettings,
   exec: Exec,
   notify: (notice: string) => void = () => {},
-): Promise<RulesMode> {
-  if (setting === 'userspace') return 'userspace';
+): Promise<Choice> {
+  if (setting === 'userspace') return { mode: 'userspace' };
   if (setting === 'ipvs') {
-    const { ipvsProblem } = await import('./ipvs/tool.ts');
-    const problem = await ipvsProblem(config, exec);
-    if (problem) throw problem;
-    return 'ipvs';
+    const { checkIpvs } = await import('./ipvs/tool.ts');
+    return { mode: 'ipvs', iptables: await checkIpvs(config, exec) };
   }
   if (setting === 'kube-proxy-default') return chooseAsKubeProxy(config, exec, notify);
   const nftables = setting === 'iptables' ? undefined : await nftablesProblem(config, exec);
   if (setting !== 'iptables') {
-    if (nftables === undefined) return 'nftables';
+    if (nftables === undefined) return { mode: 'nftables' };
     if (setting === 'nftables' || nftables.code === 'no-privilege') throw nftables;
   }
-  const iptables = await iptablesProblem(config, exec);
-  if (iptables === undefined) {
+  const iptables = await iptablesOrProblem(config, exec);
+  if (!(iptables instanceof RulesError)) {
     if (nftables) notify(`mode auto is iptables on this machine, as nftables cannot be used: ${nftables.message}`);
-    return 'iptables';
+    return { mode: 'iptables', iptables };
   }
   if (nftables === undefined) throw iptables;
   const last = 'With --mode userspace it works without either.';
   throw new RulesError(nftables.code, `${nftables.message} Nor is iptables there for it: ${iptables.message} ${last}`);
 }
 
-async function chooseAsKubeProxy(
-  config: RulesSettings,
-  exec: Exec,
-  notify: (notice: string) => void,
-): Promise<RulesMode> {
-  const iptables = await iptablesProblem(config, exec);
-  if (iptables === undefined) return 'iptables';
+async function chooseAsKubeProxy(config: RulesSettings, exec: Exec, notify: (notice: string) => void): Promise<Choice> {
+  const iptables = await iptablesOrProblem(config, exec);
+  if (!(iptables instanceof RulesError)) return { mode: 'iptables', iptables };
   if (iptables.code === 'no-privilege' || (await nftablesProblem(config, exec)) !== undefined) throw iptables;
   notify(`the mode is nftables on this machine, as iptables cannot be used: ${iptables.message}`);
-  return 'nftables';
+  return { mode: 'nftables' };
 }
 
-/** Why iptables cannot be used, or undefined. */
-async function iptablesProblem(config: RulesSettings, exec: Exec): Promise<RulesError | undefined> {
+/** The iptables programs to use, or why there are none. */
+async function iptablesOrProblem(config: RulesSettings, exec: Exec): Promise<IptablesTool | RulesError> {
   try {
-    await findTool(exec, configFor('iptables', config));
-    return undefined;
+    return await findTool(exec, configFor('iptables', config));
   } catch (error) {
     if (error instanceof RulesError) return error;
     throw error;

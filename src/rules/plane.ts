@@ -13,7 +13,7 @@ import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
 import { HealthCheckServers } from './health-check/servers.ts';
-import { chooseMode, type RulesModeChoice } from './mode.ts';
+import { choose, type Choice, type RulesModeChoice } from './mode.ts';
 import { exposeOccupancy } from './conntrack/occupancy.ts';
 import { ConntrackReconciler } from './conntrack/reconcile.ts';
 import { SyncLoop, type SyncObserver } from './sync.ts';
@@ -45,9 +45,10 @@ export interface RulesPlane extends Plane {
 
 /** Chooses the backend and starts the loop; the first `update` brings the first sync. Rejects with RulesError when the mode cannot be had here. */
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
-  const mode = await chooseMode(options.mode, options.config, options.exec, (notice) => options.log.warn(notice));
+  const choice = await choose(options.mode, options.config, options.exec, (notice) => options.log.warn(notice));
+  const { mode } = choice;
   const ready = { ...options, config: configFor(mode, options.config) };
-  const backend = await createBackend(mode, ready);
+  const backend = await createBackend(choice, ready);
   options.log.debug('backend chosen', { mode });
   return planeOf(backend, ready);
 }
@@ -147,7 +148,7 @@ async function stop({ loop, flows, checks, backend }: Parts, { removeOnStop, log
 
 /** A backend's code is loaded when it is chosen. */
 async function createBackend(
-  mode: RulesMode,
+  { mode, iptables }: Choice,
   options: RulesPlaneOptions & { readonly config: RulesConfig },
 ): Promise<RulesBackend> {
   const { exec, clock, log } = options;
@@ -162,7 +163,7 @@ async function createBackend(
     case 'iptables': {
       const { IptablesBackend } = await import('./iptables/apply.ts');
       const { removeOthersThanIptables, withTakeover } = await import('./takeover.ts');
-      const backend = new IptablesBackend(options);
+      const backend = new IptablesBackend({ ...options, tool: iptables });
       const { IpvsLeftover } = await import('./ipvs/leftover.ts');
       const ipvs = new IpvsLeftover({ exec, clock, log, chains: { which: 'ipvs' } });
       return withTakeover(backend, () => removeOthersThanIptables(exec, backend.variantInUse, ipvs), log, ipvs);
@@ -170,7 +171,7 @@ async function createBackend(
     case 'ipvs': {
       const { IpvsBackend } = await import('./ipvs/apply.ts');
       const { removeOthersThanIpvs, withTakeover } = await import('./takeover.ts');
-      const backend = new IpvsBackend(options);
+      const backend = new IpvsBackend({ ...options, tool: iptables });
       return withTakeover(backend, () => removeOthersThanIpvs(exec, backend.variantInUse), log);
     }
     case 'userspace': {

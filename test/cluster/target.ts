@@ -10,6 +10,7 @@ import { systemClock } from '../../src/system/clock.ts';
 import { systemFiles } from '../../src/system/files.ts';
 import type { Json } from '../support/api-server/json.ts';
 import { RESOURCES, apiVersionOf } from '../support/api-server/resource-table.ts';
+import { kubeconfigOf } from '../support/api-server/kubeconfig.ts';
 import { startTestApiServer } from '../support/api-server/server.ts';
 import { FairleadProcess } from '../support/process.ts';
 
@@ -46,15 +47,7 @@ export class ClusterTarget {
     const server = await startTestApiServer();
     const dir = mkdtempSync(join(tmpdir(), 'fairlead-cluster-'));
     const path = join(dir, 'kubeconfig');
-    const config = {
-      apiVersion: 'v1',
-      kind: 'Config',
-      'current-context': 'test',
-      contexts: [{ name: 'test', context: { cluster: 'test', user: 'test' } }],
-      clusters: [{ name: 'test', cluster: { server: server.url } }],
-      users: [{ name: 'test', user: {} }],
-    };
-    writeFileSync(path, JSON.stringify(config));
+    writeFileSync(path, kubeconfigOf(server.url));
     const target = await ClusterTarget.open(path);
     target.#closing.push(async () => {
       await server.stop();

@@ -1,21 +1,21 @@
 // The manifests ask for what the program uses: no flag that it does not have, no port that it does not listen on, no right too many or too few.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
-import { parseAllDocuments } from 'yaml';
 import { parseArguments } from '../../src/cli/args.ts';
 import { nodeLocalSettings } from '../../src/cli/node-local.ts';
 import { loadCorefile } from '../../src/dns/corefile/load.ts';
 import { fillTemplate } from '../../src/dns/node-local/template.ts';
 import { systemFiles } from '../../src/system/files.ts';
 import { freePort } from '../support/free-port.ts';
-import { route } from '../support/api-server/resource-table.ts';
+import { kubeconfigOf } from '../support/api-server/kubeconfig.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { FairleadProcess } from '../support/process.ts';
 import { until } from '../support/until.ts';
+import { manifestFile } from './manifest-file.ts';
+import { grantedBy, guardOf, sorted, usedOf, type Role } from './rights.ts';
 
 interface Container {
   readonly args: readonly string[];
@@ -30,12 +30,6 @@ interface Probe {
   readonly httpGet: { readonly path: string; readonly port: string | number };
 }
 
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly verbs: readonly string[];
-}
-
 interface PodSpec {
   readonly serviceAccountName: string;
   readonly dnsPolicy: string;
@@ -48,24 +42,13 @@ interface PodSpec {
 interface Manifest {
   readonly kind: string;
   readonly metadata: { readonly name: string };
-  readonly rules: readonly Rule[];
+  readonly rules: Role['rules'];
   readonly data: Readonly<Record<string, string>>;
   readonly spec: {
     readonly template: {
       readonly metadata: { readonly labels: Readonly<Record<string, string>> };
       readonly spec: PodSpec;
     };
-  };
-}
-
-function documentsOf(name: string): (kind: string) => Manifest {
-  const file = fileURLToPath(new URL(`../../deploy/manifests/${name}`, import.meta.url));
-  const parsed = parseAllDocuments(readFileSync(file, 'utf8'), { uniqueKeys: true });
-  const documents = (Array.isArray(parsed) ? parsed : []).map((document) => document.toJS() as Manifest);
-  return (kind) => {
-    const found = documents.find((each) => each.kind === kind);
-    if (!found) throw new Error(`no ${kind} in ${name}`);
-    return found;
   };
 }
 
@@ -97,7 +80,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close();
 });
 
-const deployment = documentsOf('dns.yaml');
+const deployment = manifestFile('dns.yaml') as (kind: string) => Manifest;
 const pod = deployment('Deployment').spec.template.spec;
 const [server] = pod.containers;
 
@@ -129,23 +112,13 @@ describe('the Deployment', () => {
   });
 
   test('has the rights that it uses, each of them and no other, all of them rights of system:coredns', async () => {
-    const granted = new Set(
-      deployment('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
-        apiGroups.flatMap((group) => resources.flatMap((name) => verbs.map((verb) => `${verb} ${name}.${group}`))),
-      ),
-    );
+    const granted = grantedBy(deployment('ClusterRole'));
     const ofCoreDns = ['endpointslices.discovery.k8s.io', 'services.', 'pods.', 'namespaces.'].flatMap((name) => [
       `list ${name}`,
       `watch ${name}`,
     ]);
     expect([...granted].every((each) => ofCoreDns.includes(each))).toBe(true);
-    const refused: string[] = [];
-    const words = [...granted].map((each) => each.replace(/\.[^ ]*$/, ''));
-    const may = (verb: string, resource: string): boolean => {
-      const allowed = words.includes(`${verb} ${resource}`);
-      if (!allowed) refused.push(`${verb} ${resource}`);
-      return allowed;
-    };
+    const { may, refused } = guardOf(granted);
     const api = await startTestApiServer({ users: new Map([['secret', { name: 'fairlead-dns', may }]]) });
     closing.push(() => api.stop());
     const ports = {
@@ -158,42 +131,20 @@ describe('the Deployment', () => {
     closing.push(() => running.close());
     await until(async () => {
       const answer = await fetch(`http://127.0.0.1:${ports.ready}/ready`).catch(() => undefined);
-      return answer?.status === 200 ? true : undefined;
+      return answer?.status === 200;
     });
     expect((await fetch(`http://127.0.0.1:${ports.health}/health`)).status).toBe(200);
-    const sorted = (each: Iterable<string>): string => [...each].sort().join('\n');
-    await until(async () => (sorted(used(api)) === sorted(granted) ? true : undefined));
+    await until(async () => sorted(usedOf(api)) === sorted(granted));
     expect(refused).toEqual([]);
     running.kill();
     expect(await running.exited).toEqual({ code: 0, signal: null });
   });
 });
 
-/** `verb resource.group` of every request that came. */
-function used(api: TestApiServer): ReadonlySet<string> {
-  const found = new Set<string>();
-  for (const { method, path, query } of api.requests) {
-    const routed = route(path);
-    if (routed.kind !== 'target') throw new Error(`${method} ${path} is no resource`);
-    const { resource, name } = routed.target;
-    const reading = query.has('watch') ? 'watch' : name === undefined ? 'list' : 'get';
-    found.add(`${method === 'GET' ? reading : method} ${resource.plural}.${resource.group}`);
-  }
-  return found;
-}
-
 function start(api: TestApiServer, ports: Parameters<typeof corefile>[0]): FairleadProcess {
   const dir = mkdtempSync(join(tmpdir(), 'fairlead-deploy-'));
   closing.push(() => rmSync(dir, { recursive: true }));
-  const kubeconfig = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': 'it',
-    contexts: [{ name: 'it', context: { cluster: 'it', user: 'it' } }],
-    clusters: [{ name: 'it', cluster: { server: api.url } }],
-    users: [{ name: 'it', user: { token: 'secret' } }],
-  };
-  writeFileSync(join(dir, 'kubeconfig'), JSON.stringify(kubeconfig));
+  writeFileSync(join(dir, 'kubeconfig'), kubeconfigOf(api.url, 'secret'));
   writeFileSync(
     join(dir, 'Corefile'),
     corefile(ports, `kubeconfig ${join(dir, 'kubeconfig')}`).replace(/\n/, '\n    bind 127.0.0.1\n'),
@@ -203,7 +154,7 @@ function start(api: TestApiServer, ports: Parameters<typeof corefile>[0]): Fairl
 }
 
 describe('the DaemonSet of nodes', () => {
-  const documents = documentsOf('dns-node-local.yaml');
+  const documents = manifestFile('dns-node-local.yaml') as (kind: string) => Manifest;
   const node = documents('DaemonSet').spec.template.spec;
   const [own] = node.containers;
   const [, ...words] = own?.args ?? [];

@@ -1,23 +1,17 @@
 // The manifest asks for what the program uses: no flag that it does not have, no port that it does not listen on, no right too many or too few.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
-import { parseAllDocuments } from 'yaml';
 import { parseArguments } from '../../src/cli/args.ts';
 import { child, text, type Json } from '../support/api-server/json.ts';
-import { route } from '../support/api-server/resource-table.ts';
+import { kubeconfigOf } from '../support/api-server/kubeconfig.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { FairleadProcess } from '../support/process.ts';
 import { until } from '../support/until.ts';
-
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly verbs: readonly string[];
-}
+import { manifestFile } from './manifest-file.ts';
+import { grantedBy, guardOf, sorted, usedOf, type Role } from './rights.ts';
 
 interface Container {
   readonly args: readonly string[];
@@ -30,7 +24,7 @@ interface Container {
 interface Manifest {
   readonly kind: string;
   readonly metadata: { readonly name: string; readonly namespace?: string };
-  readonly rules: readonly Rule[];
+  readonly rules: Role['rules'];
   readonly spec: {
     readonly template: {
       readonly metadata: { readonly labels: Readonly<Record<string, string>> };
@@ -39,16 +33,7 @@ interface Manifest {
   };
 }
 
-const FILE = fileURLToPath(new URL('../../deploy/manifests/ingress.yaml', import.meta.url));
-const parsed = parseAllDocuments(readFileSync(FILE, 'utf8'), { uniqueKeys: true });
-const documents = (Array.isArray(parsed) ? parsed : []).map((document) => document.toJS() as Manifest);
-
-function manifest(kind: string): Manifest {
-  const found = documents.find((each) => each.kind === kind);
-  if (!found) throw new Error(`no ${kind} in ${FILE}`);
-  return found;
-}
-
+const manifest = manifestFile('ingress.yaml') as (kind: string) => Manifest;
 const { template } = manifest('Deployment').spec;
 const [container] = template.spec.containers;
 const closing: (() => unknown)[] = [];
@@ -81,16 +66,10 @@ test('every port is one that the defaults listen on, and nothing is privileged',
 });
 
 test('the rights are those that it uses, each of them and no other, and the probes answer', async () => {
-  const granted = new Set([...rights(manifest('ClusterRole')), ...rights(manifest('Role'))]);
-  const refused: string[] = [];
-  const everywhere = rights(manifest('ClusterRole'));
-  const inOwn = rights(manifest('Role'));
-  const may = (verb: string, resource: string, namespace: string): boolean => {
-    const own = namespace === manifest('Role').metadata.namespace ? inOwn : new Set<string>();
-    const allowed = [...everywhere, ...own].some((each) => each.startsWith(`${verb} ${resource}.`));
-    if (!allowed) refused.push(`${verb} ${resource} in ${namespace}`);
-    return allowed;
-  };
+  const everywhere = grantedBy(manifest('ClusterRole'));
+  const within = { namespace: manifest('Role').metadata.namespace, rights: grantedBy(manifest('Role')) };
+  const granted = new Set([...everywhere, ...within.rights]);
+  const { may, refused } = guardOf(everywhere, within);
   const server = await startTestApiServer({ users: new Map([['secret', { name: 'fairlead-ingress', may }]]) });
   closing.push(() => server.stop());
   server.apply(...OBJECTS);
@@ -102,44 +81,15 @@ test('the rights are those that it uses, each of them and no other, and the prob
     expect((await fetch(`http://127.0.0.1:${String(port)}${probe?.httpGet.path}`)).status).toBe(200);
   }
   await until(
-    () => [...granted].every((each) => !/ (secrets|configmaps)\./.test(each) || used(server).has(each)),
+    () => [...granted].every((each) => !/ (secrets|configmaps)\./.test(each) || usedOf(server).has(each)),
     20_000,
   );
   running.kill();
   expect((await running.exited).code).toBe(0);
   expect(published(server)).toBe('');
-  expect(sorted(used(server))).toBe(sorted(granted));
+  expect(sorted(usedOf(server))).toBe(sorted(granted));
   expect(refused).toEqual([]);
 }, 60_000);
-
-function rights({ rules }: Manifest): ReadonlySet<string> {
-  return new Set(
-    rules.flatMap(({ apiGroups, resources, verbs }) =>
-      apiGroups.flatMap((group) =>
-        resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}.${group}`)),
-      ),
-    ),
-  );
-}
-
-function sorted(words: Iterable<string>): string {
-  return [...words].sort().join('\n');
-}
-
-/** `verb resource.group` of every request that came. */
-function used(server: TestApiServer): ReadonlySet<string> {
-  const verbs: Readonly<Record<string, string>> = { POST: 'create', PUT: 'update' };
-  return new Set(
-    server.requests.map(({ method, path, query }) => {
-      const routed = route(path);
-      if (routed.kind !== 'target') throw new Error(`${method} ${path} is no resource`);
-      const { resource, name, subresource } = routed.target;
-      const reading = query.has('watch') ? 'watch' : name === undefined ? 'list' : 'get';
-      const what = subresource === undefined ? resource.plural : `${resource.plural}/${subresource}`;
-      return `${verbs[method] ?? reading} ${what}.${resource.group}`;
-    }),
-  );
-}
 
 function published(server: TestApiServer): string {
   const ingress = server.objects('Ingress').get('shop/cafe') ?? {};
@@ -197,15 +147,7 @@ function start(server: TestApiServer): FairleadProcess {
   const dir = mkdtempSync(join(tmpdir(), 'fairlead-deploy-'));
   closing.push(() => rmSync(dir, { recursive: true }));
   const kubeconfig = join(dir, 'kubeconfig.conf');
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': 'it',
-    contexts: [{ name: 'it', context: { cluster: 'it', user: 'it' } }],
-    clusters: [{ name: 'it', cluster: { server: server.url } }],
-    users: [{ name: 'it', user: { token: 'secret' } }],
-  };
-  writeFileSync(kubeconfig, JSON.stringify(config));
+  writeFileSync(kubeconfig, kubeconfigOf(server.url, 'secret'));
   const args = (container?.args ?? []).map((word) =>
     word.replace('--shutdown-grace-period=10', '--shutdown-grace-period=0'),
   );

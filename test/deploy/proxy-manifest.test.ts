@@ -1,17 +1,17 @@
 // The manifest asks for what the program uses: no flag that it does not have, no port that it does not listen on, no right too many or too few.
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
-import { parseAllDocuments } from 'yaml';
 import { parseArguments } from '../../src/cli/args.ts';
 import { configurationOf } from '../../src/cli/kube-proxy/schema.ts';
-import { route } from '../support/api-server/resource-table.ts';
+import { kubeconfigOf } from '../support/api-server/kubeconfig.ts';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { FairleadProcess } from '../support/process.ts';
 import { until } from '../support/until.ts';
+import { manifestFile } from './manifest-file.ts';
+import { grantedBy, guardOf, sorted, usedOf, type Role } from './rights.ts';
 
 interface Container {
   readonly name: string;
@@ -27,16 +27,10 @@ interface Probe {
   readonly httpGet: { readonly path: string; readonly port: string };
 }
 
-interface Rule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly verbs: readonly string[];
-}
-
 interface Manifest {
   readonly kind: string;
   readonly metadata: { readonly name: string };
-  readonly rules: readonly Rule[];
+  readonly rules: Role['rules'];
   readonly spec: {
     readonly template: {
       readonly spec: {
@@ -51,16 +45,7 @@ interface Manifest {
   };
 }
 
-const FILE = fileURLToPath(new URL('../../deploy/manifests/proxy.yaml', import.meta.url));
-const parsed = parseAllDocuments(readFileSync(FILE, 'utf8'), { uniqueKeys: true });
-const documents = (Array.isArray(parsed) ? parsed : []).map((document) => document.toJS() as Manifest);
-
-function manifest(kind: string): Manifest {
-  const found = documents.find((each) => each.kind === kind);
-  if (!found) throw new Error(`no ${kind} in ${FILE}`);
-  return found;
-}
-
+const manifest = manifestFile('proxy.yaml') as (kind: string) => Manifest;
 const pod = manifest('DaemonSet').spec.template.spec;
 const [proxy] = pod.containers;
 const closing: (() => void | Promise<void>)[] = [];
@@ -103,20 +88,8 @@ test('it is on the host network, node-critical, and not privileged', () => {
 });
 
 test('the rights are those that it uses, each of them and no other, and the probes answer', async () => {
-  const granted = new Set(
-    manifest('ClusterRole').rules.flatMap(({ apiGroups, resources, verbs }) =>
-      apiGroups.flatMap((group) =>
-        resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}.${group}`)),
-      ),
-    ),
-  );
-  const refused: string[] = [];
-  const words = [...granted].map((each) => each.replace(/\.[^ ]*$/, ''));
-  const may = (verb: string, resource: string): boolean => {
-    const allowed = words.includes(`${verb} ${resource}`);
-    if (!allowed) refused.push(`${verb} ${resource}`);
-    return allowed;
-  };
+  const granted = grantedBy(manifest('ClusterRole'));
+  const { may, refused } = guardOf(granted);
   const server = await startTestApiServer({ users: new Map([['secret', { name: 'fairlead-proxy', may }]]) });
   closing.push(() => server.stop());
   server.apply({ apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-a' } });
@@ -128,47 +101,18 @@ test('the rights are those that it uses, each of them and no other, and the prob
     expect((await fetch(`http://127.0.0.1:${String(line['port'])}${probe?.httpGet.path}`)).status).toBe(200);
   }
   await until(
-    async () => (sorted(used(server)) === sorted(granted) ? true : undefined),
+    async () => sorted(usedOf(server)) === sorted(granted),
     30_000,
-    () => `granted:\n${sorted(granted)}\nused:\n${sorted(used(server))}`,
+    () => `granted:\n${sorted(granted)}\nused:\n${sorted(usedOf(server))}`,
   );
   expect(refused).toEqual([]);
 });
-
-function sorted(words: Iterable<string>): string {
-  return [...words].sort().join('\n');
-}
-
-/** `verb resource.group` of every request that came. */
-function used(server: TestApiServer): ReadonlySet<string> {
-  const found = new Set<string>();
-  for (const { method, path, query } of server.requests) {
-    const routed = route(path);
-    if (routed.kind !== 'target') throw new Error(`${method} ${path} is no resource`);
-    const { resource, name } = routed.target;
-    const reading = query.has('watch') ? 'watch' : name === undefined ? 'list' : 'get';
-    found.add(
-      `${method === 'GET' ? reading : method === 'POST' ? 'create' : method} ${resource.plural}.${resource.group}`,
-    );
-  }
-  return found;
-}
 
 function start(server: TestApiServer): FairleadProcess {
   const dir = mkdtempSync(join(tmpdir(), 'fairlead-deploy-'));
   closing.push(() => rmSync(dir, { recursive: true }));
   const kubeconfig = join(dir, 'kubeconfig.conf');
-  writeFileSync(
-    kubeconfig,
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'Config',
-      'current-context': 'it',
-      contexts: [{ name: 'it', context: { cluster: 'it', user: 'it' } }],
-      clusters: [{ name: 'it', cluster: { server: server.url } }],
-      users: [{ name: 'it', user: { token: 'secret' } }],
-    }),
-  );
+  writeFileSync(kubeconfig, kubeconfigOf(server.url, 'secret'));
   const config = join(dir, 'config.conf');
   writeFileSync(
     config,

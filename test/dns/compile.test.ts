@@ -137,6 +137,24 @@ test('what was compiled for many Services is let go again, and compiled anew whe
   expect(everything(answersOf(zone, 'a/s0'))).toEqual(everything(first));
 });
 
+test('many Services on one address are compiled at once and brought up to date', { timeout: 20_000 }, () => {
+  const facts = (i: number, at: string): ServiceFacts => ({
+    namespace: 'a',
+    name: `s${i}`,
+    clusterIPs: [`10.${128 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`],
+    slices: [{ endpoints: [{ ip: at }] }],
+  });
+  // Together they take less than a second: half a minute where each of them is put in its place among the others.
+  const all = Array.from({ length: 30_000 }, (_, i) => facts(i, '10.0.0.1'));
+  const snapshot = buildSnapshot({ services: all });
+  const zone = compileZone(snapshot, OPTIONS, 1);
+  expect(zone.reverse.get('10.0.0.1')).toEqual(all.map(({ name }) => `a/${name}`).sort());
+  const moved = Array.from({ length: 15_000 }, (_, i) => facts(2 * i, '10.0.0.2'));
+  const next = compileZone(after(snapshot, { set: moved, remove: ['a/s1'], pods: [] }), OPTIONS, 1, zone);
+  expect(next.reverse.get('10.0.0.2')).toEqual(moved.map(({ name }) => `a/${name}`).sort());
+  expect(next.reverse.get('10.0.0.1')).toHaveLength(14_999);
+});
+
 test('every target of a PTR record resolves to its address', () => {
   fc.assert(
     fc.property(fc.array(facts, { maxLength: 8 }), (services) => {

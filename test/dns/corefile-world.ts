@@ -94,7 +94,7 @@ export async function serveCorefile(
     files,
   });
   if (feed) {
-    feed.pipeline.add(plane);
+    feed.pipeline.add(plane, 'now');
     await until(() => plane.ready);
   }
   const [server] = plane.addresses;

@@ -47,7 +47,7 @@ function proxy(...words: readonly string[]): FairleadProcess {
 async function answers(address: string, expected: string): Promise<void> {
   let last = '';
   await until(
-    async () => ((last = await get(address, 8000)) === expected ? true : undefined),
+    async () => (last = await get(address, 8000)) === expected,
     30_000,
     () => `expected "${expected}", got "${last}"`,
   );
@@ -118,7 +118,7 @@ async function portOf(running: FairleadProcess, what: string): Promise<number> {
 /** The state once the process is ready. */
 async function stateOf(metrics: number, readyUrl: string): Promise<{ planes: Record<string, unknown> }> {
   await until(
-    async () => ((await fetch(readyUrl)).ok ? true : undefined),
+    async () => (await fetch(readyUrl)).ok,
     30_000,
     () => 'not ready',
   );
@@ -170,8 +170,7 @@ describe('fairlead ingress over an API server', () => {
     const { addresses } = planes['ingress'] as { addresses: Record<'http' | 'https', { port: number }> };
     expect(await get('127.0.0.1', addresses.http.port, '/x', 'shop.example.com')).toBe('a /x http');
     await until(
-      async () =>
-        (await peerName(addresses.https.port, 'shop.example.com')) === 'shop.example.com' ? true : undefined,
+      async () => (await peerName(addresses.https.port, 'shop.example.com')) === 'shop.example.com',
       30_000,
       () => 'the certificate of the Secret was never served',
     );

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { completionScript, type Shell } from '../../src/cli/completion.ts';
-import { COMMANDS, FLAGS } from '../../src/cli/flags.ts';
+import { COMMANDS } from '../../src/cli/flag.ts';
+import { FLAGS } from '../../src/cli/flags.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'fairlead-completion-'));
 afterAll(() => rmSync(dir, { recursive: true }));

@@ -67,7 +67,7 @@ test('what the Corefile says is served, and answered on while it stops', async (
   processes.push(running);
   const server = { address: '127.0.0.1', port: dns };
   await until(
-    async () => ((await status(`http://127.0.0.1:${ready}/ready`)) === 200 ? true : undefined),
+    async () => (await status(`http://127.0.0.1:${ready}/ready`)) === 200,
     30_000,
     () => running.stderr,
   );
@@ -77,7 +77,7 @@ test('what the Corefile says is served, and answered on while it stops', async (
   await profilesAreServed(`http://127.0.0.1:${profiles}/debug/pprof`);
   process.kill(Number(readFileSync(pidfile, 'utf8')), 'SIGTERM');
   await until(
-    async () => ((await status(`http://127.0.0.1:${ready}/ready`)) === 503 ? true : undefined),
+    async () => (await status(`http://127.0.0.1:${ready}/ready`)) === 503,
     2000,
     () => 'still ready',
   );
@@ -123,7 +123,7 @@ test('a changed Corefile moves health, ready and metrics, and reads Pods that it
   processes.push(running);
   const is = async (at: number, wanted: number): Promise<void> => {
     await until(
-      async () => ((await status(`http://127.0.0.1:${at}/ready`)) === wanted ? true : undefined),
+      async () => (await status(`http://127.0.0.1:${at}/ready`)) === wanted,
       20_000,
       () => running.stderr,
     );
@@ -140,8 +140,7 @@ test('a changed Corefile moves health, ready and metrics, and reads Pods that it
   await new Promise<void>((resolve) => blocker.listen(taken, '127.0.0.1', resolve));
   corefile(text(taken, 'insecure'));
   await until(
-    () =>
-      /the old one stays.*cannot listen on 127\.0\.0\.1:\d+ for readiness/.test(running.stderr) ? true : undefined,
+    () => /the old one stays.*cannot listen on 127\.0\.0\.1:\d+ for readiness/.test(running.stderr),
     20_000,
     () => running.stderr,
   );
@@ -225,7 +224,7 @@ A Pod's resolver asks, up to the first that is there (1 name, each for A and AAA
   const running = new FairleadProcess(['dns', '-conf', served, '--manifests', manifests]);
   processes.push(running);
   await until(
-    async () => ((await status(`http://${at}/explain/name?name=web`)) === 200 ? true : undefined),
+    async () => (await status(`http://${at}/explain/name?name=web`)) === 200,
     20_000,
     () => running.stderr,
   );

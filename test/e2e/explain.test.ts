@@ -65,7 +65,7 @@ async function startProxy(): Promise<string> {
   const { port } = await proxy.logged(({ message }) => message === 'listening for metrics and state');
   const address = `127.0.0.1:${String(port)}`;
   await until(
-    async () => ((await fetch(`http://${address}/trace?from=node&to=node:1`)).status === 200 ? true : undefined),
+    async () => (await fetch(`http://${address}/trace?from=node&to=node:1`)).status === 200,
     30_000,
     () => proxy.stderr,
   );

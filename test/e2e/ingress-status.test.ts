@@ -1,14 +1,15 @@
 // What `fairlead ingress` writes to the API server: status as the leader, Events, and what happens without the rights.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { child, isJson, list, text, type Json } from '../support/api-server/json.ts';
 import { RESOURCES } from '../support/api-server/resource-table.ts';
+import { kubeconfigOf } from '../support/api-server/kubeconfig.ts';
 import { startTestApiServer, type TestApiServer, type TestApiServerOptions } from '../support/api-server/server.ts';
+import { freePort } from '../support/free-port.ts';
 import { FairleadProcess } from '../support/process.ts';
 import { until } from '../support/until.ts';
 
@@ -207,15 +208,7 @@ test('without the rights to write it serves all the same, and says once what is 
   const port = await freePort();
   const dir = mkdtempSync(join(tmpdir(), 'fairlead-status-'));
   closing.push(() => rmSync(dir, { recursive: true }));
-  const config = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': 'it',
-    contexts: [{ name: 'it', context: { cluster: 'it', user: 'it' } }],
-    clusters: [{ name: 'it', cluster: { server: server.url } }],
-    users: [{ name: 'it', user: { token: 'secret' } }],
-  };
-  writeFileSync(`${dir}/kubeconfig`, JSON.stringify(config));
+  writeFileSync(`${dir}/kubeconfig`, kubeconfigOf(server.url, 'secret'));
   const running = start(
     server,
     'one',
@@ -231,14 +224,6 @@ test('without the rights to write it serves all the same, and says once what is 
   expect(warned).toHaveLength(1);
   expect(warned[0]?.['reason']).toContain('viewer');
 }, 30_000);
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
-}
 
 test('with a selector of namespaces the Ingresses of those count, and a label brings in more', async () => {
   const server = await api();

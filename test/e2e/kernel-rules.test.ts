@@ -81,14 +81,14 @@ describe.skipIf(missing !== undefined)(
       const running = await inForce('proxy');
       // The program itself, and what listens to the kernel.
       await until(
-        async () => ((await processes()) >= 2 ? true : undefined),
+        async () => (await processes()) >= 2,
         30_000,
         () => 'nothing listens to the kernel',
       );
       process.kill(running.pid, 'SIGKILL');
       await running.exited;
       await until(
-        async () => ((await processes()) === 0 ? true : undefined),
+        async () => (await processes()) === 0,
         30_000,
         () => 'a process of it is still there',
       );

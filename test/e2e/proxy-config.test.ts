@@ -7,7 +7,7 @@ import { startTestApiServer, type TestApiServer } from '../support/api-server/se
 import { freePort } from '../support/free-port.ts';
 import { Laptop, get } from '../support/laptop.ts';
 import { FairleadProcess, runFairlead } from '../support/process.ts';
-import { until } from '../support/until.ts';
+import { eventually } from '../support/until.ts';
 
 let laptop: Laptop;
 let server: TestApiServer;
@@ -78,10 +78,6 @@ async function json(
   return { status: response.status, headers: response.headers, body: await response.json() };
 }
 
-async function eventually<T>(find: () => Promise<T | undefined>, what: string): Promise<T> {
-  return until(find, 30_000, () => `not within 30 s: ${what}`);
-}
-
 const node = (more: object = {}, spec: object = {}): object => ({
   apiVersion: 'v1',
   kind: 'Node',
@@ -96,7 +92,7 @@ describe('proxy --config', () => {
     const running = start({ hostnameOverride: '" Node-A "' });
     const metrics = await urlOf(running, 'metrics and state');
     const probes = await urlOf(running, 'health');
-    await eventually(async () => ((await fetch(`${probes}/readyz`)).status === 200 ? true : undefined), 'ready');
+    await eventually('ready', async () => (await fetch(`${probes}/readyz`)).status === 200);
     const { body } = await json(`${metrics}/configz`);
     expect(body).toMatchObject({
       'kubeproxy.config.k8s.io': {
@@ -123,7 +119,7 @@ describe('proxy --config', () => {
     ]);
     expect(healthz.body).toMatchObject({ nodeEligible: true, healthy: true, status: { IPv4: { healthy: true } } });
     server.apply({ ...node({}, { taints: [{ key: 'ToBeDeletedByClusterAutoscaler', effect: 'NoSchedule' }] }) });
-    await eventually(async () => ((await fetch(`${probes}/healthz`)).status === 503 ? true : undefined), 'tainted');
+    await eventually('tainted', async () => (await fetch(`${probes}/healthz`)).status === 503);
     expect(await json(`${probes}/livez`)).toMatchObject({ status: 200, body: { healthy: true } });
     const flagz = await (await fetch(`${metrics}/flagz`)).text();
     expect(flagz).toMatch(/^\nfairlead-proxy flagz\n/);
@@ -167,10 +163,10 @@ describe('proxy --config', () => {
 
   test('it says that it starts, as an Event on the Node', async () => {
     start({ hostnameOverride: 'node-a' });
-    const [event] = await eventually(async () => {
+    const [event] = await eventually('an Event', async () => {
       const found = events();
       return found.length > 0 ? found : undefined;
-    }, 'an Event');
+    });
     expect(event).toMatchObject({
       reason: 'Starting',
       type: 'Normal',
@@ -345,7 +341,7 @@ describe('an edit of the file while it runs', () => {
     await running.logged(({ message }) => message === 'rules in force');
     expect(await get('127.0.0.1', port)).toBe('ECONNREFUSED');
     edit({ ...base, nodePortAddresses: '[127.0.0.0/8]' });
-    await eventually(async () => ((await get('127.0.0.1', port)) === 'a / ' ? true : undefined), 'the NodePort');
+    await eventually('the NodePort', async () => (await get('127.0.0.1', port)) === 'a / ');
   });
 });
 
@@ -381,7 +377,7 @@ describe('healthCheckNodePort', () => {
     const url = `http://127.0.0.1:${port}/any/path`;
     server.apply({ ...node() }, service(await freePort(), port), slice('127.0.0.9'));
     start({ hostnameOverride: 'node-a', nodePortAddresses: '[127.0.0.0/8]' });
-    const first = await eventually(async () => fetch(url, { method: 'POST' }).catch(() => undefined), 'an answer');
+    const first = await eventually('an answer', async () => fetch(url, { method: 'POST' }).catch(() => undefined));
     expect([first.status, await first.text()]).toEqual([200, body(1)]);
     expect(Object.fromEntries(first.headers)).toMatchObject({
       'content-type': 'application/json',
@@ -389,14 +385,14 @@ describe('healthCheckNodePort', () => {
       'x-load-balancing-endpoint-weight': '1',
     });
     server.apply(slice('127.0.0.9', { ready: false, serving: true, terminating: true }));
-    const later = await eventually(async () => {
+    const later = await eventually('503', async () => {
       const response = await fetch(url);
       return response.status === 503 ? response : undefined;
-    }, '503');
+    });
     expect(await later.text()).toBe(body(0));
     expect(later.headers.get('x-load-balancing-endpoint-weight')).toBe('0');
     server.delete('Service', 'shop/web');
-    await eventually(async () => ((await get('127.0.0.1', port)) === 'ECONNREFUSED' ? true : undefined), 'closed');
+    await eventually('closed', async () => (await get('127.0.0.1', port)) === 'ECONNREFUSED');
   });
 
   test('a port that is taken is told once, with an Event, and opened when it is free', async () => {
@@ -412,15 +408,13 @@ describe('healthCheckNodePort', () => {
     expect(line.message).toMatch(
       /Service shop\/web: node port \d+ of its health check cannot be listened on at 127\.0\.0\.1:\d+ \(EADDRINUSE\)/,
     );
-    await eventually(
-      async () =>
-        events().some((event) => Reflect.get(event, 'reason') === 'FailedToStartServiceHealthcheck') ? true : undefined,
-      'the Event',
+    await eventually('the Event', async () =>
+      events().some((event) => Reflect.get(event, 'reason') === 'FailedToStartServiceHealthcheck'),
     );
     others.splice(0);
     other.close();
     other.closeAllConnections();
-    const answer = await eventually(async () => fetch(`http://127.0.0.1:${port}/`).catch(() => undefined), 'an answer');
+    const answer = await eventually('an answer', async () => fetch(`http://127.0.0.1:${port}/`).catch(() => undefined));
     expect(await answer.text()).toBe(body(1));
     expect(
       running.log.filter(({ level, message }) => level === 'warn' && message.includes(`node port ${port} `)),

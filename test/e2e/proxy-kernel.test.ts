@@ -62,7 +62,7 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
     await until(
       async () => {
         last = await topology.node.run('nft', 'list', 'table', 'ip', 'fairlead').catch(String);
-        return last.includes(text) ? true : undefined;
+        return last.includes(text);
       },
       30_000,
       () => `no "${text}" in\n${last}`,
@@ -154,7 +154,7 @@ endpoints: [{addresses: [10.1.0.9]}]
       await until(
         async () => {
           last = await topology.node.run('iptables-save');
-          return last.includes(text) ? true : undefined;
+          return last.includes(text);
         },
         30_000,
         () => `no "${text}" in\n${last}`,

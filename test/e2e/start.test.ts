@@ -24,7 +24,7 @@ describe.skipIf(missing !== undefined)(`npm start${missing === undefined ? '' : 
     child.stdout?.on('data', (data: Buffer) => (output += data.toString()));
     child.stderr?.on('data', (data: Buffer) => (output += data.toString()));
     await until(
-      () => (output.includes('Ctrl-C ends it') ? true : undefined),
+      () => output.includes('Ctrl-C ends it'),
       30_000,
       () => output,
     );

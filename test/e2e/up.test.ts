@@ -60,7 +60,7 @@ async function metricsPort(running: FairleadProcess): Promise<number> {
 async function ready(running: FairleadProcess): Promise<Ports> {
   const metrics = await metricsPort(running);
   await until(
-    async () => ((await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok ? true : undefined),
+    async () => (await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok,
     30_000,
     () => `not ready:\n${running.stderr}`,
   );
@@ -125,7 +125,7 @@ describe('fairlead up over a folder', () => {
     };
     const follows = async (expected: string): Promise<void> => {
       await until(
-        async () => ((await seen()) === expected ? true : undefined),
+        async () => (await seen()) === expected,
         30_000,
         () => `never ${expected}`,
       );
@@ -188,12 +188,12 @@ describe('fairlead up over a folder', () => {
     const revisions = running.log.filter(({ message }) => message === 'resolved').length;
     laptop.remove('pod.yaml');
     await until(
-      () => (running.log.filter(({ message }) => message === 'resolved').length > revisions ? true : undefined),
+      () => running.log.filter(({ message }) => message === 'resolved').length > revisions,
       5_000,
       () => 'the removal was not seen',
     );
     await until(
-      async () => ((await get(web, 8000)) === 'ECONNREFUSED' ? true : undefined),
+      async () => (await get(web, 8000)) === 'ECONNREFUSED',
       5_000,
       () => 'still answered',
     );
@@ -216,7 +216,7 @@ describe('a plane that cannot start', () => {
     expect(line.message).toMatch(new RegExp(`127\\.0\\.0\\.1:${port}`));
     const metrics = await metricsPort(running);
     await until(
-      async () => ((await get(web, 8000)) === 'web-1 / ' ? true : undefined),
+      async () => (await get(web, 8000)) === 'web-1 / ',
       5_000,
       () => running.stderr,
     );
@@ -224,7 +224,7 @@ describe('a plane that cannot start', () => {
     expect([readyz.status, await readyz.text()]).toEqual([503, 'not ready: ingress\n']);
     await new Promise((resolve) => taken.close(resolve));
     await until(
-      async () => ((await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok ? true : undefined),
+      async () => (await fetch(`http://127.0.0.1:${metrics}/readyz`)).ok,
       30_000,
       () => running.stderr,
     );

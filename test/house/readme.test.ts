@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
@@ -28,6 +28,22 @@ test('every README names files that exist', () => {
       .map((named) => `${readme} names ${named}`),
   );
   expect(missing).toEqual([]);
+});
+
+test('every source file is named in a README of its folder, or its folder is', () => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => /\.[jt]s$/.test(file) && !file.endsWith('.test.ts'))
+    .map((file) => `src/${file}`);
+  const unnamed = sources.filter((file) => {
+    const above = readmes.filter((readme) => file.startsWith(`${dirname(readme)}/`));
+    const nearest = above.sort((a, b) => b.length - a.length)[0];
+    if (nearest === undefined) return true;
+    const text = readFileSync(join(ROOT, nearest), 'utf8');
+    const path = file.slice(dirname(nearest).length + 1);
+    return ![path, basename(path), `${dirname(path)}/`].some((name) => text.includes(`\`${name}\``));
+  });
+  expect(unnamed).toEqual([]);
+  expect(sources.length).toBeGreaterThan(300);
 });
 
 test('every folder of substance has a README', () => {

@@ -4,9 +4,10 @@ import { createServer as createTlsServer } from 'node:https';
 import { connect } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
-import { LOOPBACK, eventually, exchange, httpPort, portOf, startBackend, startPlane } from './plane.ts';
+import { LOOPBACK, exchange, httpPort, portOf, startBackend, startPlane } from './plane.ts';
 import { ask, site } from './site.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n';
 

@@ -17,8 +17,9 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { IngressPlane } from '../../src/ingress/plane.ts';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import type { SecretRecord } from '../../src/model/records.ts';
-import { eventually, exchange, httpPort, startPlane, startRawBackend } from './plane.ts';
+import { exchange, httpPort, startPlane, startRawBackend } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n';
 

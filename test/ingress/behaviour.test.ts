@@ -21,8 +21,9 @@ import {
   startPods,
   type Pods,
 } from './behaviour-world.ts';
-import { eventually, httpPort, startPlane } from './plane.ts';
+import { httpPort, startPlane } from './plane.ts';
 import { ingress, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 /** Facts that do not hold here, and why. */
 const DEPARTS: Readonly<Record<string, string>> = {

@@ -4,9 +4,10 @@ import { connect as connectHttp2 } from 'node:http2';
 import type { RequestListener } from 'node:http';
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { expect, onTestFinished, test } from 'vitest';
-import { eventually, httpPort, raw, startBackend, startPlane, startRawBackend, type TestBackend } from './plane.ts';
+import { httpPort, raw, startBackend, startPlane, startRawBackend, type TestBackend } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
 import type { IngressPlane } from '../../src/ingress/plane.ts';
+import { eventually } from '../support/until.ts';
 
 const TEXT = 'the same words again and again, '.repeat(100);
 const ON = { 'use-gzip': 'true', 'enable-brotli': 'true' };

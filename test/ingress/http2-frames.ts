@@ -2,7 +2,7 @@
 
 import { connect, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
-import { eventually } from './plane.ts';
+import { eventually } from '../support/until.ts';
 
 export const FRAME = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goAway: 7, continuation: 9 } as const;
 export const FLAG = { endStream: 1, endHeaders: 4 } as const;

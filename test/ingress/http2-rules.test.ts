@@ -4,17 +4,9 @@ import { createServer } from 'node:http';
 import * as fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import { FLAG, FRAME, fieldBlock, rawHttp2, type RawHttp2 } from './http2-frames.ts';
-import {
-  eventually,
-  exchange,
-  httpPort,
-  portOf,
-  routeAll,
-  startBackend,
-  startPlane,
-  startRawBackend,
-} from './plane.ts';
+import { exchange, httpPort, portOf, routeAll, startBackend, startPlane, startRawBackend } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const WINDOW_UPDATE = 8;
 const GET = [

@@ -4,17 +4,9 @@ import { connect as connectTls } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemExec } from '../../src/system/exec.ts';
 import { FLAG, FRAME, fieldBlock, rawHttp2 } from './http2-frames.ts';
-import {
-  LOOPBACK,
-  eventually,
-  httpPort,
-  portOf,
-  routeAll,
-  startBackend,
-  startPlane,
-  startRawBackend,
-} from './plane.ts';
+import { LOOPBACK, httpPort, portOf, routeAll, startBackend, startPlane, startRawBackend } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 interface Answer {
   readonly headers: Readonly<Record<string, string | string[] | number | undefined>>;

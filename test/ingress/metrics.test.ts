@@ -4,8 +4,9 @@ import { request } from 'node:https';
 import { expect, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { LOOPBACK, eventually, exchange, httpPort, startBackend, startPlane } from './plane.ts';
-import { ingress, service, snapshot, tlsSecret } from './world.ts';
+import { LOOPBACK, exchange, httpPort, startBackend, startPlane } from './plane.ts';
+import { cafe, service, snapshot, tlsSecret } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const OWN = ['controller_class', 'controller_namespace', 'controller_pod'];
 const OF_REQUEST = ['canary', 'host', 'ingress', 'method', 'namespace', 'path', 'service', 'status'];
@@ -80,21 +81,7 @@ async function planeWithTraffic(workers: number) {
   const { cert, key } = selfSigned('cafe.example', ['cafe.example'], Date.now(), 30);
   plane.update(
     snapshot({
-      ingresses: [
-        ingress({
-          name: 'cafe',
-          rules: [
-            {
-              host: 'cafe.example',
-              paths: [
-                { path: '/tea', service: 'tea' },
-                { path: '/gone', service: 'gone' },
-              ],
-            },
-          ],
-          tls: [{ hosts: ['cafe.example'], secretName: 'cafe' }],
-        }),
-      ],
+      ingresses: [cafe(['tea', 'gone'], [{ hosts: ['cafe.example'], secretName: 'cafe' }])],
       services: [service({ name: 'tea', endpoints: [backend.address] })],
       secrets: [tlsSecret('cafe', cert, key)],
     }),

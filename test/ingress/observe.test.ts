@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { createLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { eventually, exchange, httpPort, startBackend, startPlane } from './plane.ts';
-import { ingress, service, snapshot } from './world.ts';
+import { exchange, httpPort, startBackend, startPlane } from './plane.ts';
+import { cafe, ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const close = 'Connection: close\r\n';
 
@@ -12,9 +13,7 @@ test("requests are counted under ingress-nginx' names, by the path of the rule",
   const backend = await startBackend();
   plane.update(
     snapshot({
-      ingresses: [
-        ingress({ name: 'cafe', rules: [{ host: 'cafe.example', paths: [{ path: '/tea', service: 'tea' }] }] }),
-      ],
+      ingresses: [cafe(['tea'])],
       services: [service({ name: 'tea', endpoints: [backend.address] })],
     }),
   );
@@ -39,17 +38,8 @@ test('the state names hosts, locations, endpoints and connections, and a backend
   const lines: string[] = [];
   const log = createLogger({ format: 'text', verbosity: 4, write: (line) => lines.push(line), now: () => Date.now() });
   const plane = await startPlane({ log });
-  const rules = [
-    {
-      host: 'cafe.example',
-      paths: [
-        { path: '/tea', service: 'tea' },
-        { path: '/coffee', service: 'coffee' },
-      ],
-    },
-  ];
   const first = snapshot({
-    ingresses: [ingress({ name: 'cafe', rules })],
+    ingresses: [cafe(['tea', 'coffee'])],
     services: [service({ name: 'tea', endpoints: ['127.0.0.1:9'] })],
   });
   plane.update(first);
@@ -93,7 +83,7 @@ test("the access log has ingress-nginx' line, or one of the ConfigMap's format, 
     plane.update(
       snapshot({
         ingresses: [
-          ingress({ name: 'cafe', rules: [{ host: 'cafe.example', paths: [{ path: '/tea', service: 'tea' }] }] }),
+          cafe(['tea']),
           ingress({
             name: 'quiet',
             annotations: { 'enable-access-log': 'false' },
@@ -166,20 +156,7 @@ test('metrics of the controller, of connections and of sizes have the labels and
   const backend = await startBackend();
   plane.update(
     snapshot({
-      ingresses: [
-        ingress({
-          name: 'cafe',
-          rules: [
-            {
-              host: 'cafe.example',
-              paths: [
-                { path: '/tea', service: 'tea' },
-                { path: '/milk', service: 'milk' },
-              ],
-            },
-          ],
-        }),
-      ],
+      ingresses: [cafe(['tea', 'milk'])],
       services: [service({ name: 'tea', endpoints: [backend.address] })],
     }),
   );

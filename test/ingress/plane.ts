@@ -186,12 +186,3 @@ export async function exchange(port: number, bytes: string): Promise<string> {
   await connection.ended();
   return connection.text();
 }
-
-/** Polls a condition, bounded. */
-export async function eventually(what: string, check: () => boolean, ms = 30_000): Promise<void> {
-  const until = performance.now() + ms;
-  while (!check()) {
-    if (performance.now() > until) throw new Error(`waited in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}

@@ -1,7 +1,8 @@
 import { createServer } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { eventually, exchange, httpPort, portOf, raw, routeAll, startBackend, startPlane } from './plane.ts';
+import { exchange, httpPort, portOf, raw, routeAll, startBackend, startPlane } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const CLOSE = 'Connection: close\r\n';
 

@@ -2,17 +2,8 @@ import { createHash } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import {
-  eventually,
-  exchange,
-  httpPort,
-  portOf,
-  raw,
-  routeAll,
-  startBackend,
-  startPlane,
-  startRawBackend,
-} from './plane.ts';
+import { exchange, httpPort, portOf, raw, routeAll, startBackend, startPlane, startRawBackend } from './plane.ts';
+import { eventually } from '../support/until.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
 const GET_AND_CLOSE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n';
@@ -364,17 +355,23 @@ test('an upgrade that the backend declines is an ordinary answer, and an idle tu
 });
 
 test('stop() lets a request under way finish, ends idle connections at once, and ends what is left at its bound', async () => {
-  const plane = await startPlane({ graceMs: 300 });
+  const plane = await startPlane({ graceMs: 1000 });
   let finish: (() => void) | undefined;
   const backend = await startBackend((request, response) => {
     if (request.url === '/never') return;
+    if (request.url === '/idle') {
+      response.end('idle');
+      return;
+    }
     finish = () => void response.end('finished');
   });
   routeAll(plane, backend.address);
   const [busy, idle, never] = [await raw(httpPort(plane)), await raw(httpPort(plane)), await raw(httpPort(plane))];
+  idle.send('GET /idle HTTP/1.1\r\nHost: a\r\n\r\n');
+  await idle.until(/idle$/);
   busy.send(GET);
   never.send('GET /never HTTP/1.1\r\nHost: a\r\n\r\n');
-  await eventually('the requests', () => backend.requests.length === 2);
+  await eventually('the requests', () => backend.requests.length === 3);
   const port = httpPort(plane);
   const stopped = plane.stop();
   expect(await idle.ended()).toBe('end');

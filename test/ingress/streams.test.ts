@@ -6,8 +6,9 @@ import { expect, onTestFinished, test } from 'vitest';
 import type { IngressPlane } from '../../src/ingress/plane.ts';
 import type { Snapshot } from '../../src/model/snapshot.ts';
 import { freePort } from '../support/free-port.ts';
-import { LOOPBACK, eventually, raw, startPlane } from './plane.ts';
+import { LOOPBACK, raw, startPlane } from './plane.ts';
 import { service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 /** Says its name, then whatever it hears. */
 async function startEcho(name: string): Promise<{ readonly address: string; readonly open: () => number }> {

@@ -5,8 +5,9 @@ import { startIngressPlane } from '../../src/ingress/plane.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { startThread, type StartThread, type WorkerThread } from '../../src/system/worker-thread.ts';
-import { LOOPBACK, eventually, exchange, httpPort, raw, routeAll, startBackend, startPlane } from './plane.ts';
+import { LOOPBACK, exchange, httpPort, raw, routeAll, startBackend, startPlane } from './plane.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const GET = 'GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n';
 

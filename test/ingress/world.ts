@@ -155,6 +155,12 @@ export function ingress(spec: IngressSpec): IngressRecord {
   };
 }
 
+/** The Ingress `cafe`: at cafe.example each of these Services has the path of its name. */
+export function cafe(services: readonly string[], tls: readonly IngressTls[] = []): IngressRecord {
+  const paths = services.map((name) => ({ path: `/${name}`, service: name }));
+  return ingress({ name: 'cafe', rules: [{ host: 'cafe.example', paths }], tls });
+}
+
 export function tlsSecret(name: string, cert: string, key: string): SecretRecord {
   const data = new Map([
     ['tls.crt', cert],

@@ -448,6 +448,22 @@ test('an account that may not list every Secret reads each by its name', async (
   expect(lines.filter((line) => line.includes('secrets may not be read'))).toHaveLength(1);
 });
 
+test('a Secret that may not be read is told of by name and keeps nobody waiting, and is there once it may be', async () => {
+  let granted = false;
+  const may: TestUser['may'] = (_verb, _resource, namespace) => granted || namespace === 'default';
+  await restartServer({ users: new Map([['t', { name: 'ingress', may }]]) });
+  server.apply(secret('one', '1'), { ...secret('shut', '2'), metadata: { name: 'shut', namespace: 'other' } });
+  const source = await start({ kinds: [], readCredentials: async () => withToken('t') });
+  source.watchNamed('secrets', ['default/one', 'other/shut']);
+  await source.synced();
+  expect(held()).toEqual({ 'default/one': '1' });
+  const told = (): readonly string[] => lines.filter((line) => line.includes('cannot list secrets other/shut'));
+  await vi.waitFor(() => expect(told()).toHaveLength(1), PATIENCE);
+  expect(told()[0]).toMatch(/grant this account a rule .*secrets.*get.*list.*watch.*it counts as not there/);
+  granted = true;
+  await vi.waitFor(() => expect(held()).toEqual({ 'default/one': '1', 'other/shut': '2' }), PATIENCE);
+});
+
 test('an object that cannot be understood harms nobody', async () => {
   server.apply(
     service('odd', 80, { ports: 'none', clusterIP: 7, clusterIPs: [{}], externalIPs: [null, 'x'] }),

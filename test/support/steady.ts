@@ -225,7 +225,7 @@ export class SteadyWorld<Runner extends ProxyRunner = ProxyRunner> {
 
   async #synced(before: number): Promise<void> {
     await until(
-      () => (this.#syncs() > before ? true : undefined),
+      () => this.#syncs() > before,
       30_000 * SLOWNESS,
       () => `no sync. The log:\n${this.runner.log.map((line) => JSON.stringify(line)).join('\n')}`,
     );

@@ -5,9 +5,10 @@ import type { Tcp } from '../../src/system/tcp.ts';
 import { systemTcp } from '../../src/system/tcp.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, fakeLog, fakeMetrics, ip, tcpPod, until, userspace } from './world.ts';
+import { ask, cluster, fakeLog, fakeMetrics, ip, tcpPod, userspace } from './world.ts';
 import { createUserspaceBackend } from '../../src/rules/userspace/backend.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
+import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.203.1';
 
@@ -63,7 +64,7 @@ test('a port that another program has is named, and taken as soon as it is free'
   );
   await new Promise<void>((done) => other.close(() => done()));
   await new Promise<void>((done) => otherUdp.close(() => done()));
-  await until('both are bound', () => JSON.stringify(backend.state()).includes('"unbound":[]'));
+  await eventually('both are bound', () => JSON.stringify(backend.state()).includes('"unbound":[]'));
   expect(await ask(VIP, port)).toBe('127.0.1.31');
 });
 

@@ -5,7 +5,8 @@ import { expect, test } from 'vitest';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { defaultRulesConfig, type UserspaceConfig } from '../../src/rules/config.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, tcpPod, until, userspace } from './world.ts';
+import { ask, cluster, dial, tcpPod, userspace } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.205.1';
 const OTHER = '127.96.205.2';
@@ -23,7 +24,7 @@ test('one connection too many is reset at once, told once and counted; when some
   await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }]).snapshot);
   const first = await dial(VIP, port);
   await dial(VIP, port);
-  await until('both have reached the Pod', () => pod.seen() === 2);
+  await eventually('both have reached the Pod', () => pod.seen() === 2);
   for (let i = 0; i < 3; i++) await expect(ask(VIP, port)).rejects.toMatchObject({ code: 'ECONNRESET' });
   expect(pod.seen()).toBe(2);
   expect(log.warnings).toEqual([expect.stringContaining('2 TCP connections are carried')]);
@@ -31,7 +32,7 @@ test('one connection too many is reset at once, told once and counted; when some
     'fairlead_userspace_service_refused_total{namespace="shop",service="web",port="",protocol="TCP",family="IPv4",reason="connections"} 3',
   );
   first.resetAndDestroy();
-  await until('one more is taken', () => {
+  await eventually('one more is taken', () => {
     void dial(VIP, port).catch(() => undefined);
     return pod.seen() > 2;
   });
@@ -53,7 +54,7 @@ test('while slow readers leave too much in the relays, new connections are reset
   const slow = await dial(VIP, port);
   slow.pause();
   let resets = 0;
-  await until('a new one is reset', () => {
+  await eventually('a new one is reset', () => {
     void ask(VIP, port).catch(() => resets++);
     return resets > 0;
   });

@@ -6,7 +6,8 @@ import { interfaceAddresses } from '../../src/system/interfaces.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { systemTcp, type Tcp } from '../../src/system/tcp.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, ip, tally, tcpPod, until, userspace } from './world.ts';
+import { ask, cluster, dial, ip, tally, tcpPod, userspace } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.201.1';
 
@@ -76,7 +77,7 @@ test('a deleted Service refuses, and its connections go on to their end', async 
   expect(metrics.values.get('fairlead_userspace_connections')).toBe(1);
   open.end();
   await once(open, 'end');
-  await until('the connection is counted out', () => metrics.values.get('fairlead_userspace_connections') === 0);
+  await eventually('the connection is counted out', () => metrics.values.get('fairlead_userspace_connections') === 0);
   expect(metrics.values.get('fairlead_userspace_listeners')).toBe(0);
 });
 
@@ -104,7 +105,7 @@ test('passes on a half close in either direction', async () => {
   await once(socket, 'end');
   socket.write('still ');
   socket.end('talking');
-  await until('the pod hears what comes after its own end', () => heard === 'still talking');
+  await eventually('the pod hears what comes after its own end', () => heard === 'still talking');
 });
 
 test('carries megabytes both ways at once without growing, whoever reads slowly', async () => {
@@ -133,7 +134,7 @@ test('carries megabytes both ways at once without growing, whoever reads slowly'
   // Nobody reads: what is under way fills the buffers of relay and kernel and stops there.
   let before = -1;
   let still = 0;
-  await until('the writer is held back', () => {
+  await eventually('the writer is held back', () => {
     still = before === offset ? still + 1 : 0;
     before = offset;
     return still >= 10;
@@ -287,7 +288,7 @@ test('an endpoint that does not answer in time is given up for the next one', as
   const endpoints = [{ ip: '127.0.1.11', port: 9 }, pod];
   await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints }]).snapshot);
   const answer = ask(VIP, port);
-  await until('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
   await clock.advance(4_999);
   expect(pod.seen()).toBe(0);
   await clock.advance(1);
@@ -302,7 +303,7 @@ test('a connection on its way to an endpoint that is removed goes to another at 
   const first = cluster([{ name: 'web', ip: VIP, port, endpoints: [{ ip: '127.0.1.11', port: 9 }, pod] }]);
   await backend.sync(first.snapshot);
   const answer = ask(VIP, port);
-  await until('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
   await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }], first).snapshot);
   expect(await answer).toBe('127.0.1.12');
   expect(metrics.values.get('fairlead_userspace_endpoint_failures_total')).toBeUndefined();
@@ -361,7 +362,7 @@ test('stopping goes on waiting as long as connections come to their end, one aft
     const ended = socket && once(socket, 'end');
     socket?.end();
     await ended;
-    await until('a connection less', () => left() === rest);
+    await eventually('a connection less', () => left() === rest);
     await clock.advance(300);
     expect(left()).toBe(rest);
   }

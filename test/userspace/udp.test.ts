@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { freePort } from '../support/free-port.ts';
-import { cluster, tally, udpPod, until, userspace } from './world.ts';
+import { cluster, tally, udpPod, userspace } from './world.ts';
+import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.202.1';
 
@@ -81,7 +82,7 @@ test('a datagram that an endpoint refuses goes to the next one, each tried once'
   await live.stop();
   const client = await udpClient();
   client.socket.send('y', port, VIP);
-  await until('the flow is given up when every endpoint has refused', () => {
+  await eventually('the flow is given up when every endpoint has refused', () => {
     return metrics.values.get('fairlead_userspace_flows') === 4;
   });
 });
@@ -129,7 +130,7 @@ test('where every source is dropped the socket stays silent, and without endpoin
   expect(errors).toEqual([]);
   await backend.sync(cluster([other, { ...spec, endpoints: [] }], here).snapshot);
   socket.send('x', () => {});
-  await until('the refusal is heard', () => errors.length > 0 || (socket.send('x', () => {}), false));
+  await eventually('the refusal is heard', () => errors.length > 0 || (socket.send('x', () => {}), false));
   expect(errors[0]).toMatchObject({ code: 'ECONNREFUSED' });
 });
 
@@ -146,5 +147,5 @@ test('carries a burst of datagrams of every size up to the largest', async () =>
   let answers = 0;
   client.socket.on('message', () => answers++);
   for (let i = 0; i < 50; i++) client.socket.send(`n${i}`, port, VIP);
-  await until('every datagram of the burst is answered', () => answers === 50);
+  await eventually('every datagram of the burst is answered', () => answers === 50);
 });

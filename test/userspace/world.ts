@@ -262,12 +262,3 @@ export function tally(answers: readonly string[]): Readonly<Record<string, numbe
   for (const answer of answers) counts[answer] = (counts[answer] ?? 0) + 1;
   return counts;
 }
-
-/** Resolves once the condition holds; rejects when it does not within `ms`. */
-export async function until(what: string, condition: () => boolean, ms = 5_000): Promise<void> {
-  const end = performance.now() + ms;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
-    await systemClock.sleep(5);
-  }
-}

@@ -2,7 +2,6 @@
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Tell } from '../../ingress/notice.ts';
-import { namedObjects } from '../../ingress/references.ts';
 import { messageOf } from '../../lib/message-of.ts';
 import { jsonRoute, healthRoutes, metricsRoutes, type Route, type Routes } from '../../observe/server.ts';
 import { EventRecorder } from '../../source/api/event.ts';
@@ -23,7 +22,7 @@ import {
 } from '../ingress-settings.ts';
 import { IngressStatusKeeper } from '../ingress-status.ts';
 import type { ListenAddress } from '../listen-address.ts';
-import { ingressObjects, ingressPlane } from '../planes.ts';
+import { ingressPlane } from '../planes.ts';
 import { nodeName, port, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { version } from './version.ts';
@@ -34,7 +33,6 @@ const GRACE_MS = 240_000;
 export async function ingress(args: Arguments): Promise<number> {
   if (args.isSet('version') === true) return version();
   const context = createRunningContext(args);
-  const objects = ingressObjects(args);
   const status = statusSettings(args, context.hostname, process.env);
   const webhookAt = webhookSettings(args);
   const observe = observeSettings(args);
@@ -96,7 +94,6 @@ export async function ingress(args: Arguments): Promise<number> {
     context,
     nodeName: nodeName(args, context.hostname),
     source,
-    namedObjects: (snapshot) => namedObjects(snapshot, objects),
     kinds: [
       'services',
       'endpointSlices',

@@ -7,8 +7,7 @@ import { keepHeapSmall } from '../../system/heap.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext } from '../context.ts';
 import { runHouse } from '../house.ts';
-import { namedObjects } from '../../ingress/references.ts';
-import { dnsPlane, ingressObjects, ingressPlane, rulesPlane } from '../planes.ts';
+import { dnsPlane, ingressPlane, rulesPlane } from '../planes.ts';
 import { flagBlockFinder } from '../../dns/explained-flags.ts';
 import { upstreamText } from '../../dns/upstream.ts';
 import { explainNameRoutes } from '../explain-name.ts';
@@ -23,7 +22,6 @@ export function up(args: Arguments): Promise<number> {
   keepHeapSmall();
   const context = createRunningContext(args);
   const rules = rulesPlane(args, context, { mode: rulesMode(args, 'userspace'), removeOnStop: true });
-  const objects = ingressObjects(args);
   const ingress = ingressPlane(args, context, {
     http: listenAddress(args, 'http-bind-address', '127.0.0.1:8080'),
     https: listenAddress(args, 'https-bind-address', '127.0.0.1:8443'),
@@ -37,7 +35,6 @@ export function up(args: Arguments): Promise<number> {
     context,
     nodeName: nodeName(args, context.hostname),
     source: chooseSource(args, context),
-    namedObjects: (snapshot) => namedObjects(snapshot, objects),
     kinds: KINDS.filter((kind) => !NOT_READ.has(kind)),
     planes: [
       rules,

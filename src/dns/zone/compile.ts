@@ -100,32 +100,44 @@ function nonZero(counts: ReadonlyMap<string, number>): (readonly [string, number
   return [...counts].map(([key, count]) => [key, count || undefined] as const);
 }
 
-/** Collects the Services of addresses while Services are replaced; most addresses have one. */
+/** Collects what Services come to addresses and leave them. Most addresses have one; what many share is put in order once. */
 class ReverseEdits {
   readonly #base: Zone['reverse'];
-  readonly #edits = new Map<string, readonly ObjectKey[]>();
+  /** Whether the Service is one of the address, by address. */
+  readonly #edits = new Map<string, Map<ObjectKey, boolean>>();
 
   constructor(base: Zone['reverse']) {
     this.#base = base;
   }
 
   replace(service: ObjectKey, before: ReadonlySet<string>, after: ReadonlySet<string>): void {
-    for (const ip of before)
-      if (!after.has(ip))
-        this.#edits.set(
-          ip,
-          this.#owners(ip).filter((owner) => owner !== service),
-        );
-    for (const ip of after) if (!before.has(ip)) this.#edits.set(ip, [...this.#owners(ip), service].sort());
+    for (const ip of before) if (!after.has(ip)) this.#editsOf(ip).set(service, false);
+    for (const ip of after) if (!before.has(ip)) this.#editsOf(ip).set(service, true);
   }
 
   result(): Zone['reverse'] {
-    return this.#base.with([...this.#edits].map(([ip, owners]) => [ip, owners.length > 1 ? owners : owners[0]]));
+    return this.#base.with(
+      [...this.#edits].map(([ip, edits]) => {
+        const owners = this.#owners(ip, edits);
+        return [ip, owners.length > 1 ? owners : owners[0]] as const;
+      }),
+    );
   }
 
-  #owners(ip: string): readonly ObjectKey[] {
-    const known = this.#edits.get(ip) ?? this.#base.get(ip) ?? [];
-    return typeof known === 'string' ? [known] : known;
+  #editsOf(ip: string): Map<ObjectKey, boolean> {
+    const known = this.#edits.get(ip);
+    if (known) return known;
+    const edits = new Map<ObjectKey, boolean>();
+    this.#edits.set(ip, edits);
+    return edits;
+  }
+
+  #owners(ip: string, edits: ReadonlyMap<ObjectKey, boolean>): readonly ObjectKey[] {
+    const known = this.#base.get(ip) ?? [];
+    const stay = (typeof known === 'string' ? [known] : known).filter((owner) => !edits.has(owner));
+    const come = [...edits.keys()].filter((owner) => edits.get(owner));
+    // Sorting is quick where all but a few are in order.
+    return [...stay, ...come].sort();
   }
 }
 

@@ -1,6 +1,6 @@
 // What DNS reads of the cluster: a Snapshot is one, and a worker thread has one that holds nothing else, kept as new by changes.
 
-import { PersistentMap } from '../../lib/persistent-map.ts';
+import { changesFrom, PersistentMap, type MapChanges } from '../../lib/persistent-map.ts';
 import type {
   ImportedSliceRecord,
   ServiceImportRecord,
@@ -56,8 +56,6 @@ export interface DnsSource {
   readonly importedSlices?: PersistentMap<ImportedSliceRecord>;
 }
 
-type Changes<V> = readonly (readonly [key: string, after: V | undefined])[];
-
 /** A Service as plain data, its endpoints in as few pieces as there can be. */
 interface PackedService {
   readonly key: ObjectKey;
@@ -68,11 +66,11 @@ interface PackedService {
 /** From one source to the next, as plain data. */
 export interface SourceChanges {
   readonly revision: number;
-  readonly services: Changes<PackedService>;
-  readonly namespaces: Changes<NamespaceRecord>;
-  readonly pods: Changes<PodRecord>;
-  readonly serviceImports: Changes<ServiceImportRecord>;
-  readonly importedSlices: Changes<ImportedSliceRecord>;
+  readonly services: MapChanges<PackedService>;
+  readonly namespaces: MapChanges<NamespaceRecord>;
+  readonly pods: MapChanges<PodRecord>;
+  readonly serviceImports: MapChanges<ServiceImportRecord>;
+  readonly importedSlices: MapChanges<ImportedSliceRecord>;
   /** False where more of the same revision follow. */
   readonly last: boolean;
 }
@@ -87,8 +85,11 @@ export function* changesBetween(
   pods: boolean,
 ): Generator<SourceChanges> {
   const { revision } = after;
+  const empty = emptySource();
+  const old = { ...empty, ...before };
+  const now = { ...empty, ...after };
   let services: (readonly [string, PackedService | undefined])[] = [];
-  for (const change of after.services.differences(before?.services ?? PersistentMap.empty())) {
+  for (const change of now.services.differences(old.services)) {
     if (services.length === SERVICES_AT_ONCE) {
       yield { ...NOTHING, revision, services };
       services = [];
@@ -98,20 +99,15 @@ export function* changesBetween(
   yield {
     revision,
     services,
-    namespaces: changesOf(before?.namespaces, after.namespaces),
-    pods: pods ? changesOf(before?.pods, after.pods) : [],
-    serviceImports: changesOf(before?.serviceImports, after.serviceImports),
-    importedSlices: changesOf(before?.importedSlices, after.importedSlices),
+    namespaces: changesFrom(old.namespaces, now.namespaces),
+    pods: pods ? changesFrom(old.pods, now.pods) : [],
+    serviceImports: changesFrom(old.serviceImports, now.serviceImports),
+    importedSlices: changesFrom(old.importedSlices, now.importedSlices),
     last: true,
   };
 }
 
 const NOTHING = { namespaces: [], pods: [], serviceImports: [], importedSlices: [], last: false } as const;
-
-function changesOf<V>(before: PersistentMap<V> | undefined, after: PersistentMap<V> | undefined): Changes<V> {
-  if (!after) return [];
-  return [...after.differences(before ?? PersistentMap.empty())].map((change) => [change.key, change.after] as const);
-}
 
 export function emptySource(): Required<DnsSource> {
   const empty = PersistentMap.empty<never>();

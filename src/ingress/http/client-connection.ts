@@ -64,7 +64,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     this.peer = info.peer;
     this.remoteAddress = plainAddress(info.remoteAddress);
     this.localPort = info.localPort;
-    this.deadline = engine.deadlines.now + engine.times.headMs;
+    this.deadline = engine.deadlines.now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
     stream.on('data', (chunk) => this.#onData(chunk));
     stream.on('end', () => this.#onEnd());
@@ -108,7 +108,9 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   }
 
   stopIdle(): void {
-    if (this.#phase === 'head' && !this.#exchange) this.#linger();
+    if (this.#phase !== 'head' || this.#exchange) return;
+    if (this.#requests > 0 && !this.#pending) this.#linger();
+    else this.deadline = Math.min(this.deadline, this.#engine.deadlines.now + this.#engine.times.firstRequestMs);
   }
 
   touch(ms: number): void {
@@ -311,7 +313,6 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     if (this.#phase === 'tunnel') this.#exchange?.onTunnelEnd();
     else if (this.#phase === 'exchange') this.#exchange?.onClientGone();
     else if (this.#phase === 'head') this.#linger();
-    else this.#stream.end();
   }
 
   #onDrain(): void {

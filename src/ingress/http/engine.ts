@@ -23,6 +23,8 @@ export interface EngineTimes {
   readonly tunnelMs: number;
   /** How long the rest of a refused request is read and thrown away, so that the answer is not lost to a reset. */
   readonly lingerMs: number;
+  /** At a stop: how long a connection that has just come, or a head that is on its way, has to become a request. */
+  readonly firstRequestMs: number;
   /** Requests on one connection, as nginx' keepalive_requests. */
   readonly maxRequests: number;
   /** Idle connections kept for one endpoint; as upstream-keepalive-connections of ingress-nginx. */
@@ -41,6 +43,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   upstreamIdleMs: 60_000,
   tunnelMs: 60_000,
   lingerMs: 2_000,
+  firstRequestMs: 1_000,
   maxRequests: 1000,
   maxIdle: 320,
   upstreamAgeMs: 3_600_000,
@@ -51,7 +54,7 @@ export const DEFAULT_TIMES: EngineTimes = {
 export interface OpenConnection {
   /** Something is under way on it. */
   readonly busy: boolean;
-  /** Ends it if nothing is under way on it; otherwise what is under way will. */
+  /** Ends it if nothing is under way on it; otherwise what is under way will. Called once, when `stopping` is set. */
   stopIdle(): void;
   destroy(): void;
 }

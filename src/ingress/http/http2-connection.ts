@@ -83,7 +83,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
     this.output = new Http2Output(socket, engine.outputBuffers);
     const { now } = engine.deadlines;
-    this.deadline = now + engine.times.headMs;
+    this.deadline = now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
     this.#resets = new TokenBucket(RESETS.burst, RESETS.perSecond, now);
     this.#idleFrames = new TokenBucket(IDLE_FRAMES.burst, IDLE_FRAMES.perSecond, now);
     this.#maxStreams = engine.maxStreams;

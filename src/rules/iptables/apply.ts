@@ -32,6 +32,8 @@ export interface IptablesOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** The programs, where they have been looked for already. */
+  readonly tool?: IptablesTool | undefined;
 }
 
 const RESTORE = ['-w', '5', '--noflush', '--counters'];
@@ -227,7 +229,7 @@ export class IptablesBackend implements RulesBackend {
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
     const { exec, log } = this.#options;
-    const tool = (this.#tool = await findTool(exec, this.#config));
+    const tool = (this.#tool = this.#options.tool ?? (await findTool(exec, this.#config)));
     log.info('iptables chosen', {
       program: programOf(4, tool.variant, ''),
       version: tool.version,

@@ -11,7 +11,10 @@ import { linesOf, parseSave, sameRule, type SavedState } from './parse.ts';
 import { programOf, type Variant } from './tool.ts';
 
 export interface RemoveOptions {
-  /** `own`: the chains of the iptables and IPVS modes, unless kube-proxy has taken them over; `ipvs`: those that only the IPVS mode has; `all`: whatever is there. */
+  /**
+   * `own`: the chains of the iptables and IPVS modes, and of a family that kube-proxy has taken over only those that it does not have; `ipvs`: those
+   * that only the IPVS mode has; `all`: whatever is there.
+   */
   readonly which: 'own' | 'ipvs' | 'all';
   /** What these programs keep stays. */
   readonly except?: Variant;
@@ -49,19 +52,16 @@ export async function removeChains(exec: Exec, options: RemoveOptions): Promise<
   return { removed, problems };
 }
 
-/** Who wrote the chains last; undefined where there are none, or no iptables. */
-export async function ownerOfChains(exec: Exec): Promise<'fairlead' | 'kube-proxy' | undefined> {
-  let owner: 'fairlead' | 'kube-proxy' | undefined;
+/** The families in which kube-proxy wrote the chains last, by any of the programs: it may run with one family alone. */
+export async function familiesOfKubeProxy(exec: Exec): Promise<ReadonlySet<IpFamily>> {
+  const found = new Set<IpFamily>();
   for (const variant of await variants(exec)) {
     for (const family of FAMILIES) {
       const saved = await exec.run(programOf(family, variant, '-save'), [], { timeoutMs: TIMEOUT_MS });
-      if (saved.exitCode !== 0) continue;
-      const marking = parseSave(saved.stdout, family).chains.get(chainId(family, 'nat', 'KUBE-MARK-MASQ')) ?? '';
-      if (marking.includes(OWNER)) return 'fairlead';
-      if (marking !== '') owner = 'kube-proxy';
+      if (saved.exitCode === 0 && isKubeProxys(parseSave(saved.stdout, family), family)) found.add(family);
     }
   }
-  return owner;
+  return found;
 }
 
 /** Both, where the machine has both; they keep their rules apart. A machine with neither name has one kind only. */
@@ -80,12 +80,15 @@ function removalText(
   family: IpFamily,
   { which }: RemoveOptions,
 ): { readonly text: string; readonly chains: number } {
-  if (which === 'own' && isKubeProxys(saved, family)) return { text: '', chains: 0 };
-  const firewall = which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
+  const theirs = which === 'own' && isKubeProxys(saved, family);
+  const firewall = theirs || which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
   const goes = (table: Table, name: string): boolean =>
-    (which !== 'ipvs' && isOurs(name)) ||
-    isOfIpvs(name) ||
-    (table === 'filter' && firewall.chainGoes && name === KUBELET_FIREWALL);
+    theirs
+      ? // Only ours drops in mangle what the node itself sends.
+        table === 'mangle' && isOfIpvs(name)
+      : (which !== 'ipvs' && isOurs(name)) ||
+        isOfIpvs(name) ||
+        (table === 'filter' && firewall.chainGoes && name === KUBELET_FIREWALL);
   let text = '';
   let chains = 0;
   for (const table of TABLES) {

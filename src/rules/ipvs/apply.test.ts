@@ -2,10 +2,12 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../../test/rules/arbitrary.ts';
 import { CONFIG, NODE, cidr, clusterOf, ip, type ServiceSketch } from '../../../test/rules/cluster.ts';
+import type { IpFamily } from '../../lib/ip.ts';
 import type { Resolution } from '../../model/resolve.ts';
 import { silentLogger } from '../../observe/log.ts';
 import { createMetrics } from '../../observe/metrics.ts';
 import { FakeClock } from '../../system/clock-fake.ts';
+import type { Exec } from '../../system/exec.ts';
 import type { IpvsConfig, RulesConfig } from '../config.ts';
 import { save } from '../iptables/fake.ts';
 import { IpvsBackend } from './apply.ts';
@@ -22,7 +24,7 @@ function withIpvs(ipvs: Partial<IpvsConfig>): RulesConfig {
 }
 
 function backendOver(
-  exec: FakeIpvs,
+  exec: Exec,
   { clock = new FakeClock(), config = ALL }: { clock?: FakeClock; config?: RulesConfig } = {},
 ): IpvsBackend {
   return new IpvsBackend({ config, exec, log: silentLogger, clock, metrics: createMetrics() });
@@ -41,6 +43,14 @@ function held(kernel: FakeIpvs): string {
   return [...servers.sort(), ...sets.sort(), [...(kernel.link ?? [])].sort().join(' '), chains].join('\n');
 }
 
+/** Entries, virtual and real servers, by family. */
+function countOf(kernel: FakeIpvs): Readonly<Record<IpFamily, number>> {
+  const count = { 4: 0, 6: 0 };
+  for (const [name, { entries }] of kernel.sets) count[name.startsWith('KUBE-6-') ? 6 : 4] += entries.size;
+  for (const [key, { reals }] of kernel.servers) count[key.includes('[') ? 6 : 4] += 1 + reals.size;
+  return count;
+}
+
 test('syncs upon syncs leave the kernel as one sync over it wants it', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(clusters, { minLength: 2, maxLength: 4 }), async (states) => {
@@ -53,6 +63,7 @@ test('syncs upon syncs leave the kernel as one sync over it wants it', async () 
         expect(await backend.sync(resolution.snapshot)).toMatchObject({ kind: 'applied' });
         await clock.advance(200);
         const now = held(kernel);
+        expect(backend.owned().elements).toEqual(countOf(kernel));
         const fresh = new FakeIpvs(LOCAL);
         await backendOver(fresh).sync(clusterOf(state).snapshot);
         expect(now).toBe(held(fresh));
@@ -120,6 +131,29 @@ test('a removed TCP endpoint gets no new connections and goes when the old ones 
   if (old) old.connections = 0;
   await clock.advance(10_000);
   expect([...(reals?.keys() ?? [])]).toEqual(['10.0.0.1:80']);
+  expect(backend.state()).toMatchObject({ draining: [] });
+  await backend.stop();
+});
+
+test('connections are asked of the virtual servers that drain alone, and where one of them is gone the others drain all the same', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const clock = new FakeClock();
+  const backend = backendOver(kernel, { clock });
+  const two: ServiceSketch = { ...OTHER, endpoints: ['10.0.0.3:80', '10.0.0.4:80'] };
+  const third: ServiceSketch = { ...two, name: 'third', clusterIPs: ['172.30.0.3'] };
+  const first = clusterOf([WEB, two, third]);
+  await backend.sync(first.snapshot);
+  const second = clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80'] }, two, third], first);
+  await backend.sync(second.snapshot);
+  await clock.advance(100);
+  expect([...(kernel.servers.get(VIP)?.reals.keys() ?? [])]).toEqual(['10.0.0.1:80']);
+  expect(kernel.tables).toBe(0);
+  const one = { ...two, endpoints: ['10.0.0.3:80'] };
+  await backend.sync(clusterOf([WEB, one, { ...third, endpoints: ['10.0.0.3:80'] }], second).snapshot);
+  kernel.servers.delete('TCP 172.30.0.2:80');
+  await clock.advance(100);
+  expect([...(kernel.servers.get('TCP 172.30.0.3:80')?.reals.keys() ?? [])]).toEqual(['10.0.0.3:80']);
+  expect(kernel.tables).toBe(1);
   expect(backend.state()).toMatchObject({ draining: [] });
   await backend.stop();
 });
@@ -263,6 +297,58 @@ test.for(DAMAGES)('it is noticed within 4 s and mended when %s', async ([, damag
   expect(held(kernel)).toBe(held(fresh));
   await clock.advance(10_000);
   expect(noticed).toHaveLength(1);
+  await backend.stop();
+});
+
+test('a look that finds all as it was reads neither all virtual servers nor each address, but now and then', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  kernel.servers.set('TCP 203.0.113.9:80', { options: '-s rr', reals: new Map() });
+  kernel.marks = 2;
+  const clock = new FakeClock();
+  const backend = backendOver(kernel, { clock });
+  const first = clusterOf([WEB]);
+  await backend.sync(first.snapshot);
+  const { reads } = kernel;
+  const noticed: string[] = [];
+  backend.watch((what) => noticed.push(what));
+  await clock.advance(31_000);
+  expect(kernel.tables).toBe(3);
+  expect(kernel.reads).toBe(reads + 1);
+  // What a sync has changed is no drift, nor are virtual servers of firewall marks.
+  await backend.sync(clusterOf([WEB, OTHER], first).snapshot);
+  await clock.advance(31_000);
+  expect(kernel.tables).toBe(5);
+  expect(kernel.reads).toBe(reads + 1);
+  kernel.marks = 3;
+  await clock.advance(31_000);
+  expect(noticed).toEqual([]);
+  await backend.stop();
+});
+
+test('a look while real servers are taken away finds nothing missing', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const clock = new FakeClock();
+  let release = (): void => {};
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const exec: Exec = {
+    run: async (file, args, options) => {
+      if (String(options?.input ?? '').startsWith('-d ')) await released;
+      return kernel.run(file, args, options);
+    },
+  };
+  const backend = backendOver(exec, { clock });
+  const first = clusterOf([WEB]);
+  await backend.sync(first.snapshot);
+  await backend.sync(clusterOf([{ ...WEB, endpoints: ['10.0.0.1:80'] }], first).snapshot);
+  const noticed: string[] = [];
+  backend.watch((what) => noticed.push(what));
+  await clock.advance(10_000);
+  expect(backend.state()).toMatchObject({ draining: [] });
+  expect(kernel.servers.get(VIP)?.reals.size).toBe(2);
+  release();
+  await clock.advance(10_000);
+  expect(kernel.servers.get(VIP)?.reals.size).toBe(1);
+  expect(noticed).toEqual([]);
   await backend.stop();
 });
 

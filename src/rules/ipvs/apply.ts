@@ -25,7 +25,7 @@ import { Drains } from './drains.ts';
 import { IpvsKernel, ToolError, type Saved } from './kernel.ts';
 import { fixedChains } from './layout.ts';
 import { loadDifference, timeoutSeconds } from './load.ts';
-import { familyOf, KNOWN_SETS, partsOfEntry, type RealKey } from './names.ts';
+import { KNOWN_SETS, partsOfEntry, type RealKey } from './names.ts';
 import { Planner } from './plan.ts';
 import { removeAll } from './remove.ts';
 import { addressLines, entryLines, schedulerOf, serverLines, stepOf, type ServerStep } from './render.ts';
@@ -37,6 +37,8 @@ export interface IpvsOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** The iptables programs, where they have been looked for already. */
+  readonly tool?: IptablesTool | undefined;
 }
 
 type Counts = Readonly<Record<string, number>>;
@@ -66,7 +68,9 @@ export class IpvsBackend implements RulesBackend {
   #drainDelay = DRAIN.firstMs;
   /** One at a time: syncs, and looks at what drains. */
   #work: Promise<unknown> = Promise.resolve();
-  #syncs = 0;
+  #writing = false;
+  /** How often it was begun. */
+  #writes = 0;
   #stopped = false;
   #wasStrict = false;
 
@@ -90,7 +94,6 @@ export class IpvsBackend implements RulesBackend {
 
   sync(snapshot: Snapshot): Promise<SyncOutcome> {
     return this.#alone(async () => {
-      this.#syncs++;
       const now = this.#options.clock.monotonic();
       if (this.#leftOut.forgive(snapshot, now)) this.#planner = undefined;
       for (;;) {
@@ -124,12 +127,12 @@ export class IpvsBackend implements RulesBackend {
 
   watch(onDrift: (what: string) => void): void {
     this.#drift.start(async () => {
-      const syncs = this.#syncs;
       const planner = this.#planner;
-      if (planner === undefined || this.#tool === undefined) return;
+      // What is being written is there in parts.
+      if (planner === undefined || this.#tool === undefined || this.#writing) return;
+      const writes = this.#writes;
       const what = await this.#look(planner, this.#tool);
-      // A sync that came meanwhile has its own view of things.
-      if (what === undefined || syncs !== this.#syncs || this.#planner !== planner) return;
+      if (what === undefined || writes !== this.#writes || this.#planner !== planner) return;
       this.#planner = undefined;
       onDrift(what);
     });
@@ -151,12 +154,9 @@ export class IpvsBackend implements RulesBackend {
   }
 
   owned(): Owned {
-    const elements = { 4: 0, 6: 0 };
+    const elements = { 4: 0, 6: 0, ...this.#planner?.serverCounts };
     const rules = { 4: 0, 6: 0 };
     for (const [name, count] of this.#setCounts) elements[KNOWN_SETS.get(name)?.family ?? 4] += count;
-    for (const [key, { reals }] of this.#planner?.servers ?? []) {
-      elements[familyOf(key.slice(key.indexOf(' ') + 1))] += 1 + reals.length;
-    }
     for (const family of this.#tool?.families ?? []) {
       for (const lines of fixedChains(this.#config, family).values()) rules[family] += linesIn(lines);
     }
@@ -281,7 +281,7 @@ export class IpvsBackend implements RulesBackend {
   async #removeEnded(): Promise<void> {
     if (this.#stopped || this.#drains.size === 0) return;
     try {
-      const text = this.#drains.ended(await this.#kernel.connections());
+      const text = this.#drains.ended(await this.#kernel.connectionsOf(this.#drains.servers.keys()));
       await this.#kernel.ipvsadm(text);
     } catch (error) {
       if (!(error instanceof ToolError)) throw error;
@@ -292,12 +292,12 @@ export class IpvsBackend implements RulesBackend {
   }
 
   async #look(planner: Planner, tool: IptablesTool): Promise<string | undefined> {
-    const beside = { servers: this.#foreign.servers, reals: this.#foreign.reals + this.#drains.size };
     try {
       return await this.#drift.check({
         planner,
         tool,
-        beside,
+        foreign: this.#foreign.servers + this.#foreign.reals,
+        draining: this.#drains.size,
         local: this.#local,
         setCounts: this.#setCounts,
         config: this.#config,
@@ -330,7 +330,7 @@ export class IpvsBackend implements RulesBackend {
   async #findTool(): Promise<IptablesTool> {
     if (this.#tool) return this.#tool;
     const { exec, log } = this.#options;
-    const found = await findTool(exec, this.#config);
+    const found = this.#options.tool ?? (await findTool(exec, this.#config));
     const families = (await this.#kernel.hasIpv6()) ? found.families : ([4] as const);
     const tool = (this.#tool = { ...found, families });
     log.info('ipvs chosen', {
@@ -361,7 +361,15 @@ export class IpvsBackend implements RulesBackend {
   }
 
   #alone<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#work.then(work);
+    const result = this.#work.then(async () => {
+      this.#writing = true;
+      this.#writes++;
+      try {
+        return await work();
+      } finally {
+        this.#writing = false;
+      }
+    });
     this.#work = result.catch(() => {});
     return result;
   }

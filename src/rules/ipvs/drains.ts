@@ -1,7 +1,7 @@
 // Real servers that get no new connections any more, and go when their last one has ended (graceful termination).
 
 import type { RealKey, ServerKey } from './names.ts';
-import { parseConnections } from './parse.ts';
+import type { Connections } from './parse.ts';
 import { removeReal } from './render.ts';
 
 const NONE: ReadonlySet<RealKey> = new Set();
@@ -17,6 +17,11 @@ export class Drains {
     let count = 0;
     for (const reals of this.#reals.values()) count += reals.size;
     return count;
+  }
+
+  /** The virtual servers that they belong to. */
+  get servers(): ReadonlyMap<ServerKey, unknown> {
+    return this.#reals;
   }
 
   /** For `fairlead state`. */
@@ -47,9 +52,8 @@ export class Drains {
     this.#reals.clear();
   }
 
-  /** The lines that remove those without a connection, by what `/proc/net/ip_vs` says; they are forgotten here. */
-  ended(connections: string): string {
-    const found = parseConnections(connections, this.#reals);
+  /** The lines that remove those without a connection; they are forgotten here. `found`: their virtual servers, as the kernel shows them. */
+  ended(found: Connections): string {
     let text = '';
     for (const [key, reals] of this.#reals) {
       const gone: RealKey[] = [];

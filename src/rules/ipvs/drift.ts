@@ -10,8 +10,8 @@ import type { IptablesTool } from '../iptables/tool.ts';
 import { RegularLook } from '../regular-look.ts';
 import { fixedChains, jumps } from './layout.ts';
 import type { IpvsKernel } from './kernel.ts';
-import { LINK, type RealKey, type ServerKey } from './names.ts';
-import { countServers, parseConnections, parseCounts } from './parse.ts';
+import { LINK } from './names.ts';
+import { addressesOf, countTable, parseBrief, parseConnections, parseCounts, serversIn } from './parse.ts';
 import type { Planner } from './plan.ts';
 
 /** Every so many looks the virtual servers are compared one by one, not only counted. */
@@ -21,8 +21,10 @@ export interface Expected {
   readonly planner: Planner;
   readonly local: readonly Ip[];
   readonly setCounts: ReadonlyMap<string, number>;
-  /** Virtual and real servers of others, and real servers of ours that drain. */
-  readonly beside: { readonly servers: number; readonly reals: number };
+  /** How many virtual and real servers there are of others. */
+  readonly foreign: number;
+  /** How many real servers of ours drain. */
+  readonly draining: number;
   readonly tool: IptablesTool;
   readonly config: RulesConfig;
 }
@@ -37,6 +39,12 @@ export class DriftWatch {
   readonly #options: DriftOptions;
   readonly #look: RegularLook;
   #looks = 0;
+  /** What was told of the dummy link when it had all addresses, and which those were: the same again needs no second look. */
+  #ownSeen: { readonly text: string; readonly ours: ReadonlySet<Ip> } | undefined;
+  /** The same of the other links. */
+  #othersSeen: { readonly text: string; readonly local: readonly Ip[] } | undefined;
+  /** How many lines of the table were not ours when all of ours were there. */
+  #linesBeside: number | undefined;
 
   constructor(options: DriftOptions) {
     this.#options = options;
@@ -64,22 +72,34 @@ export class DriftWatch {
   }
 
   async #addresses({ planner, local }: Expected): Promise<string | undefined> {
-    const now = await this.#options.kernel.addresses();
-    if (!now.hasLink) return `the link ${LINK} is gone`;
-    for (const ip of planner.addresses) if (!now.ours.has(ip)) return `${LINK} has lost ${ip}`;
-    return now.local.join() === local.join() ? undefined : 'the addresses of this node have changed';
+    const { kernel } = this.#options;
+    const ours = planner.addresses;
+    const { own, others } = parseBrief(await kernel.brief());
+    if (own === undefined) return `the link ${LINK} is gone`;
+    if (this.#ownSeen?.text !== own || this.#ownSeen.ours !== ours) {
+      const now = addressesOf(own);
+      for (const ip of ours) if (!now.has(ip)) return `${LINK} has lost ${ip}`;
+      this.#ownSeen = { text: own, ours };
+    }
+    if (this.#othersSeen?.text !== others || this.#othersSeen.local !== local) {
+      if ((await kernel.addresses()).local.join() !== local.join()) return 'the addresses of this node have changed';
+      this.#othersSeen = { text: others, local };
+    }
+    return undefined;
   }
 
-  async #servers({ planner, beside }: Expected): Promise<string | undefined> {
-    const text = await this.#options.kernel.connections();
-    let reals = beside.reals;
-    for (const server of planner.servers.values()) reals += server.reals.length;
-    const now = countServers(text);
-    const isEqual = now.servers === planner.servers.size + beside.servers && now.reals === reals;
-    if (isEqual && this.#looks % THOROUGH !== 0) return undefined;
-    const missing = missingServer(planner, parseConnections(text, planner.servers));
+  async #servers({ planner, foreign, draining }: Expected): Promise<string | undefined> {
+    const { kernel } = this.#options;
+    const ours = planner.serverCounts[4] + planner.serverCounts[6] + draining;
+    if (this.#looks % THOROUGH !== 0 && (await kernel.tableLines()) - ours === this.#linesBeside) return undefined;
+    const text = await kernel.table();
+    const missing = missingServer(planner, text);
+    if (missing !== undefined) return missing;
+    const { lines, servers } = countTable(text);
     // Somebody else's came or went: the next look counts them.
-    return missing ?? (isEqual ? undefined : 'virtual servers of others have changed');
+    if (servers !== ours + foreign) return 'virtual servers of others have changed';
+    this.#linesBeside = lines - ours;
+    return undefined;
   }
 
   async #sets({ setCounts }: Expected): Promise<string | undefined> {
@@ -98,19 +118,21 @@ export class DriftWatch {
   }
 }
 
-type Found = ReadonlyMap<ServerKey, ReadonlyMap<RealKey, { readonly weight: number }>>;
-
-function missingServer({ servers }: Planner, found: Found): string | undefined {
-  for (const [key, { reals }] of servers) {
-    const now = found.get(key);
-    if (!now) return `virtual server ${key} is gone`;
-    for (const real of reals) {
+/** The first virtual or real server that `/proc/net/ip_vs` does not show as it should be. */
+function missingServer({ servers }: Planner, text: string): string | undefined {
+  let found = 0;
+  for (const [key, now] of serversIn(text, servers)) {
+    found++;
+    for (const real of servers.get(key)?.reals ?? []) {
       const state = now.get(real);
       if (!state) return `virtual server ${key} has lost ${real}`;
       if (state.weight !== 1) return `virtual server ${key} has ${real} at weight ${state.weight}`;
     }
   }
-  return undefined;
+  if (found === servers.size) return undefined;
+  const there = parseConnections(text, servers);
+  const gone = [...servers.keys()].find((key) => !there.has(key));
+  return `virtual server ${gone} is gone`;
 }
 
 /** Every jump and every rule, asked for; of a chain without rules whether it is there. */

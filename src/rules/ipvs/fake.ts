@@ -52,6 +52,10 @@ export class FakeIpvs implements Exec {
   /** Lines that the kernel does not take, for a reason of its own. */
   refuses: RegExp | undefined;
   reads = 0;
+  /** Virtual servers of firewall marks, each with one real server: somebody else's. */
+  marks = 0;
+  /** How often all virtual and real servers were read. */
+  tables = 0;
 
   constructor(local: readonly Ip[] = []) {
     this.local = [...local];
@@ -69,6 +73,8 @@ export class FakeIpvs implements Exec {
         return this.#ip(args, input);
       case 'cat':
         return this.#cat(args);
+      case 'wc':
+        return result(0, `${this.#proc().split('\n').length - 1} ${args.at(-1)}\n`);
       case 'conntrack':
         this.written.push({ tool: 'conntrack', text: args.join(' ') });
         return result(0);
@@ -108,17 +114,35 @@ export class FakeIpvs implements Exec {
       return result(0);
     }
     if (args[0] !== '--restore') return this.#ipvsadmLine(args.join(' '));
-    this.written.push({ tool: 'ipvsadm', text: input });
-    // It goes on after an error, and ends with what became of the last line.
+    if (/^-[^L]/m.test(input)) this.written.push({ tool: 'ipvsadm', text: input });
+    // It goes on after an error, and ends with what became of the last line; but for one that lists what is not there.
+    let stdout = '';
     let stderr = '';
     let last = 0;
     for (const line of input.split('\n')) {
       if (line === '') continue;
+      if (line.startsWith('-L ')) {
+        const listed = this.#listing(line);
+        if (listed === undefined) return result(1, stdout, `${stderr}No such service\n`);
+        stdout += listed;
+        continue;
+      }
       const done = this.#ipvsadmLine(line);
       stderr += done.stderr;
       last = done.exitCode;
     }
-    return result(last, '', stderr);
+    return result(last, stdout, stderr);
+  }
+
+  #listing(line: string): string | undefined {
+    const match = /^-L -n (\S+) (\S+)$/.exec(line);
+    const protocol = PROTOCOLS.get(match?.[1] ?? '');
+    const server = this.servers.get(`${protocol} ${match?.[2]}`);
+    if (!server) return undefined;
+    const reals = [...server.reals].map(([real, { options, connections }]) => {
+      return `  -> ${real.padEnd(28)} Masq    ${(options.split(' ').at(-1) ?? '').padEnd(6)} ${connections}          0         \n`;
+    });
+    return `Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n${protocol}  ${match?.[2]} ${server.options.split(' ')[1]}\n${reals.join('')}`;
   }
 
   #ipvsadmLine(line: string): ExecResult {
@@ -183,6 +207,8 @@ export class FakeIpvs implements Exec {
       text += `-A ${words} ${options}\n`;
       for (const [real, { options: own }] of reals) text += `-a ${words} -r ${real} ${own}\n`;
     }
+    for (let mark = 1; mark <= this.marks; mark++)
+      text += `-A -f ${mark} -s rr\n-a -f ${mark} -r 10.0.0.9:80 -m -w 1\n`;
     return text;
   }
 
@@ -231,6 +257,7 @@ export class FakeIpvs implements Exec {
       this.reads++;
       return result(0, this.#addressJson());
     }
+    if (words === '-brief address show') return result(0, this.#addressLines());
     if (words === '-force -batch -') {
       this.written.push({ tool: 'ip', text: input });
       return this.#batch(input);
@@ -273,11 +300,23 @@ export class FakeIpvs implements Exec {
     return JSON.stringify(this.link ? [...links, link(LINK, this.link, 'dummy')] : links);
   }
 
+  #addressLines(): string {
+    const line = (name: string, state: string, ips: Iterable<Ip>): string => {
+      const words = [...ips].map((ip) => `${ip}/${ip.includes(':') ? 128 : 32} `);
+      return `${name.padEnd(16)} ${state.padEnd(14)} ${words.join('')}\n`;
+    };
+    const links = line('lo', 'UNKNOWN', ['127.0.0.1' as Ip, '::1' as Ip]) + line('eth0@if5', 'UP', this.local);
+    return this.link ? links + line(LINK, 'DOWN', this.link) : links;
+  }
+
   #cat(args: readonly string[]): ExecResult {
     const [path] = args;
     if (path === '/proc/net/ip_vs_stats') return result(this.hasIpvs ? 0 : 1);
     if (path?.endsWith('/disable_ipv6')) return result(0, this.hasIpv6 ? '0\n' : '1\n');
-    if (path === '/proc/net/ip_vs') return result(0, this.#proc());
+    if (path === '/proc/net/ip_vs') {
+      this.tables++;
+      return result(0, this.#proc());
+    }
     return result(1, '', `cat: ${path}: No such file or directory\n`);
   }
 
@@ -290,6 +329,9 @@ export class FakeIpvs implements Exec {
       for (const [real, { options: own, connections }] of reals) {
         text += `  -> ${hexPlace(real)}      Masq    ${own.split(' ').at(-1)}      ${connections}          0\n`;
       }
+    }
+    for (let mark = 1; mark <= this.marks; mark++) {
+      text += `FWM  ${mark.toString(16).padStart(8, '0')} rr \n  -> 0A000009:0050      Masq    1      0          0\n`;
     }
     return text;
   }

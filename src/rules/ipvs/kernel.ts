@@ -10,13 +10,18 @@ import { parseChains } from './chains.ts';
 import { LINK, type ServerKey } from './names.ts';
 import {
   parseAddresses,
+  parseConnections,
+  parseListing,
   parseServers,
   parseSets,
+  type Connections,
   type SavedAddresses,
   type SavedServer,
   type SavedSet,
 } from './parse.ts';
+import { serverWords } from './render.ts';
 
+const TABLE = '/proc/net/ip_vs';
 const TIMEOUT_MS = 300_000;
 /** Of what a tool says, that much goes to the log. */
 const MESSAGE_LENGTH = 600;
@@ -91,9 +96,34 @@ export class IpvsKernel {
     return disabled.stdout.trim() === '0';
   }
 
+  /**
+   * The real servers of these virtual servers with their connections. One run of the tool, which asks the kernel of each alone: the whole
+   * table is read only where one of them is gone, since the tool then says nothing of those behind it.
+   */
+  async connectionsOf(keys: Iterable<ServerKey>): Promise<Connections> {
+    const wanted = new Set(keys);
+    const text = [...wanted].map((key) => `-L -n ${serverWords(key)}\n`).join('');
+    try {
+      return parseListing(await this.#say('ipvsadm', ['--restore'], [4, 6], text));
+    } catch (error) {
+      if (!(error instanceof ToolError) || error.refused === undefined) throw error;
+      return parseConnections(await this.table(), wanted);
+    }
+  }
+
   /** Every virtual and real server with its connections, as the kernel shows them. */
-  connections(): Promise<string> {
-    return this.#say('cat', ['/proc/net/ip_vs']);
+  table(): Promise<string> {
+    return this.#say('cat', [TABLE]);
+  }
+
+  /** How many lines that has. */
+  async tableLines(): Promise<number> {
+    return Number.parseInt(await this.#say('wc', ['-l', TABLE]), 10);
+  }
+
+  /** A line for each link with its addresses: a tenth of what `addresses` reads. */
+  brief(): Promise<string> {
+    return this.#say('ip', ['-brief', 'address', 'show']);
   }
 
   /** The sets with the numbers of their entries. */

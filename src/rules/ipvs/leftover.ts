@@ -105,7 +105,7 @@ export class IpvsLeftover {
       const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
       let connections = 0;
       const flowsTo = new Set<Ip>();
-      for (const [key, reals] of parseConnections(await kernel.connections())) {
+      for (const [key, reals] of parseConnections(await kernel.table())) {
         if (!isOwnServer(key, { addresses, sets }, [])) continue;
         const { protocol, address } = partsOfServer(key);
         for (const { active, inactive } of reals.values()) {

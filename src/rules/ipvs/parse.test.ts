@@ -1,5 +1,15 @@
 import { expect, test } from 'vitest';
-import { countServers, parseAddresses, parseConnections, parseCounts, parseServers, parseSets } from './parse.ts';
+import {
+  addressesOf,
+  countTable,
+  parseAddresses,
+  parseBrief,
+  parseConnections,
+  parseCounts,
+  parseListing,
+  parseServers,
+  parseSets,
+} from './parse.ts';
 
 // As Debian's tools and the kernel 6.1 write it.
 const PROC = `IP Virtual Server version 1.2.1 (size=4096)
@@ -31,9 +41,43 @@ test('connections are read of the virtual servers that are asked for', () => {
   ]);
 });
 
-test('virtual and real servers are counted without a look at them', () => {
-  expect(countServers(PROC)).toEqual({ servers: 5, reals: 4 });
-  expect(countServers(PROC.split('\n').slice(0, 3).join('\n').concat('\n'))).toEqual({ servers: 0, reals: 0 });
+test('virtual and real servers are counted without a look at them, but for those of firewall marks', () => {
+  expect(countTable(PROC)).toEqual({ lines: 12, servers: 7 });
+  expect(countTable(PROC.split('\n').slice(0, 3).join('\n').concat('\n'))).toEqual({ lines: 3, servers: 0 });
+});
+
+test('connections are read of virtual servers that are listed one after the other', () => {
+  const text = `Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  10.0.0.1:80 rr
+  -> 1.2.3.4:80                   Masq    1      0          3         
+  -> 1.2.3.5:80                   Masq    0      2          0         
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  [fd00::1]:80 rr persistent 100
+  -> [fd00::1:2:3:4]:8080         Masq    1      0          0         
+`;
+  expect(parseListing(text)).toEqual(
+    new Map([
+      [
+        'TCP 10.0.0.1:80',
+        new Map([
+          ['1.2.3.4:80', { weight: 1, active: 0, inactive: 3 }],
+          ['1.2.3.5:80', { weight: 0, active: 2, inactive: 0 }],
+        ]),
+      ],
+      ['TCP [fd00::1]:80', new Map([['[fd00::1:2:3:4]:8080', { weight: 1, active: 0, inactive: 0 }]])],
+    ]),
+  );
+});
+
+test('the line of the dummy link is told from those of others, and its addresses are read', () => {
+  const others = 'lo               UNKNOWN        127.0.0.1/8 ::1/128 \nkube-ipvs01      DOWN           10.0.0.1/32 \n';
+  const own = 'kube-ipvs0       DOWN           172.30.0.1/32 fd00:10:96::1/128 ';
+  expect(parseBrief(`${others}${own}\n`)).toEqual({ own, others });
+  expect(parseBrief(others)).toEqual({ own: undefined, others });
+  expect([...addressesOf(own)]).toEqual(['172.30.0.1', 'fd00:10:96::1']);
+  expect([...addressesOf('kube-ipvs0       DOWN           ')]).toEqual([]);
 });
 
 test('what ipvsadm saves is read, but for firewall marks', () => {

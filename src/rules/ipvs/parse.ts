@@ -1,7 +1,7 @@
 // What the tools and the kernel say → what is there. Read at start, after a failure, and when something was found missing; never on the way
 // of a sync, but for the connections of real servers that are to go.
 
-import { ipFromBytes, isLoopback, parseIp, type Ip } from '../../lib/ip.ts';
+import { isLoopback, parseIp, type Ip } from '../../lib/ip.ts';
 import { hostPort } from '../../lib/ip.ts';
 import { KNOWN_SETS, LINK, type RealKey, type ServerKey, type SetEntry } from './names.ts';
 
@@ -111,6 +111,23 @@ export function parseAddresses(text: string): SavedAddresses {
   return { hasLink, ours, local: [...local].sort() };
 }
 
+/** Reads `ip -brief address show`: the line of the dummy link, undefined when it is not there, and all others as they are. */
+export function parseBrief(text: string): { readonly own: string | undefined; readonly others: string } {
+  const lines = text.split('\n');
+  const own = lines.find((line) => line.startsWith(`${LINK} `));
+  return { own, others: lines.filter((line) => line !== own).join('\n') };
+}
+
+/** The addresses in such a line. */
+export function addressesOf(line: string): ReadonlySet<Ip> {
+  const found = new Set<Ip>();
+  for (const word of line.split(' ').slice(1)) {
+    const ip = word.includes('/') ? parseIp(word.slice(0, word.indexOf('/'))) : undefined;
+    if (ip !== undefined) found.add(ip);
+  }
+  return found;
+}
+
 /** 169.254.0.0/16 and fe80::/10. */
 function isLinkLocal(ip: Ip): boolean {
   return ip.startsWith('169.254.') || /^fe[89ab]/.test(ip);
@@ -136,55 +153,90 @@ export interface RealConnections {
   readonly inactive: number;
 }
 
+/** The real servers of one virtual server. */
+export type Reals = ReadonlyMap<RealKey, RealConnections>;
+
+export type Connections = ReadonlyMap<ServerKey, Reals>;
+
 /** Reads `/proc/net/ip_vs`: the real servers of the virtual servers asked for, or of all. */
 export function parseConnections(
   text: string,
   wanted?: ReadonlySet<ServerKey> | ReadonlyMap<ServerKey, unknown>,
-): ReadonlyMap<ServerKey, ReadonlyMap<RealKey, RealConnections>> {
-  const servers = new Map<ServerKey, Map<RealKey, RealConnections>>();
-  let reals: Map<RealKey, RealConnections> | undefined;
-  for (const line of text.split('\n')) {
-    if (line.startsWith('  ->')) {
-      if (!reals) continue;
-      const [, place = '', , weight, active, inactive] = line.trim().split(/\s+/);
-      const real = hexPlace(place);
-      if (real === undefined) continue;
-      reals.set(real, { weight: Number(weight), active: Number(active), inactive: Number(inactive) });
+): Connections {
+  return new Map(serversIn(text, wanted));
+}
+
+/** The same, one virtual server after the other: a large table is never there as a whole. */
+export function serversIn(
+  text: string,
+  wanted?: ReadonlySet<ServerKey> | ReadonlyMap<ServerKey, unknown>,
+): Generator<readonly [ServerKey, Reals]> {
+  return serversOf(text, hexPlace, wanted);
+}
+
+/** Reads `ipvsadm -L -n`, of all or of one virtual server after the other. */
+export function parseListing(text: string): Connections {
+  return new Map(serversOf(text, canonicalPlace));
+}
+
+function* serversOf(
+  text: string,
+  placeOf: (text: string) => string | undefined,
+  wanted?: ReadonlySet<ServerKey> | ReadonlyMap<ServerKey, unknown>,
+): Generator<readonly [ServerKey, Reals]> {
+  let key: ServerKey | undefined;
+  let reals = new Map<RealKey, RealConnections>();
+  for (let at = 0, end = text.indexOf('\n'); end >= 0; at = end + 1, end = text.indexOf('\n', at)) {
+    if (text.startsWith('  ->', at)) {
+      if (key === undefined) continue;
+      REAL.lastIndex = at;
+      const [, place = '', weight, active, inactive] = REAL.exec(text) ?? [];
+      const real = placeOf(place);
+      if (real !== undefined) {
+        reals.set(real, { weight: Number(weight), active: Number(active), inactive: Number(inactive) });
+      }
       continue;
     }
-    reals = undefined;
-    const match = /^(TCP|UDP|SCTP) +(\S+) /.exec(line);
-    if (!match) continue;
-    const place = hexPlace(match[2] ?? '');
-    if (place === undefined) continue;
-    const key = `${match[1]} ${place}`;
-    if (wanted && !wanted.has(key)) continue;
-    servers.set(key, (reals = new Map()));
+    if (key !== undefined) yield [key, reals];
+    key = undefined;
+    SERVER.lastIndex = at;
+    const [, protocol, own = ''] = SERVER.exec(text) ?? [];
+    const place = protocol === undefined ? undefined : placeOf(own);
+    if (place === undefined || wanted?.has(`${protocol} ${place}`) === false) continue;
+    key = `${protocol} ${place}`;
+    reals = new Map();
   }
-  return servers;
+  if (key !== undefined) yield [key, reals];
 }
+
+const SERVER = /(TCP|UDP|SCTP) +(\S+) /y;
+const REAL = /  -> (\S+) +\S+ +([0-9]+) +([0-9]+) +([0-9]+)/y;
 
 /** `0A000001:1F90` → `10.0.0.1:8080`; `[fd00:…:0001]:0050` → `[fd00::1]:80`. */
 function hexPlace(text: string): string | undefined {
   const colon = text.lastIndexOf(':');
-  const address = text.slice(0, colon);
-  const ip = address.startsWith('[')
-    ? parseIp(address.slice(1, -1))
-    : /^[0-9A-F]{8}$/.test(address)
-      ? ipFromBytes(Uint8Array.from(Buffer.from(address, 'hex')))
-      : undefined;
   const port = Number.parseInt(text.slice(colon + 1), 16);
-  return ip === undefined || Number.isNaN(port) ? undefined : hostPort(ip, port);
+  if (Number.isNaN(port)) return undefined;
+  if (!text.startsWith('[')) {
+    const bits = colon === 8 ? Number.parseInt(text.slice(0, 8), 16) : Number.NaN;
+    return Number.isNaN(bits)
+      ? undefined
+      : `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}:${port}`;
+  }
+  const ip = parseIp(text.slice(1, colon - 1));
+  return ip === undefined ? undefined : hostPort(ip, port);
 }
 
-/** How many virtual and real servers there are in `/proc/net/ip_vs`, without a look at which. */
-export function countServers(text: string): { readonly servers: number; readonly reals: number } {
+/** The lines of `/proc/net/ip_vs`, and how many of them are virtual and real servers: not the heading, nor those of firewall marks. */
+export function countTable(text: string): { readonly lines: number; readonly servers: number } {
   let lines = 0;
-  let reals = 0;
-  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) {
+  let servers = 0;
+  let counts = false;
+  for (let at = 0, end = text.indexOf('\n'); end >= 0; at = end + 1, end = text.indexOf('\n', at)) {
     lines++;
-    if (text.startsWith('  ->', at + 1)) reals++;
+    // Of the three lines of heading the third looks like a real server.
+    if (!text.startsWith('  ->', at)) counts = lines > 3 && !text.startsWith('FWM', at);
+    if (counts) servers++;
   }
-  // Three lines of heading, the third of which looks like a real server.
-  return { servers: Math.max(0, lines - reals - 2), reals: Math.max(0, reals - 1) };
+  return { lines, servers };
 }

@@ -11,7 +11,7 @@ import { carriedPorts } from '../intent.ts';
 import { FAMILIES } from '../iptables/names.ts';
 import { nodePortAddresses } from '../userspace/plan.ts';
 import { contributionOf, placeKeys, type Contribution, type VirtualServer } from './contribution.ts';
-import type { ServerKey, SetEntry } from './names.ts';
+import { familyOf, type ServerKey, type SetEntry } from './names.ts';
 
 /** A virtual server as it was and as it is to be; `before` undefined when it is new, `after` when it goes. */
 export interface ServerChange {
@@ -42,6 +42,8 @@ export class Planner {
   readonly #servers = new Map<ServerKey, VirtualServer>();
   readonly #addresses = new Tally<Ip>();
   readonly #entries = new Tally<SetEntry>();
+  readonly #serverCounts: Record<IpFamily, number> = { 4: 0, 6: 0 };
+  #presentAddresses: ReadonlySet<Ip> | undefined;
   #snapshot: Snapshot | undefined;
   #local: ReadonlySet<Ip> = new Set();
   #nodePortAddresses: readonly Ip[] = [];
@@ -66,8 +68,14 @@ export class Planner {
     return this.#servers;
   }
 
+  /** Virtual servers and their real servers together. */
+  get serverCounts(): Readonly<Record<IpFamily, number>> {
+    return this.#serverCounts;
+  }
+
+  /** The same set as long as nothing comes or goes. */
   get addresses(): ReadonlySet<Ip> {
-    return this.#addresses.present();
+    return (this.#presentAddresses ??= this.#addresses.present());
   }
 
   get entries(): ReadonlySet<SetEntry> {
@@ -84,9 +92,11 @@ export class Planner {
     const dirty = this.#takeOver(snapshot, local);
     const servers = new Map<ServerKey, ServerChange>();
     for (const key of dirty) this.#contribute(key, snapshot, servers);
+    const addresses = this.#addresses.settle();
+    if (addresses.added.length > 0 || addresses.removed.length > 0) this.#presentAddresses = undefined;
     return {
       servers: [...servers.values()].filter(({ before, after }) => !sameServer(before, after)),
-      addresses: this.#addresses.settle(),
+      addresses,
       entries: this.#entries.settle(),
     };
   }
@@ -155,10 +165,16 @@ export class Planner {
 
   #set(key: ServerKey, after: VirtualServer | undefined, servers: Map<ServerKey, ServerChange>): void {
     const known = servers.get(key);
-    servers.set(key, { key, before: known ? known.before : this.#servers.get(key), after });
+    const now = this.#servers.get(key);
+    servers.set(key, { key, before: known ? known.before : now, after });
+    this.#serverCounts[familyOf(key)] += sizeOf(after) - sizeOf(now);
     if (after) this.#servers.set(key, after);
     else this.#servers.delete(key);
   }
+}
+
+function sizeOf(server: VirtualServer | undefined): number {
+  return server === undefined ? 0 : 1 + server.reals.length;
 }
 
 const NO_PLACES: ReadonlySet<FrontendKey> = new Set();

@@ -1,37 +1,46 @@
 // Takes the IPVS mode out of the kernel, ours and kube-proxy's, which have the same names. Virtual servers of others stay.
 
 import type { Cidr } from '../../lib/cidr.ts';
+import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
-import { ownerOfChains, removeOwnChains } from '../iptables/remove.ts';
+import { FAMILIES } from '../iptables/names.ts';
+import { familiesOfKubeProxy, removeOwnChains } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
-import { KNOWN_SETS, LINK } from './names.ts';
+import { KNOWN_SETS, LINK, familyOf, partsOfServer, type SetBase } from './names.ts';
 import { isExcluded, isOwnServer } from './ownership.ts';
 import { parseServers, parseSets } from './parse.ts';
-import { serverWords } from './render.ts';
+import { addressLines, serverWords } from './render.ts';
 
 const TIMEOUT_MS = 60_000;
 
 export interface RemoveIpvsOptions {
   readonly excludeCIDRs?: readonly Cidr[];
+  /** All where none are named. */
+  readonly families?: readonly IpFamily[];
 }
 
-/** Virtual servers, then the addresses, then the chains, then the sets that they ask; unless kube-proxy has taken them over. */
+/**
+ * Virtual servers, then the addresses, then the chains, then the sets that they ask. Of a family that kube-proxy has taken over only what it does not have: the
+ * rest carries its Services.
+ */
 export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Promise<CleanupOutcome> {
-  if ((await ownerOfChains(exec)) === 'kube-proxy') return { removed: [], problems: [] };
-  const servers = await removeServers(exec, options);
+  const theirs = await familiesOfKubeProxy(exec);
+  const families = FAMILIES.filter((family) => !theirs.has(family));
+  const nothing: CleanupOutcome = { removed: [], problems: [] };
+  const servers = families.length === 0 ? nothing : await removeServers(exec, { ...options, families });
   const chains = await removeOwnChains(exec);
-  const sets = await removeSets(exec);
+  const sets = await removeSets(exec, theirs);
   return {
     removed: [...servers.removed, ...chains.removed, ...sets.removed],
     problems: [...servers.problems, ...chains.problems, ...sets.problems],
   };
 }
 
-/** The virtual servers that are this mode's, and the dummy link. */
+/** The virtual servers that are this mode's, and the dummy link; of some families alone, their addresses in place of the link. */
 export async function removeServers(
   exec: Exec,
-  { excludeCIDRs = [] }: RemoveIpvsOptions = {},
+  { excludeCIDRs = [], families = FAMILIES }: RemoveIpvsOptions = {},
 ): Promise<CleanupOutcome> {
   const removed: string[] = [];
   const problems: string[] = [];
@@ -44,15 +53,15 @@ export async function removeServers(
     const servers = parseServers(
       (await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout,
     );
-    const own = [...servers.keys()].filter((key) => isOwnServer(key, saved, excludeCIDRs));
+    const own = [...servers.keys()].filter(
+      (key) => families.includes(familyOf(partsOfServer(key).address)) && isOwnServer(key, saved, excludeCIDRs),
+    );
     await kernel.ipvsadm(own.map((key) => `-D ${serverWords(key)}\n`).join(''));
     if (own.length > 0) removed.push(`${own.length} IPVS virtual servers`);
-    if (!saved.addresses.hasLink || [...saved.addresses.ours].some((ip) => isExcluded(ip, excludeCIDRs))) {
-      return { removed, problems };
-    }
-    const gone = await exec.run('ip', ['link', 'delete', LINK], { timeoutMs: TIMEOUT_MS });
-    if (gone.exitCode === 0) removed.push(`link ${LINK}`);
-    else problems.push(`link ${LINK}: ${gone.stderr.trim()}`);
+    if (!saved.addresses.hasLink) return { removed, problems };
+    const addresses = await removeAddresses(exec, saved.addresses.ours, { excludeCIDRs, families });
+    removed.push(...addresses.removed);
+    problems.push(...addresses.problems);
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
     problems.push(error.message);
@@ -60,12 +69,37 @@ export async function removeServers(
   return { removed, problems };
 }
 
-/** Every set of this mode. One that a rule of somebody else asks stays, and is a problem. */
-export async function removeSets(exec: Exec): Promise<CleanupOutcome> {
+/** The dummy link; where some of its addresses are to stay, the others. Rejects with ToolError. */
+async function removeAddresses(
+  exec: Exec,
+  held: ReadonlySet<Ip>,
+  { excludeCIDRs, families }: Required<RemoveIpvsOptions>,
+): Promise<CleanupOutcome> {
+  const gone = [...held].filter((ip) => families.includes(ipFamily(ip)) && !isExcluded(ip, excludeCIDRs));
+  if (families.length === FAMILIES.length && gone.length === held.size) {
+    const { exitCode, stderr } = await exec.run('ip', ['link', 'delete', LINK], { timeoutMs: TIMEOUT_MS });
+    return exitCode === 0
+      ? { removed: [`link ${LINK}`], problems: [] }
+      : { removed: [], problems: [`link ${LINK}: ${stderr.trim()}`] };
+  }
+  await new IpvsKernel(exec).ip(addressLines({ added: [], removed: gone }));
+  return { removed: gone.length === 0 ? [] : [`${gone.length} addresses of ${LINK}`], problems: [] };
+}
+
+const OURS_ALONE: ReadonlySet<SetBase> = new Set(['NO-LOCAL-INTERNAL', 'NO-LOCAL-EXTERNAL']);
+
+/**
+ * Every set of this mode, of the families in `theirs` only those that kube-proxy does not have. One that a rule of somebody else asks stays, and is a
+ * problem.
+ */
+export async function removeSets(exec: Exec, theirs: ReadonlySet<IpFamily> = new Set()): Promise<CleanupOutcome> {
   const problems: string[] = [];
   let count = 0;
   const listed = await exec.run('ipset', ['list', '-name'], { timeoutMs: TIMEOUT_MS });
-  const there = listed.stdout.split('\n').filter((name) => KNOWN_SETS.has(name));
+  const there = listed.stdout.split('\n').filter((name) => {
+    const set = KNOWN_SETS.get(name);
+    return set !== undefined && (!theirs.has(set.family) || OURS_ALONE.has(set.base));
+  });
   for (let left = there; left.length > 0;) {
     const input = left.map((name) => `destroy ${name}\n`).join('');
     const result = await exec.run('ipset', ['restore'], { input, timeoutMs: TIMEOUT_MS });

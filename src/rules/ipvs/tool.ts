@@ -3,7 +3,7 @@
 
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import { configFor, type RulesSettings } from '../config.ts';
-import { findTool } from '../iptables/tool.ts';
+import { findTool, type IptablesTool } from '../iptables/tool.ts';
 import { RulesError } from '../rules-error.ts';
 import { SETS } from './names.ts';
 import { createSet, schedulerOf } from './render.ts';
@@ -20,25 +20,20 @@ const SCHEDULERS = 'rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf'
 const PROBE = ['-t', '198.51.100.0:20000'] as const;
 const CHECK_NAME = 'fairlead-check';
 
-/** Why IPVS cannot be used, or undefined. */
-export async function ipvsProblem(config: RulesSettings, exec: Exec): Promise<RulesError | undefined> {
-  try {
-    for (const [tool, name] of TOOLS) {
-      const version = await exec.run(tool, [tool === 'ip' ? '-V' : '--version'], { timeoutMs: TIMEOUT_MS });
-      if (version.notFound) {
-        throw new RulesError('ipvs-missing', `${tool} is not on this machine; install it: apt-get install ${name}.`);
-      }
+/** The iptables programs for it. Throws RulesError where IPVS cannot be used. */
+export async function checkIpvs(config: RulesSettings, exec: Exec): Promise<IptablesTool> {
+  for (const [tool, name] of TOOLS) {
+    const version = await exec.run(tool, [tool === 'ip' ? '-V' : '--version'], { timeoutMs: TIMEOUT_MS });
+    if (version.notFound) {
+      throw new RulesError('ipvs-missing', `${tool} is not on this machine; install it: apt-get install ${name}.`);
     }
-    await findTool(exec, configFor('ipvs', config));
-    await checkKernel(exec);
-    await checkScheduler(exec, schedulerOf(config.ipvs.scheduler));
-    await checkSets(exec);
-    await checkLink(exec);
-    return undefined;
-  } catch (error) {
-    if (error instanceof RulesError) return error;
-    throw error;
   }
+  const iptables = await findTool(exec, configFor('ipvs', config));
+  await checkKernel(exec);
+  await checkScheduler(exec, schedulerOf(config.ipvs.scheduler));
+  await checkSets(exec);
+  await checkLink(exec);
+  return iptables;
 }
 
 async function checkKernel(exec: Exec): Promise<void> {

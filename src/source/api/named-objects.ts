@@ -26,7 +26,7 @@ export type StartReflector<K extends NamedKind> = (
 
 interface Watch {
   readonly stopping: AbortController;
-  /** Settled when its objects have been read once, or it was stopped. */
+  /** Settled when its objects have been read once, when it is known that they may not be, or when it was stopped. */
   readonly read: Promise<void>;
 }
 
@@ -60,7 +60,7 @@ export class NamedObjects<K extends NamedKind> {
     void this.read().then(() => this.#store.markSynced(this.#kind));
   }
 
-  /** Resolves when all that are wanted by now have been read once. */
+  /** Resolves when all that are wanted by now have been read once, but for those that the account may not read. */
   async read(): Promise<void> {
     await Promise.all([...this.#single.values(), ...(this.#wide ? [this.#wide] : [])].map(({ read }) => read));
   }
@@ -82,6 +82,8 @@ export class NamedObjects<K extends NamedKind> {
         if (!signal.aborted && own === key) this.#store.apply(this.#kind, key, record);
       },
       batch: (change) => this.#store.batch(change),
+      // It is asked for again and again, but nobody has to wait for it.
+      refused: resolve,
     }));
   }
 

@@ -18,7 +18,7 @@ export interface ReflectorSink<K extends Kind> {
   replace(entries: ReadonlyMap<ObjectKey, RecordOfKind[K]>): void;
   apply(key: ObjectKey, record: RecordOfKind[K] | undefined): void;
   batch(change: () => void): void;
-  /** In place of an empty `replace`, for a `dispensable` collection that we may not read. */
+  /** We may not read it, as of now: in place of an empty `replace` where the collection is `dispensable`; of others it is asked for again. */
   refused?(): void;
 }
 
@@ -113,8 +113,15 @@ class Reflector<K extends Kind> {
       await clock.sleep(NOT_SERVED_MS, signal);
       return undefined;
     }
+    if (listed.kind === 'forbidden') sink.refused?.();
     await this.#backOff(listed, 'list');
     return undefined;
+  }
+
+  /** As the log names it. */
+  get #subject(): string {
+    const { resource, scope } = this.#options;
+    return scope.name === undefined ? resource.plural : `${resource.plural} ${scope.namespace}/${scope.name}`;
   }
 
   /** The version to go on from, or undefined to list again. */
@@ -183,12 +190,16 @@ class Reflector<K extends Kind> {
   }
 
   #complain(failure: ApiFailure, verb: 'list' | 'watch'): void {
-    const { resource, connection, log } = this.#options;
-    const what = `cannot ${verb} ${resource.plural} at ${connection.server}`;
+    const { resource, scope, connection, log } = this.#options;
+    const what = `cannot ${verb} ${this.#subject} at ${connection.server}`;
     const reason = describeFailure(failure);
     switch (failure.kind) {
       case 'forbidden':
-        this.#tell(`${what}: ${reason}: grant this account a rule ${accessRule(resource)}`, 'error');
+        this.#tell(
+          `${what}: ${reason}: grant this account a rule ${accessRule(resource)}` +
+            (scope.name === undefined ? '' : '; until then it counts as not there, or as it was read last'),
+          'error',
+        );
         return;
       case 'unauthorized':
         this.#tell(
@@ -239,8 +250,8 @@ class Reflector<K extends Kind> {
   }
 
   #recovered(): void {
-    const { log, resource, connection } = this.#options;
-    if (this.#told !== undefined) log.info(`reading ${resource.plural} from ${connection.server} works again`);
+    const { log, connection } = this.#options;
+    if (this.#told !== undefined) log.info(`reading ${this.#subject} from ${connection.server} works again`);
     this.#told = undefined;
     this.#failures = 0;
     this.#refusals = 0;
