@@ -267,9 +267,12 @@ test('nothing stays open, however the two sides leave and whoever is first', asy
         if (order >= 2) await new Promise((resolve) => setImmediate(resolve));
         steps[1]?.();
       }
-      await until(() => world.open() === 0).catch(() => {
-        throw new Error(`${world.open()} open after client: ${clientWay}, server: ${serverWay}`);
-      });
+      await until(
+        () => world.open() === 0,
+        30_000,
+        () => `${world.open()} open after client: ${clientWay}, server: ${serverWay}`,
+      );
+      expect(world.pairs).toHaveLength(4);
     }
   }
 });
