@@ -89,6 +89,6 @@ function findFlag(command: Command, name: string): Flag {
     name,
     FLAGS.filter(({ commands }) => commands.includes(command)).map((other) => other.name),
   );
-  const hint = near ? `; did you mean --${near}?` : '';
+  const hint = near ? `; did you mean --${near}?` : '.';
   throw new UsageError(`unknown flag --${name} for \`fairlead ${command}\`${hint} See \`fairlead help ${command}\`.`);
 }

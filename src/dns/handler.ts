@@ -4,7 +4,7 @@ import { readOptions, writeOptions } from './edns-option.ts';
 import { encodeReply, nsidOption, OPT_SIZE, OPTION_NSID, sizeLimit, type EdnsExtras } from './encode.ts';
 import type { Keep } from './kept-answers.ts';
 import type { Reply } from './reply.ts';
-import { parseMessage, type Message } from './wire/message.ts';
+import { cutTo, parseMessage, type Message } from './wire/message.ts';
 import type { ResourceRecord } from './wire/record.ts';
 import { readName } from './wire/name.ts';
 import { FLAG, HEADER_SIZE, MAX_MESSAGE_SIZE, RCODE, RR } from './wire/types.ts';
@@ -147,22 +147,14 @@ export function replyOf(message: {
   };
 }
 
-/**
- * Another's message with the client's id, spelling and EDNS: the OPT record speaks of this hop alone (RFC 6891 section 6.1.1). One
- * that is larger than the client takes is cut to its question, with TC.
- */
+/** Another's message with the client's id, spelling and EDNS: the OPT record speaks of this hop alone (RFC 6891 section 6.1.1). */
 function forClient(message: Buffer, asked: Asked, extras: EdnsExtras | undefined): Buffer {
   const { query, transport } = asked;
-  const fits = message.length <= sizeLimit(query.edns, transport);
-  const whole = fits ? message : message.subarray(0, HEADER_SIZE + query.name.length + 4);
-  const packet = ednsOf(Buffer.from(whole), query, extras, fits);
+  const limit = sizeLimit(query.edns, transport);
+  const whole = message.length <= limit ? message : cutTo(message, limit - (query.edns ? OPT_SIZE : 0));
+  const packet = ednsOf(Buffer.from(whole), query, extras, whole === message);
   packet.writeUInt16BE(query.id, 0);
   packet.write(query.name, HEADER_SIZE, 'latin1');
-  if (!fits) {
-    packet.writeUInt16BE(message.readUInt16BE(2) | FLAG.TC, 2);
-    packet.fill(0, 6, HEADER_SIZE - 2);
-    packet.writeUInt16BE(query.edns ? 1 : 0, HEADER_SIZE - 2);
-  }
   return packet;
 }
 

@@ -12,17 +12,21 @@ export function createReloadMetrics(metrics: Meters): ReloadMetrics {
     name: 'coredns_reload_failed_total',
     help: 'Corefiles that were read again and refused.',
   });
-  const version = metrics.gauge({
-    name: 'coredns_reload_version_info',
+  const name = 'coredns_reload_version_info';
+  let inForce: string | undefined;
+  // One alone: that of before is no longer in force.
+  metrics.collected({
+    name,
     help: 'The Corefile that is in force, by its hash.',
-    labels: ['hash', 'value'],
+    type: 'gauge',
+    samples: () => (inForce === undefined ? [] : [{ name, labels: { hash: 'sha512', value: inForce }, value: 1 }]),
   });
   // Scrapers expect counters without labels to be there from the start.
   failures.add(0);
   return {
     reloaded: (hash) => {
       if (hash === undefined) failures.add();
-      else version.set(1, { hash: 'sha512', value: hash });
+      else inForce = hash;
     },
   };
 }

@@ -5,6 +5,7 @@ import { hostPort } from '../lib/ip.ts';
 import type { Timer } from '../system/clock.ts';
 import type { LinkOptions, UpstreamLink } from './upstream-link.ts';
 import { answers, type Exchange } from './upstream.ts';
+import { isWhole } from './wire/message.ts';
 import { MAX_MESSAGE_SIZE } from './wire/types.ts';
 
 const PATH = '/dns-query';
@@ -70,7 +71,7 @@ export class HttpsLink implements UpstreamLink {
         else if (reply.length < 2) fail('BAD_REPLY');
         else {
           packet.copy(reply, 0, 0, 2);
-          if (answers(reply, packet)) done({ kind: 'reply', packet: reply });
+          if (answers(reply, packet) && isWhole(reply)) done({ kind: 'reply', packet: reply });
           else fail('BAD_REPLY');
         }
       });

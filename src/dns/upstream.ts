@@ -7,6 +7,7 @@ import { systemTcp, type TcpSocket } from '../system/tcp.ts';
 import { systemUdp } from '../system/udp.ts';
 import type { Transport } from './handler.ts';
 import { FrameReader, frame } from './wire/frame.ts';
+import { cutTo, isWhole } from './wire/message.ts';
 import { lowerName, skipPlainName, type DnsName } from './wire/name.ts';
 import { FLAG, HEADER_SIZE, RCODE } from './wire/types.ts';
 
@@ -86,7 +87,9 @@ function exchangeUdp({ server, packet, timeoutMs, clock, signal, source }: Excha
       // What does not match is not the answer, and must not keep the true one out (CVE-2023-28452).
       onMessage: (data) => {
         const reply = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-        if (answers(reply, packet)) finish({ kind: 'reply', packet: reply });
+        if (!answers(reply, packet)) return;
+        // One that breaks off was cut on its way: it may be asked for by TCP.
+        finish({ kind: 'reply', packet: isWhole(reply) ? reply : cutTo(reply, 0) });
       },
       onError: fail,
     });
@@ -135,7 +138,8 @@ export function askOn(socket: TcpSocket, packet: Buffer, giveUp: AbortSignal): P
     const read = (data: Buffer): void => {
       const [message] = frames.push(data);
       if (!message) return;
-      done(answers(message, packet) ? { kind: 'reply', packet: message } : { kind: 'failed', code: 'BAD_REPLY' });
+      const isGood = answers(message, packet) && isWhole(message);
+      done(isGood ? { kind: 'reply', packet: message } : { kind: 'failed', code: 'BAD_REPLY' });
     };
     if (giveUp.aborted) {
       quit();

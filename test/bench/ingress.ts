@@ -58,11 +58,12 @@ export async function benchIngress(argv: readonly string[]): Promise<number> {
   const wrong = [
     ...values.mix.filter((mix) => !(mix in MIXES)),
     ...values.only.filter((part) => !PARTS.some((known) => known === part)),
+    ...values.size.filter((size) => !/^[1-9][0-9]{0,5}$/.test(size)),
   ];
   const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)];
   if (wrong.length > 0 || !(rounds >= 1) || !(seconds >= 1)) {
     process.stderr.write(
-      `--only is ${PARTS.join(', ')}; --mix is ${Object.keys(MIXES).join(', ')}; --rounds and --seconds are numbers from 1\n`,
+      `--only is ${PARTS.join(', ')}; --mix is ${Object.keys(MIXES).join(', ')}; --size, --rounds and --seconds are numbers from 1\n`,
     );
     return 2;
   }

@@ -118,6 +118,10 @@ export async function benchMemory(argv: readonly string[]): Promise<number> {
       },
     });
     only = { role: values.role, source: values.source, size: values.size };
+    if (!BOTH.some((source) => source.includes(only.source))) throw new Error(`--source is ${BOTH.join(' or ')}`);
+    const roles = ROLES.map(({ name }) => name);
+    if (!roles.some((name) => name.includes(only.role)))
+      throw new Error(`--role is part of one of: ${roles.join('; ')}`);
     for (const size of only.size ?? []) sizeOf(size);
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);

@@ -85,7 +85,7 @@ function readOptions(argv: readonly string[]): Options | string {
     if (!(rounds >= 1) || !(changeCount >= 1)) throw new Error('--rounds and --changes are numbers from 1');
     const mode = values.mode as RulesMode;
     const raw = RAW[mode];
-    if (!raw) throw new Error(`--mode is ${Object.keys(RAW).join(' or ')}, not "${values.mode}"`);
+    if (!raw) throw new Error(`--mode is ${Object.keys(RAW).join(', ')} or userspace, not "${values.mode}"`);
     return { sizes, mode, raw, rounds, changes: changeCount, latency: !values['no-latency'] };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);

@@ -24,6 +24,7 @@ type Event = (world: SteadyWorld) => Promise<{ readonly at: number; readonly not
 const UDP_FLOW = 'the Pod behind a UDP flow is replaced';
 const UDP_TARGETS: readonly HammerTarget[] = [{ protocol: 'UDP', address: '172.30.2.1', port: 80, oneSocket: true }];
 
+const MODES: readonly string[] = ['nftables', 'iptables', 'ipvs', 'userspace'];
 const CHANGES = 4000;
 const CHANGES_SECONDS = 20;
 /** How long a repair is waited for. */
@@ -164,6 +165,9 @@ export async function benchSteady(argv: readonly string[]): Promise<number> {
       options: { only: { type: 'string', default: '' }, mode: { type: 'string', default: 'nftables' } },
     });
     ({ only, mode } = values);
+    if (!MODES.includes(mode)) throw new Error(`--mode is ${MODES.join(' or ')}, not "${mode}"`);
+    const events = Object.keys(EVENTS);
+    if (!events.some((what) => what.includes(only))) throw new Error(`--only is part of one of: ${events.join('; ')}`);
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     return 2;

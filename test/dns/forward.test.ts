@@ -98,7 +98,7 @@ describe('a name outside the cluster', () => {
     expect(up.asked.map((asked) => asked.transport)).toEqual(['udp', 'udp', 'tcp']);
   });
 
-  test('whose reply is larger than the client takes comes back empty with TC', async () => {
+  test('whose reply is larger than the client takes comes back with what fits, and TC', async () => {
     const up = await upstream((asked) => [
       encodeReply(
         asked.query,
@@ -113,10 +113,27 @@ describe('a name outside the cluster', () => {
       ),
     ]);
     const { udp } = await world([up]);
-    expect(await dig(udp, '+ignore', '+noedns', 'multi.example.test')).toMatchObject({
+    const cut = await dig(udp, '+ignore', '+noedns', 'multi.example.test');
+    expect(cut.flags).toContain('tc');
+    // 512 bytes, less 36 of header and question, 16 each.
+    expect(cut.answer).toHaveLength(29);
+    expect((await dig(udp, '+ignore', '+bufsize=600', 'multi.example.test')).answer).toHaveLength(34);
+    expect((await dig(udp, '+bufsize=1232', 'multi.example.test')).answer).toHaveLength(60);
+  });
+
+  test('whose reply breaks off is told to be asked for by TCP, and is a failure there', async () => {
+    const up = await upstream((asked) => {
+      const whole = reply(asked, address(1), address(2), address(3));
+      return asked.name.startsWith('half') || asked.transport === 'udp' ? [whole.subarray(0, -5)] : [whole];
+    });
+    const { udp } = await world([up]);
+    expect(await dig(udp, '+ignore', '+noedns', 'cut.example.test')).toMatchObject({
       flags: expect.stringContaining('tc'),
+      status: 'NOERROR',
       answer: [],
     });
+    expect((await dig(udp, 'cut.example.test')).answer).toHaveLength(3);
+    expect((await dig(udp, '+tcp', 'half.example.test')).status).toBe('SERVFAIL');
   });
 
   test('is not answered by what does not match the question, however early it comes', async () => {

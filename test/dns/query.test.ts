@@ -249,6 +249,13 @@ test('a changed Corefile is taken, a bad one leaves the old one in force and is 
     await until(async () => (await running.metrics()).includes('coredns_reload_failed_total 1'));
     expect(await answer()).toBe('x.test. 1 IN TXT "two"');
     expect(running.lines.some((line) => line.includes('/Corefile:2: there is no plugin "nosuch"'))).toBe(true);
+    const shown = async (): Promise<readonly string[]> =>
+      (await running.metrics()).match(/^coredns_reload_version_info\{.*/gm) ?? [];
+    const before = await shown();
+    running.rewrite(block('three'));
+    await until(async () => (await answer()) === 'x.test. 1 IN TXT "three"');
+    await until(async () => (await shown())[0] !== before[0]);
+    expect([before.length, (await shown()).length]).toEqual([1, 1]);
   } finally {
     await running.plane.stop();
   }

@@ -112,6 +112,18 @@ describe('commands that print and end', () => {
     });
   });
 
+  test('an older Node is named, with the one that is needed and where to find it', async () => {
+    const pretend = "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '24.9.7' } })";
+    const answer = await runFairlead(['version'], {
+      env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(pretend)}` },
+    });
+    expect(answer).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringMatching(/^fairlead: this is Node 24\.9\.7, and 24\.18\.1 or newer is needed; .*`npm ci`/),
+    });
+  });
+
   test('state of a folder is JSON without the content of Secrets', async () => {
     const { code, stdout } = await runFairlead(['state', '--manifests', CAFE, '--node-name', 'laptop']);
     expect(code).toBe(0);

@@ -39,7 +39,7 @@ async function main(words: readonly string[]): Promise<number> {
   console.log(`fuzzing ${name}: ${cases} cases, seed ${seed}`);
   const outcome = await target({ cases, seed });
   for (const [key, value] of Object.entries(outcome))
-    console.log(`  ${key}: ${typeof value === 'object' ? JSON.stringify(value) : value}`);
+    console.log(`  ${key}: ${typeof value === 'number' ? Math.round(value * 100) / 100 : JSON.stringify(value)}`);
   return 0;
 }
 

@@ -1,7 +1,7 @@
 // Reading a whole message: replies of upstreams, and our own in tests and in text form.
 
 import { FLAG, HEADER_SIZE, RR } from './types.ts';
-import { readName, type DnsName } from './name.ts';
+import { readName, skipName, type DnsName } from './name.ts';
 import { readData, type ResourceRecord } from './record.ts';
 import type { Edns } from './query.ts';
 
@@ -77,6 +77,53 @@ export function parseMessage(packet: Buffer, length = packet.length): Message | 
     additional,
     edns,
   };
+}
+
+/** Whether its records are as many and as long as it says; what is in them is not looked at. */
+export function isWhole(packet: Buffer): boolean {
+  return recordsWithin(packet, Infinity, 3).isWhole;
+}
+
+/**
+ * What of a message fits into `room` bytes, with TC: whole records of the answer and of the authority. A client that has no TCP is served by
+ * them. Of a message that breaks off, those before. The message has a header and the questions that it says.
+ */
+export function cutTo(message: Buffer, room: number): Buffer {
+  const { counts, end } = recordsWithin(message, room, 2);
+  const packet = Buffer.from(message.subarray(0, end));
+  packet.writeUInt16BE(message.readUInt16BE(2) | FLAG.TC, 2);
+  for (const [i, count] of counts.entries()) packet.writeUInt16BE(count, 6 + 2 * i);
+  return packet;
+}
+
+interface RecordsWithin {
+  /** By section. */
+  readonly counts: readonly [number, number, number];
+  /** Of the last of them. */
+  readonly end: number;
+  readonly isWhole: boolean;
+}
+
+/** The first records, of so many sections, that end within `room` bytes. */
+function recordsWithin(packet: Buffer, room: number, sections: 2 | 3): RecordsWithin {
+  const { length } = packet;
+  const counts: [number, number, number] = [0, 0, 0];
+  let at = HEADER_SIZE;
+  for (let left = packet.readUInt16BE(4); left > 0; left--) {
+    const name = skipName(packet, at, length);
+    if (name < 0 || name + 4 > length) return { counts, end: at, isWhole: false };
+    at = name + 4;
+  }
+  for (const i of ([0, 1, 2] as const).slice(0, sections)) {
+    for (let left = packet.readUInt16BE(6 + 2 * i); left > 0; left--) {
+      const owner = skipName(packet, at, length);
+      const end = owner < 0 || owner + 10 > length ? Infinity : owner + 10 + packet.readUInt16BE(owner + 8);
+      if (end > Math.min(room, length)) return { counts, end: at, isWhole: false };
+      counts[i]++;
+      at = end;
+    }
+  }
+  return { counts, end: at, isWhole: true };
 }
 
 function readRecord(packet: Buffer, at: number, length: number): { record: OwnedRecord; end: number } | undefined {

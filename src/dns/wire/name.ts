@@ -129,6 +129,18 @@ export function readName(
   }
 }
 
+/** The offset behind a name that may be compressed, or -1 when there is none; what its pointer leads to is not looked at. */
+export function skipName(message: Buffer, offset: number, length: number): number {
+  let at = offset;
+  while (at < length) {
+    const octet = message[at] ?? 0;
+    if (octet === 0) return at + 1;
+    if (octet > MAX_LABEL) return octet >= 0xc0 && at + 2 <= length ? at + 2 : -1;
+    at += 1 + octet;
+  }
+  return -1;
+}
+
 /** The offset behind an uncompressed name at `offset`, or -1 when there is none. */
 export function skipPlainName(message: Buffer, offset: number, length: number): number {
   let at = offset;
