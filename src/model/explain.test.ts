@@ -1,11 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
-import { toPort, type Port } from '../lib/port.ts';
 import { dnsNamesOf, explainCarried, explainPort, nearServices } from './explain.ts';
 import type { EndpointSliceRecord, ServiceRecord, SliceEndpoint } from './records.ts';
 import { resolveService } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
+import { ip, port } from '../../test/support/values.ts';
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [], zone: 'zone-a', podCIDRs: [] };
 
@@ -26,18 +25,6 @@ const web: ServiceRecord = {
   healthCheckNodePort: undefined,
   proxyName: undefined,
 };
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(text);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(String(number));
-  return parsed;
-}
 
 function explained(
   endpoints: readonly (Partial<SliceEndpoint> & { at: string })[],

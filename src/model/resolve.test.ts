@@ -1,13 +1,12 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseCidr } from '../lib/cidr.ts';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
-import { toPort, type Port } from '../lib/port.ts';
 import { changesBetween } from './changes.ts';
 import type { EndpointSliceRecord, Records, ServiceRecord, SliceEndpoint } from './records.ts';
 import { resolve, type Resolution } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
+import { ip, port } from '../../test/support/values.ts';
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [ip('192.168.0.2')], zone: 'zone-a', podCIDRs: [] };
 
@@ -25,18 +24,6 @@ const NOTHING: Records = {
   serviceImports: PersistentMap.empty(),
   importedSlices: PersistentMap.empty(),
 };
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(text);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(String(number));
-  return parsed;
-}
 
 function service(over: Partial<ServiceRecord> = {}): ServiceRecord {
   return {

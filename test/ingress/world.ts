@@ -1,8 +1,6 @@
 // A small builder of Snapshots as the resolver makes them, for tests of the Ingress plane.
 
-import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
-import { toPort, type Port } from '../../src/lib/port.ts';
 import type {
   ConfigMapRecord,
   IngressBackend,
@@ -14,18 +12,7 @@ import type {
   ServiceRecord,
 } from '../../src/model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
-
-export function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-export function port(value: number): Port {
-  const parsed = toPort(value);
-  if (!parsed) throw new Error(`not a port: ${value}`);
-  return parsed;
-}
+import { ip, port } from '../support/values.ts';
 
 /** `address:port`. */
 export function endpoint(text: string): Endpoint {
