@@ -5,26 +5,11 @@ import type { EndpointSliceRecord, ServiceRecord, SliceEndpoint } from './record
 import { resolveService } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
 import { ip, port } from '../../test/support/values.ts';
+import { serviceRecord } from '../../test/support/records.ts';
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [], zone: 'zone-a', podCIDRs: [] };
 
-const web: ServiceRecord = {
-  namespace: 'shop',
-  name: 'web',
-  type: 'ClusterIP',
-  clusterIPs: [ip('172.30.0.1')],
-  headless: false,
-  externalName: undefined,
-  externalIPs: [],
-  loadBalancerIPs: [],
-  sourceRanges: [],
-  ports: [{ name: 'http', protocol: 'TCP', port: port(80), nodePort: undefined }],
-  affinityTimeoutSeconds: undefined,
-  internalTrafficPolicy: 'Cluster',
-  externalTrafficPolicy: 'Cluster',
-  healthCheckNodePort: undefined,
-  proxyName: undefined,
-};
+const web = serviceRecord();
 
 function explained(
   endpoints: readonly (Partial<SliceEndpoint> & { at: string })[],

@@ -9,10 +9,10 @@ import type {
   IngressTls,
   PathType,
   SecretRecord,
-  ServiceRecord,
 } from '../../src/model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
 import { ip, port } from '../support/values.ts';
+import { serviceRecord } from '../support/records.ts';
 
 /** `address:port`. */
 export function endpoint(text: string): Endpoint {
@@ -46,23 +46,14 @@ export function service(spec: ServiceSpec): ResolvedService {
   const number = port(spec.portNumber ?? 80);
   const name = spec.portName ?? '';
   const protocol = spec.protocol ?? 'TCP';
-  const record: ServiceRecord = {
+  const record = serviceRecord({
     namespace,
     name: spec.name,
     type: spec.externalName === undefined ? 'ClusterIP' : 'ExternalName',
     clusterIPs: [],
-    headless: false,
     externalName: spec.externalName,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
     ports: [{ name, protocol, port: number, nodePort: undefined }],
-    affinityTimeoutSeconds: undefined,
-    internalTrafficPolicy: 'Cluster',
-    externalTrafficPolicy: 'Cluster',
-    healthCheckNodePort: undefined,
-    proxyName: undefined,
-  };
+  });
   const endpoints = (spec.endpoints ?? []).map(endpoint);
   const resolved: ResolvedPort = {
     key: `${namespace}/${spec.name}/TCP/IPv4` as ServicePortKey,
