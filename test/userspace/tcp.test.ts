@@ -6,8 +6,9 @@ import { interfaceAddresses } from '../../src/system/interfaces.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { systemTcp, type Tcp } from '../../src/system/tcp.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, ip, tally, tcpPod, userspace } from './world.ts';
+import { ask, cluster, dial, tally, tcpPod, userspace } from './world.ts';
 import { eventually } from '../support/until.ts';
+import { ip } from '../support/values.ts';
 
 const VIP = '127.96.201.1';
 
