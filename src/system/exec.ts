@@ -1,10 +1,15 @@
 // Running other programs: `nft`, `iptables-restore`, `conntrack`, `ip`. The only door to child processes for tools.
 
+import { spawn, type ChildProcess } from 'node:child_process';
+import { constants } from 'node:buffer';
+import type { Readable } from 'node:stream';
+import { messageOf } from '../lib/message-of.ts';
+
 export interface ExecOptions {
   /** Written to standard input, which is then closed. */
   readonly input?: string | Uint8Array;
+  /** It is killed then. */
   readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
 }
 
 export interface ExecResult {
@@ -30,25 +35,69 @@ export function toolPath(): string {
   return [process.env['PATH'] ?? '', ...SBIN].join(':');
 }
 
+/** Longer output than this cannot be one string; what comes beyond is left out. */
+const LONGEST_OUTPUT = constants.MAX_STRING_LENGTH;
+
 export const systemExec: Exec = {
-  async run(file, args, options = {}) {
-    // Loaded when the first tool is run: a role that runs none does not pay for it.
-    const { execa } = await import('execa');
-    const result = await execa(file, [...args], {
-      reject: false,
-      stripFinalNewline: false,
-      maxBuffer: 1 << 30,
-      env: { PATH: toolPath(), LC_ALL: 'C' },
-      ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
-      ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
-      ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+  run(file, args, { input, timeoutMs } = {}) {
+    return new Promise((resolve) => {
+      let timedOut = false;
+      const notStarted = (error: unknown): void => {
+        const notFound = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+        resolve({ exitCode: -1, stdout: '', stderr: `${messageOf(error)}\n`, notFound, timedOut: false });
+      };
+      let child: ChildProcess;
+      try {
+        child = spawn(file, args, {
+          stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+          env: { ...process.env, PATH: toolPath(), LC_ALL: 'C' },
+          // A group of its own, to be killed with what it has started; and what a terminal interrupts is not a transaction.
+          detached: true,
+        });
+      } catch (error) {
+        // Some of what keeps it from starting is thrown: no memory, too many words.
+        notStarted(error);
+        return;
+      }
+      const stdout = collect(child.stdout);
+      const stderr = collect(child.stderr);
+      const kill = (): void => {
+        timedOut = true;
+        if (child.pid !== undefined) killGroup(child.pid);
+      };
+      const timer = timeoutMs === undefined ? undefined : setTimeout(kill, timeoutMs);
+      child.once('error', (error) => {
+        clearTimeout(timer);
+        notStarted(error);
+      });
+      child.once('close', (code) => {
+        clearTimeout(timer);
+        resolve({ exitCode: code ?? -1, stdout: stdout(), stderr: stderr(), notFound: false, timedOut });
+      });
+      // It may end before it has read everything.
+      child.stdin?.on('error', () => {});
+      child.stdin?.end(input);
     });
-    return {
-      exitCode: result.exitCode ?? -1,
-      stdout: typeof result.stdout === 'string' ? result.stdout : '',
-      stderr: typeof result.stderr === 'string' ? result.stderr : '',
-      notFound: result.code === 'ENOENT',
-      timedOut: result.timedOut,
-    };
   },
 };
+
+/** What comes out of the stream until the call. */
+function collect(stream: Readable | null): () => string {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  stream?.on('data', (chunk: Buffer) => {
+    if (length + chunk.length > LONGEST_OUTPUT) return;
+    length += chunk.length;
+    chunks.push(chunk);
+  });
+  return () => Buffer.concat(chunks).toString();
+}
+
+/** Kills a process that leads a group, and all in it. */
+export function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It ended by itself.
+  }
+}

@@ -4,7 +4,7 @@
 
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
-import { toolPath, type Exec, type ExecOptions, type ExecResult } from './exec.ts';
+import { killGroup, toolPath, type Exec, type ExecOptions, type ExecResult } from './exec.ts';
 
 /** Shells there are at most: a second one for what runs while the first is busy. What comes beyond is started directly. */
 const MOST_SHELLS = 2;
@@ -28,7 +28,7 @@ export class ToolShells implements Exec {
 
   async run(file: string, args: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
     const { input = '', timeoutMs } = options;
-    const shell = typeof input === 'string' && isSmall(input, options) ? this.#free() : undefined;
+    const shell = typeof input === 'string' && isSmall(input) ? this.#free() : undefined;
     const result = typeof input === 'string' ? await shell?.run([file, ...args], input, timeoutMs) : undefined;
     if (result === 'no-shell') this.#usable = false;
     else if (result) return result;
@@ -51,8 +51,7 @@ export class ToolShells implements Exec {
   }
 }
 
-function isSmall(input: string, { signal }: ExecOptions): boolean {
-  if (signal) return false;
+function isSmall(input: string): boolean {
   // A here-document ends with a line end.
   return input === '' || (input.length <= LONGEST_INPUT && input.endsWith('\n') && !input.includes('\0'));
 }
@@ -132,13 +131,7 @@ class Shell {
   }
 
   #kill(): void {
-    const { pid } = this.#child;
-    if (pid === undefined) return;
-    try {
-      process.kill(-pid, 'SIGKILL');
-    } catch {
-      // It ended by itself.
-    }
+    if (this.#child.pid !== undefined) killGroup(this.#child.pid);
   }
 
   /** Both streams have come to the mark behind the tool. */

@@ -9,7 +9,8 @@ import { resolveName } from '../../src/dns/text.ts';
 import { compileZone } from '../../src/dns/zone/compile.ts';
 import { answersOf, type ServiceAnswers, type Zone, type ZoneOptions } from '../../src/dns/zone/zone.ts';
 import { changesBetween, emptySource, withChanges } from '../../src/dns/zone/source.ts';
-import { buildService, buildSnapshot, ip, type ServiceFacts } from './snapshot-builder.ts';
+import { buildService, buildSnapshot, type ServiceFacts } from './snapshot-builder.ts';
+import { ip } from '../support/values.ts';
 
 const OPTIONS: ZoneOptions = {
   origin: parseName('cluster.local') as DnsName,
@@ -161,7 +162,9 @@ test('every target of a PTR record resolves to its address', () => {
       const zone = compileZone(buildSnapshot({ services }), OPTIONS, 1);
       for (const [text] of zone.reverse.entries()) {
         const name = nameText(reverseName(ip(text)));
-        for (const record of resolveName(zone, name, 'PTR')?.answers ?? []) {
+        const records = resolveName(zone, name, 'PTR')?.answers ?? [];
+        expect(records).not.toEqual([]);
+        for (const record of records) {
           const target = record.split(' ').at(-1) ?? '';
           const found = resolveName(zone, target, text.includes(':') ? 'AAAA' : 'A');
           expect(found?.answers.map((one) => one.split(' ').at(-1))).toContain(text);

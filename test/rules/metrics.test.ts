@@ -199,6 +199,8 @@ test('what is ours in the kernel is counted as it is', async () => {
       const elements = [...(table?.containers ?? [])]
         .filter(([name]) => !name.endsWith('chains'))
         .reduce((sum, [, container]) => sum + container.elements.size, 0);
+      expect(rules).toBeGreaterThan(0);
+      expect(elements).toBeGreaterThan(0);
       expect(valueOf(text, `fairlead_rules_rules{ip_family="${family}"}`)).toBe(rules);
       expect(valueOf(text, `fairlead_rules_elements{ip_family="${family}"}`)).toBe(elements);
     }
