@@ -3,9 +3,9 @@
 
 import { createHash } from 'node:crypto';
 import { endpointHash, servicePortHash } from '../../src/rules/iptables/names.ts';
-import { ip } from '../rules/cluster.ts';
 import { ipvsText, type IpvsText } from './kube-proxy-ipvs.ts';
 import type { Host } from './netns.ts';
+import { ip } from './values.ts';
 
 export interface KubeProxyService {
   /** `namespace/name`. */

@@ -7,12 +7,13 @@ import { cleanupRules } from '../../src/rules/cleanup.ts';
 import { chooseMode } from '../../src/rules/mode.ts';
 import type { RulesSettings } from '../../src/rules/config.ts';
 import type { Exec } from '../../src/system/exec.ts';
-import { cidr, type ServiceSketch } from '../rules/cluster.ts';
+import type { ServiceSketch } from '../rules/cluster.ts';
 import { writeKubeProxyRules } from '../support/kube-proxy-rules.ts';
 import type { HammerResult } from '../support/hammer.ts';
 import { expectNoFailure } from '../support/no-failure.ts';
 import { SLOWNESS } from '../support/slowness.ts';
 import { until } from '../support/until.ts';
+import { cidr } from '../support/values.ts';
 import { IpvsWorld, LIMIT_MS, SETTINGS, WAIT_MS } from './ipvs-world.ts';
 
 const VIP = '172.30.0.1';
