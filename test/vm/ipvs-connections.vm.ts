@@ -59,7 +59,7 @@ describe.concurrent('in IPVS mode', () => {
       const address = '172.30.0.3';
       const files = (...pods: Parameters<typeof service>[3]) => service('files', address, 'download', pods);
       await world.change(files('a'));
-      const download = await world.client.download({ address, port: 80, everyMs: 100 });
+      const download = await world.client.download({ address, port: 80, everyMs: 500 });
       const comes = async (): Promise<void> => {
         const { bytes } = await download.state();
         await until(async () => (await download.state()).bytes > bytes, WAIT_MS);
@@ -123,7 +123,7 @@ describe.concurrent('in IPVS mode', () => {
           address: to,
           port,
           sourcePort: 40_000,
-          timeoutMs: 400,
+          timeoutMs: 2000,
         });
         return outcome.kind === 'answered' ? outcome.by : outcome.kind;
       };
