@@ -21,6 +21,7 @@ const PATIENCE_MS = 10_000;
 export class NamedReading {
   readonly #options: NamedReadingOptions;
   readonly #followed = { secrets: '', configMaps: '' };
+  #named: readonly NamedObjects[] = [];
   #stopped = false;
 
   constructor(options: NamedReadingOptions) {
@@ -32,6 +33,8 @@ export class NamedReading {
     const source = this.#options.source();
     if (!source) return;
     const named = this.#options.namers.map((namer) => namer(snapshot));
+    if (named.length === this.#named.length && named.every((objects, i) => objects === this.#named[i])) return;
+    this.#named = named;
     for (const kind of ['secrets', 'configMaps'] as const) {
       const keys = new Set(named.flatMap((objects) => [...objects[kind]]));
       const text = [...keys].sort().join(' ');

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { parseIp } from '../lib/ip.ts';
 import type { Plane } from '../model/plane.ts';
 import type { ServiceRecord } from '../model/records.ts';
 import { silentLogger, type LogFields, type Logger } from '../observe/log.ts';
@@ -7,6 +6,8 @@ import { createMetrics } from '../observe/metrics.ts';
 import { Store } from '../source/store.ts';
 import { FakeClock } from '../system/clock-fake.ts';
 import { Pipeline } from './pipeline.ts';
+import { serviceRecord } from '../../test/support/records.ts';
+import { ip } from '../../test/support/values.ts';
 
 test('the log speaks at once of a first change, and of a stream of them once a second', async () => {
   const clock = new FakeClock();
@@ -78,23 +79,5 @@ test('a plane that waits for complete Snapshots gets none before, and then the n
 });
 
 function service(name: string, address: string): ServiceRecord {
-  const ip = parseIp(address);
-  if (!ip) throw new Error(address);
-  return {
-    namespace: 'shop',
-    name,
-    type: 'ClusterIP',
-    clusterIPs: [ip],
-    headless: false,
-    externalName: undefined,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    ports: [],
-    affinityTimeoutSeconds: undefined,
-    internalTrafficPolicy: 'Cluster',
-    externalTrafficPolicy: 'Cluster',
-    healthCheckNodePort: undefined,
-    proxyName: undefined,
-  };
+  return serviceRecord({ name, clusterIPs: [ip(address)], ports: [] });
 }

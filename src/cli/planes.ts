@@ -13,8 +13,8 @@ import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
-import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
-import { namedObjects } from '../ingress/references.ts';
+import type { TrafficOptions } from '../ingress/traffic-counts.ts';
+import { References } from '../ingress/references.ts';
 import { routingFlags } from './ingress-settings.ts';
 import { VERSION } from './version.ts';
 import { annotationsPrefix, clusterDomain, objectFlag, rulesConfig, upstreams } from './settings.ts';
@@ -134,12 +134,17 @@ export function ingressPlane(args: Arguments, context: RunningContext, choice: I
   const defaultCertificate = objectFlag(args, 'default-ssl-certificate');
   const tcp = objectFlag(args, 'tcp-services-configmap');
   const udp = objectFlag(args, 'udp-services-configmap');
-  const named = { annotationsPrefix: annotationsPrefix(args), configMap, defaultCertificate, streams: [tcp, udp] };
+  const references = new References({
+    annotationsPrefix: annotationsPrefix(args),
+    configMap,
+    defaultCertificate,
+    streams: [tcp, udp],
+  });
   const flags = routingFlags(args, choice);
   let plane: IngressPlane | undefined;
   return {
     name: 'ingress',
-    namedObjects: (snapshot) => namedObjects(snapshot, named),
+    namedObjects: (snapshot) => references.of(snapshot),
     plane: () => plane,
     start: async () => {
       const { startIngressPlane } = await import('../ingress/plane.ts');

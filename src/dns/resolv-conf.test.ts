@@ -1,13 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { isOurselves, parseResolvConf } from './resolv-conf.ts';
 import { parseUpstream, upstreamText } from './upstream.ts';
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(text);
-  return parsed;
-}
+import { ip } from '../../test/support/values.ts';
 
 describe('upstream servers', () => {
   test.each([

@@ -3,7 +3,7 @@
 import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
 import type { PersistentMap } from '../lib/persistent-map.ts';
-import type { SecretRecord } from '../model/records.ts';
+import type { ConfigMapRecord, SecretRecord } from '../model/records.ts';
 import type { ClientCertificateSettings } from './annotations/auth-tls.ts';
 import type { BackendTlsSettings } from './annotations/proxy-ssl.ts';
 import type { Problem } from './annotations/reader.ts';
@@ -26,6 +26,8 @@ export class SettingWarnings {
   readonly #event: Tell;
   /** By Ingress: the object that it names and why that cannot be used, when last told. */
   readonly #unusable = new Map<string, string>();
+  /** Ingresses that name a Secret or a ConfigMap in their annotations. */
+  readonly #naming = new Set<string>();
 
   constructor(log: Logger, prefix: string, event: Tell = () => {}) {
     this.#log = log;
@@ -129,46 +131,57 @@ export class SettingWarnings {
     }
   }
 
+  /** Of Ingresses that changed; of all that name an object when Secrets or ConfigMaps did. */
   #tellOfReferences(table: RouteTable, before: RouteTable | undefined): void {
     const { secrets, configMaps } = table.snapshot;
-    if (
-      before?.settings === table.settings &&
-      before.snapshot.secrets === secrets &&
-      before.snapshot.configMaps === configMaps
-    ) {
-      return;
-    }
+    const sameObjects = before?.snapshot.secrets === secrets && before.snapshot.configMaps === configMaps;
+    if (before?.settings === table.settings && sameObjects) return;
     this.#tellOfHeaders(table);
-    for (const key of this.#unusable.keys())
-      if (key.includes('/') && !table.settings.has(key)) this.#unusable.delete(key);
-    for (const [key, settings] of table.settings.entries()) {
-      const auth = settings.basicAuth;
-      const headers = settings.customHeaders;
-      const { tls } = settings.upstream;
-      const { clientCertificate } = settings;
-      if (!auth && headers === undefined && !tls && !clientCertificate) continue;
-      const missing = headers !== undefined && !configMaps.has(headers);
-      const text =
-        unusablePasswords(settings, auth && secrets.get(auth.secret)) ??
-        this.#unusableTls(tls, secrets) ??
-        this.#unusableAuthorities(clientCertificate, secrets) ??
-        (missing ? `custom-headers: the ConfigMap ${headers} does not exist` : '');
-      if (this.#unusable.get(key) === text || (text === '' && !this.#unusable.has(key))) continue;
-      this.#unusable.set(key, text);
-      if (text !== '') {
-        this.#log.warn('what an annotation names cannot be used, so the locations of its Ingress answer 503', {
-          ingress: key,
-          reason: text,
-        });
-        this.#event({
-          about: 'Ingress',
-          key,
-          type: 'Warning',
-          reason: 'AnnotationParsingFailed',
-          note: `${text}; its locations answer 503`,
-        });
+    const changed: string[] = [];
+    for (const { key, after } of before
+      ? table.settings.differences(before.settings)
+      : additions(table.settings.entries())) {
+      if (after && namesObjects(after)) {
+        this.#naming.add(key);
+        changed.push(key);
+      } else {
+        this.#naming.delete(key);
+        this.#unusable.delete(key);
       }
     }
+    for (const key of sameObjects ? changed : this.#naming) {
+      const settings = table.settings.get(key);
+      if (settings) this.#tellOfObjects(key, settings, secrets, configMaps);
+    }
+  }
+
+  #tellOfObjects(
+    key: string,
+    settings: IngressSettings,
+    secrets: PersistentMap<SecretRecord>,
+    configMaps: PersistentMap<ConfigMapRecord>,
+  ): void {
+    const { basicAuth, customHeaders, clientCertificate, upstream } = settings;
+    const missing = customHeaders !== undefined && !configMaps.has(customHeaders);
+    const reason =
+      unusablePasswords(settings, basicAuth && secrets.get(basicAuth.secret)) ??
+      this.#unusableTls(upstream.tls, secrets) ??
+      this.#unusableAuthorities(clientCertificate, secrets) ??
+      (missing ? `custom-headers: the ConfigMap ${customHeaders} does not exist` : '');
+    if ((this.#unusable.get(key) ?? '') === reason) return;
+    this.#unusable.set(key, reason);
+    if (reason === '') return;
+    this.#log.warn('what an annotation names cannot be used, so the locations of its Ingress answer 503', {
+      ingress: key,
+      reason,
+    });
+    this.#event({
+      about: 'Ingress',
+      key,
+      type: 'Warning',
+      reason: 'AnnotationParsingFailed',
+      note: `${reason}; its locations answer 503`,
+    });
   }
 
   #unusableAuthorities(
@@ -183,6 +196,10 @@ export class SettingWarnings {
     const made = tls && this.#backendTls.of(tls, tls.secret === undefined ? undefined : secrets.get(tls.secret));
     return made?.kind === 'bad' ? `proxy-ssl: ${made.reason}` : undefined;
   }
+}
+
+function namesObjects({ basicAuth, customHeaders, clientCertificate, upstream }: IngressSettings): boolean {
+  return basicAuth !== undefined || customHeaders !== undefined || !!upstream.tls || clientCertificate !== undefined;
 }
 
 function unusablePasswords({ basicAuth }: IngressSettings, secret: SecretRecord | undefined): string | undefined {

@@ -95,9 +95,16 @@ export class CertificateTable {
     this.#takeFront((table.selection.globals ?? DEFAULT_GLOBALS).front);
     this.#checkDefault(before, table);
     if (this.#lazy) return;
-    if (before?.certificates === table.certificates && before.snapshot.secrets === table.snapshot.secrets) return;
+    const { secrets } = table.snapshot;
+    if (before?.snapshot.secrets === secrets) {
+      for (const { key: host, after: ref } of table.certificates.differences(before.certificates)) {
+        if (ref) this.#check(host, ref, secrets.get(ref.secret));
+        else this.#warned.delete(host);
+      }
+      return;
+    }
     for (const [host, ref] of table.certificates.entries()) {
-      const secret = table.snapshot.secrets.get(ref.secret);
+      const secret = secrets.get(ref.secret);
       if (before?.certificates.get(host) === ref && before.snapshot.secrets.get(ref.secret) === secret) continue;
       this.#check(host, ref, secret);
     }

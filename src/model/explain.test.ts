@@ -1,43 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
-import { toPort, type Port } from '../lib/port.ts';
 import { dnsNamesOf, explainCarried, explainPort, nearServices } from './explain.ts';
 import type { EndpointSliceRecord, ServiceRecord, SliceEndpoint } from './records.ts';
 import { resolveService } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
+import { ip, port } from '../../test/support/values.ts';
+import { serviceRecord } from '../../test/support/records.ts';
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [], zone: 'zone-a', podCIDRs: [] };
 
-const web: ServiceRecord = {
-  namespace: 'shop',
-  name: 'web',
-  type: 'ClusterIP',
-  clusterIPs: [ip('172.30.0.1')],
-  headless: false,
-  externalName: undefined,
-  externalIPs: [],
-  loadBalancerIPs: [],
-  sourceRanges: [],
-  ports: [{ name: 'http', protocol: 'TCP', port: port(80), nodePort: undefined }],
-  affinityTimeoutSeconds: undefined,
-  internalTrafficPolicy: 'Cluster',
-  externalTrafficPolicy: 'Cluster',
-  healthCheckNodePort: undefined,
-  proxyName: undefined,
-};
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(text);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(String(number));
-  return parsed;
-}
+const web = serviceRecord();
 
 function explained(
   endpoints: readonly (Partial<SliceEndpoint> & { at: string })[],

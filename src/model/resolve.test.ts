@@ -1,63 +1,16 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseCidr } from '../lib/cidr.ts';
-import { parseIp, type Ip } from '../lib/ip.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
-import { toPort, type Port } from '../lib/port.ts';
 import { changesBetween } from './changes.ts';
 import type { EndpointSliceRecord, Records, ServiceRecord, SliceEndpoint } from './records.ts';
 import { resolve, type Resolution } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
+import { ip, port } from '../../test/support/values.ts';
+import { serviceRecord } from '../../test/support/records.ts';
+import { EMPTY_RECORDS } from '../source/store.ts';
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [ip('192.168.0.2')], zone: 'zone-a', podCIDRs: [] };
-
-const NOTHING: Records = {
-  services: PersistentMap.empty(),
-  endpointSlices: PersistentMap.empty(),
-  nodes: PersistentMap.empty(),
-  namespaces: PersistentMap.empty(),
-  pods: PersistentMap.empty(),
-  ingresses: PersistentMap.empty(),
-  ingressClasses: PersistentMap.empty(),
-  secrets: PersistentMap.empty(),
-  configMaps: PersistentMap.empty(),
-  serviceCIDRs: PersistentMap.empty(),
-  serviceImports: PersistentMap.empty(),
-  importedSlices: PersistentMap.empty(),
-};
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(text);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(String(number));
-  return parsed;
-}
-
-function service(over: Partial<ServiceRecord> = {}): ServiceRecord {
-  return {
-    namespace: 'shop',
-    name: 'web',
-    type: 'ClusterIP',
-    clusterIPs: [ip('172.30.0.1')],
-    headless: false,
-    externalName: undefined,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
-    ports: [{ name: 'http', protocol: 'TCP', port: port(80), nodePort: undefined }],
-    affinityTimeoutSeconds: undefined,
-    internalTrafficPolicy: 'Cluster',
-    externalTrafficPolicy: 'Cluster',
-    healthCheckNodePort: undefined,
-    proxyName: undefined,
-    ...over,
-  };
-}
 
 function endpoint(over: Partial<SliceEndpoint> = {}): SliceEndpoint {
   return {
@@ -107,7 +60,7 @@ type Step = (records: Records) => Records;
 const name = fc.constantFrom('a', 'b', 'c');
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.tuple(name, fc.option(anyService, { nil: undefined })).map(([key, over]): Step => {
-    const record = over && service({ ...over, name: key });
+    const record = over && serviceRecord({ ...over, name: key });
     return (records) => ({ ...records, services: records.services.with([[`shop/${key}`, record]]) });
   }),
   fc.tuple(name, fc.array(anyEndpoint, { maxLength: 4 })).map(([key, endpoints]): Step => {
@@ -127,7 +80,7 @@ describe('resolve', () => {
     const zone = fc.constantFrom('zone-a', 'zone-b', undefined);
     fc.assert(
       fc.property(fc.array(fc.tuple(step, zone), { maxLength: 12 }), (steps) => {
-        let records = NOTHING;
+        let records = EMPTY_RECORDS;
         let last: Resolution | undefined;
         for (const [change, inZone] of steps) {
           records = change(records);
@@ -142,7 +95,7 @@ describe('resolve', () => {
   });
 
   test('a change that no plane can see keeps the Snapshot itself', () => {
-    const records = { ...NOTHING, services: PersistentMap.from([['shop/web', service()]]) };
+    const records = { ...EMPTY_RECORDS, services: PersistentMap.from([['shop/web', serviceRecord()]]) };
     const first = resolve(records, NODE);
     expect(resolve({ ...records }, { ...NODE }, first).snapshot).toBe(first.snapshot);
     const nodes = {
@@ -154,12 +107,12 @@ describe('resolve', () => {
 
   test('a Service that did not change keeps its object, so that planes skip it', () => {
     const services = PersistentMap.from([
-      ['shop/web', service()],
-      ['shop/api', service({ name: 'api', clusterIPs: [ip('172.30.0.2')] })],
+      ['shop/web', serviceRecord()],
+      ['shop/api', serviceRecord({ name: 'api', clusterIPs: [ip('172.30.0.2')] })],
     ]);
-    const first = resolve({ ...NOTHING, services }, NODE);
+    const first = resolve({ ...EMPTY_RECORDS, services }, NODE);
     const next = resolve(
-      { ...NOTHING, services, endpointSlices: PersistentMap.from([['shop/api', [slice('api', [endpoint()])]]]) },
+      { ...EMPTY_RECORDS, services, endpointSlices: PersistentMap.from([['shop/api', [slice('api', [endpoint()])]]]) },
       NODE,
       first,
     );
@@ -171,9 +124,9 @@ describe('resolve', () => {
   test('source ranges count by family, and a /0 among them lets everybody in', () => {
     const rangesOf = (...ranges: string[]) => {
       const services = PersistentMap.from([
-        ['shop/web', service({ sourceRanges: ranges.flatMap((range) => parseCidr(range) ?? []) })],
+        ['shop/web', serviceRecord({ sourceRanges: ranges.flatMap((range) => parseCidr(range) ?? []) })],
       ]);
-      return resolve({ ...NOTHING, services }, NODE).snapshot.services.get('shop/web')?.ports[0]?.sourceRanges;
+      return resolve({ ...EMPTY_RECORDS, services }, NODE).snapshot.services.get('shop/web')?.ports[0]?.sourceRanges;
     };
     expect(rangesOf('10.0.0.0/8', 'fd00::/64')).toEqual(['10.0.0.0/8']);
     expect(rangesOf('fd00::/64')).toBeUndefined();
@@ -186,13 +139,13 @@ describe('changesBetween', () => {
   const web = (over: Partial<ServiceRecord>, endpoints: readonly SliceEndpoint[] = []): Snapshot =>
     resolve(
       {
-        ...NOTHING,
-        services: PersistentMap.from([['shop/web', service(over)]]),
+        ...EMPTY_RECORDS,
+        services: PersistentMap.from([['shop/web', serviceRecord(over)]]),
         endpointSlices: PersistentMap.from([['shop/web', [slice('web', endpoints)]]]),
       },
       NODE,
     ).snapshot;
-  const nothing = resolve(NOTHING, NODE).snapshot;
+  const nothing = resolve(EMPTY_RECORDS, NODE).snapshot;
 
   test('a ServicePort that comes or goes', () => {
     expect(changesBetween(nothing, web({})).map(({ kind, key }) => [kind, key])).toEqual([

@@ -1,11 +1,12 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../test/rules/arbitrary.ts';
-import { CONFIG, cidr, clusterOf, ip, port, type ServiceSketch } from '../../test/rules/cluster.ts';
+import { CONFIG, clusterOf, type ServiceSketch } from '../../test/rules/cluster.ts';
 import { defaultRulesConfig, type DetectLocal } from './config.ts';
 import { explainPacket } from './explain-packet.ts';
 import { nodeViewOf } from './node-view.ts';
 import { FrontendIndex, judge, type Packet, type Verdict } from './packet.ts';
+import { cidr, ip, port } from '../../test/support/values.ts';
 
 const four = [
   '10.0.0.1',

@@ -10,10 +10,11 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { startIngressPlane, type IngressPlane } from '../../src/ingress/plane.ts';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
-import { ip, ingress, service, snapshot, tlsSecret, type World } from '../ingress/world.ts';
+import { ingress, service, snapshot, tlsSecret, type World } from '../ingress/world.ts';
 import type { Snapshot } from '../../src/model/snapshot.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
+import { ip } from '../support/values.ts';
 
 const HOSTS = 20;
 const BACKENDS = 6;

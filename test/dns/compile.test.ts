@@ -9,7 +9,8 @@ import { resolveName } from '../../src/dns/text.ts';
 import { compileZone } from '../../src/dns/zone/compile.ts';
 import { answersOf, type ServiceAnswers, type Zone, type ZoneOptions } from '../../src/dns/zone/zone.ts';
 import { changesBetween, emptySource, withChanges } from '../../src/dns/zone/source.ts';
-import { buildService, buildSnapshot, ip, type ServiceFacts } from './snapshot-builder.ts';
+import { buildService, buildSnapshot, type ServiceFacts } from './snapshot-builder.ts';
+import { ip } from '../support/values.ts';
 
 const OPTIONS: ZoneOptions = {
   origin: parseName('cluster.local') as DnsName,

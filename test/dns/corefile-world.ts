@@ -11,8 +11,8 @@ import { systemClock } from '../../src/system/clock.ts';
 import { systemFiles, type Files } from '../../src/system/files.ts';
 import { until } from '../support/until.ts';
 import type { Server } from './dig.ts';
-import { ip } from './snapshot-builder.ts';
 import { recordingLog } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const COREFILE = '/Corefile';
 const KINDS = ['services', 'endpointSlices', 'namespaces', 'pods'] as const;

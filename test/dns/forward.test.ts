@@ -9,8 +9,8 @@ import type { DnsPlaneOptions } from '../../src/dns/plane.ts';
 import { until } from '../support/until.ts';
 import { dig } from './dig.ts';
 import { startFakeUpstream, type Behaviour, type FakeUpstream, type UpstreamAsked } from './fake-upstream.ts';
-import { ip } from './snapshot-builder.ts';
 import { startWorld, type World } from './world.ts';
+import { ip } from '../support/values.ts';
 
 // Some wait for timeouts of seconds, as clients would.
 vi.setConfig({ testTimeout: 30_000 });

@@ -10,9 +10,10 @@ import { parseName } from '../../src/dns/wire/name.ts';
 import { encodeQuery } from '../../src/dns/wire/query.ts';
 import { FLAG, RCODE, RR } from '../../src/dns/wire/types.ts';
 import { compileZone } from '../../src/dns/zone/compile.ts';
-import { buildSnapshot, ip, type ClusterFacts } from './snapshot-builder.ts';
+import { buildSnapshot, type ClusterFacts } from './snapshot-builder.ts';
 import { CLUSTER } from './world.ts';
 import { zoneSite } from './zone-site.ts';
+import { ip } from '../support/values.ts';
 
 const CLIENT = { address: '127.0.0.1', port: 4000 };
 

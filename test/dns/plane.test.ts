@@ -8,8 +8,9 @@ import { DnsListenError } from '../../src/dns/listen-error.ts';
 import { startDnsPlane } from '../../src/dns/plane.ts';
 import { until } from '../support/until.ts';
 import { dig } from './dig.ts';
-import { buildSnapshot, ip } from './snapshot-builder.ts';
+import { buildSnapshot } from './snapshot-builder.ts';
 import { CLUSTER, recordingLog, startWorld, type World } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const open: { stop(): Promise<void> }[] = [];
 

@@ -1,8 +1,6 @@
 // Snapshots for DNS tests, from the few facts that DNS reads.
 
-import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
-import { toPort, type Port } from '../../src/lib/port.ts';
 import type {
   EndpointSliceRecord,
   NamespaceRecord,
@@ -12,6 +10,7 @@ import type {
   SlicePort,
 } from '../../src/model/records.ts';
 import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
+import { ip, port } from '../support/values.ts';
 
 interface PortFacts {
   readonly name?: string;
@@ -124,16 +123,4 @@ function buildEndpoint(endpoint: EndpointFacts): SliceEndpoint {
 
 function slicePort(facts: PortFacts): SlicePort {
   return { name: facts.name ?? '', protocol: facts.protocol ?? 'TCP', port: port(facts.port) };
-}
-
-export function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(`not a port: ${number}`);
-  return parsed;
 }

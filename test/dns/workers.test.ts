@@ -7,8 +7,9 @@ import { startThread, type WorkerThread } from '../../src/system/worker-thread.t
 import { until } from '../support/until.ts';
 import { ask, askOften } from './ask.ts';
 import { dig } from './dig.ts';
-import { buildSnapshot, ip } from './snapshot-builder.ts';
+import { buildSnapshot } from './snapshot-builder.ts';
 import { CLUSTER, startWorld, type World } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const worlds: DnsPlane[] = [];
 afterEach(async () => {

@@ -5,7 +5,8 @@ import { createLogger, type Logger } from '../../src/observe/log.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { startDnsPlane, type DnsPlane, type DnsPlaneOptions } from '../../src/dns/plane.ts';
 import { until } from '../support/until.ts';
-import { buildSnapshot, ip, type ClusterFacts } from './snapshot-builder.ts';
+import { buildSnapshot, type ClusterFacts } from './snapshot-builder.ts';
+import { ip } from '../support/values.ts';
 
 const crowd = Array.from({ length: 150 }, (_, i) => ({ ip: `10.245.${i >> 7}.${i & 127}` }));
 

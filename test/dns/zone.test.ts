@@ -2,11 +2,12 @@
 // as CoreDNS does. `authority` is the zone's SOA for every answer without records.
 
 import { describe, expect, test } from 'vitest';
-import { buildSnapshot, ip, type ClusterFacts } from './snapshot-builder.ts';
+import { buildSnapshot, type ClusterFacts } from './snapshot-builder.ts';
 import { resolveName } from '../../src/dns/text.ts';
 import { parseName, type DnsName } from '../../src/dns/wire/name.ts';
 import { compileZone, emptyZone } from '../../src/dns/zone/compile.ts';
 import type { Zone, ZoneOptions } from '../../src/dns/zone/zone.ts';
+import { ip } from '../support/values.ts';
 
 const OPTIONS: ZoneOptions = {
   origin: parseName('cluster.local') as DnsName,

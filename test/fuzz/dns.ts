@@ -18,9 +18,10 @@ import { parseName, type DnsName } from '../../src/dns/wire/name.ts';
 import { encodeQuery, parseQuery } from '../../src/dns/wire/query.ts';
 import { FLAG, RR } from '../../src/dns/wire/types.ts';
 import { compileZone } from '../../src/dns/zone/compile.ts';
-import { buildSnapshot, ip } from '../dns/snapshot-builder.ts';
+import { buildSnapshot } from '../dns/snapshot-builder.ts';
 import { CLUSTER } from '../dns/world.ts';
 import { zoneSite } from '../dns/zone-site.ts';
+import { ip } from '../support/values.ts';
 
 export interface FuzzResult {
   readonly cases: number;

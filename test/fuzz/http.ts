@@ -18,9 +18,10 @@ import { startIngressPlane } from '../../src/ingress/plane.ts';
 import { silentLogger, type Logger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
-import { ingress, ip, service, snapshot } from '../ingress/world.ts';
+import { ingress, service, snapshot } from '../ingress/world.ts';
 import { nextCase, seeded, type HttpCase, type Random } from './http-cases.ts';
 import { readRequests, type ReadRequest } from './http-reader.ts';
+import { ip } from '../support/values.ts';
 
 export interface FuzzHttpOptions {
   readonly cases: number;

@@ -7,7 +7,8 @@ import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { createLogger } from '../../src/observe/log.ts';
 import { httpPort, portOf, startBackend, startPlane, type TestBackend } from './plane.ts';
 import { ask, site } from './site.ts';
-import { ingress, ip, service, snapshot, type PathSpec, type World } from './world.ts';
+import { ingress, service, snapshot, type PathSpec, type World } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const TLS = { tls: [{ hosts: ['a.example'], secretName: 's' }] };
 

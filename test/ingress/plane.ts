@@ -6,7 +6,8 @@ import { onTestFinished } from 'vitest';
 import { startIngressPlane, type IngressPlane, type IngressPlaneOptions } from '../../src/ingress/plane.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { ingress, ip, service, snapshot } from './world.ts';
+import { ingress, service, snapshot } from './world.ts';
+import { ip } from '../support/values.ts';
 
 export const LOOPBACK = ip('127.0.0.1');
 

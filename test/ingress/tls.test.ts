@@ -8,7 +8,8 @@ import { createLogger, silentLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { systemExec } from '../../src/system/exec.ts';
 import { LOOPBACK, exchange, httpPort, startBackend, startPlane } from './plane.ts';
-import { ingress, ip, service, snapshot, tlsSecret, type World } from './world.ts';
+import { ingress, service, snapshot, tlsSecret, type World } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const LISTEN = { address: LOOPBACK, port: 0 };
 

@@ -1,8 +1,6 @@
 // A small builder of Snapshots as the resolver makes them, for tests of the Ingress plane.
 
-import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
-import { toPort, type Port } from '../../src/lib/port.ts';
 import type {
   ConfigMapRecord,
   IngressBackend,
@@ -11,21 +9,10 @@ import type {
   IngressTls,
   PathType,
   SecretRecord,
-  ServiceRecord,
 } from '../../src/model/records.ts';
 import type { Endpoint, ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
-
-export function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-export function port(value: number): Port {
-  const parsed = toPort(value);
-  if (!parsed) throw new Error(`not a port: ${value}`);
-  return parsed;
-}
+import { ip, port } from '../support/values.ts';
+import { serviceRecord } from '../support/records.ts';
 
 /** `address:port`. */
 export function endpoint(text: string): Endpoint {
@@ -59,23 +46,14 @@ export function service(spec: ServiceSpec): ResolvedService {
   const number = port(spec.portNumber ?? 80);
   const name = spec.portName ?? '';
   const protocol = spec.protocol ?? 'TCP';
-  const record: ServiceRecord = {
+  const record = serviceRecord({
     namespace,
     name: spec.name,
     type: spec.externalName === undefined ? 'ClusterIP' : 'ExternalName',
     clusterIPs: [],
-    headless: false,
     externalName: spec.externalName,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
     ports: [{ name, protocol, port: number, nodePort: undefined }],
-    affinityTimeoutSeconds: undefined,
-    internalTrafficPolicy: 'Cluster',
-    externalTrafficPolicy: 'Cluster',
-    healthCheckNodePort: undefined,
-    proxyName: undefined,
-  };
+  });
   const endpoints = (spec.endpoints ?? []).map(endpoint);
   const resolved: ResolvedPort = {
     key: `${namespace}/${spec.name}/TCP/IPv4` as ServicePortKey,

@@ -1,14 +1,13 @@
 // Snapshots for the rules' tests, made of short descriptions by the real resolver. The world is that of the scenarios: node
 // `node-a` at 192.168.0.2, pods in 10.0.0.0/8 and fd00:10::/64.
 
-import { parseCidr, type Cidr } from '../../src/lib/cidr.ts';
-import { ipFamily, parseIp, type Ip, type IpFamily } from '../../src/lib/ip.ts';
+import { ipFamily, type IpFamily } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
-import { toPort, type Port } from '../../src/lib/port.ts';
 import type { EndpointSliceRecord, Protocol, Records, ServiceRecord, TrafficPolicy } from '../../src/model/records.ts';
 import { resolve, resolveService, type Resolution } from '../../src/model/resolve.ts';
 import type { NodeIdentity, ResolvedService } from '../../src/model/snapshot.ts';
 import { defaultRulesConfig, type RulesConfig } from '../../src/rules/config.ts';
+import { cidr, ip, port } from '../support/values.ts';
 
 export interface ServiceSketch {
   readonly name: string;
@@ -25,24 +24,6 @@ export interface ServiceSketch {
   readonly healthCheckNodePort?: number;
   /** `10.0.0.1:8080`, with `@node-b` behind it when it is not on node-a, and ` terminating` when it is, and serves. */
   readonly endpoints?: readonly string[];
-}
-
-export function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-export function cidr(text: string): Cidr {
-  const parsed = parseCidr(text);
-  if (!parsed) throw new Error(`not a range: ${text}`);
-  return parsed;
-}
-
-export function port(number: number): Port {
-  const parsed = toPort(number);
-  if (!parsed) throw new Error(`not a port: ${number}`);
-  return parsed;
 }
 
 export const NODE: NodeIdentity = {

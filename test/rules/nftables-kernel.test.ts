@@ -6,7 +6,8 @@ import { Topology, netnsMissing, type Host } from '../support/netns.ts';
 import type { ConnectOptions, Outcome } from '../support/socket-agent.ts';
 import type { Cidr } from '../../src/lib/cidr.ts';
 import type { Snapshot } from '../../src/model/snapshot.ts';
-import { CONFIG, NODE, cidr, clusterOf, ip, type ServiceSketch } from './cluster.ts';
+import { CONFIG, NODE, clusterOf, type ServiceSketch } from './cluster.ts';
+import { cidr, ip } from '../support/values.ts';
 
 const missing = netnsMissing();
 if (missing) process.stderr.write(`left out: nftables in the kernel (${missing})\n`);

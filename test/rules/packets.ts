@@ -7,7 +7,8 @@ import type { Snapshot } from '../../src/model/snapshot.ts';
 import type { DetectLocal, NodePortAddresses, RulesConfig } from '../../src/rules/config.ts';
 import { FrontendIndex, judge, type NodeView, type Packet } from '../../src/rules/packet.ts';
 import type { TraceResult } from '../../src/rules/traced.ts';
-import { CONFIG, NODE, cidr, ip, port } from './cluster.ts';
+import { CONFIG, NODE } from './cluster.ts';
+import { cidr, ip, port } from '../support/values.ts';
 
 const SECOND = ip('192.168.7.7');
 

@@ -14,7 +14,8 @@ import { NftablesBackend } from '../../src/rules/nftables/apply.ts';
 import { FakeNft, type FakeRuleset } from '../../src/rules/nftables/fake.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { clusters } from './arbitrary.ts';
-import { CONFIG, NODE, cidr, clusterOf, ip, type ServiceSketch } from './cluster.ts';
+import { CONFIG, NODE, clusterOf, type ServiceSketch } from './cluster.ts';
+import { cidr, ip } from '../support/values.ts';
 
 export interface Step {
   readonly services: readonly ServiceSketch[];

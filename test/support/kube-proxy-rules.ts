@@ -3,8 +3,8 @@
 
 import { createHash } from 'node:crypto';
 import { endpointHash, servicePortHash } from '../../src/rules/iptables/names.ts';
-import { ip } from '../rules/cluster.ts';
 import type { Host } from './netns.ts';
+import { ip } from './values.ts';
 
 export interface KubeProxyService {
   /** `namespace/name`. */

@@ -11,7 +11,7 @@ import { startRulesPlane, type RulesPlane } from '../../src/rules/plane.ts';
 import { buildRecords } from '../../src/source/manifests/build.ts';
 import { Store } from '../../src/source/store.ts';
 import { systemClock } from '../../src/system/clock.ts';
-import { CONFIG, cidr } from '../rules/cluster.ts';
+import { CONFIG } from '../rules/cluster.ts';
 import type { Json } from './api-server/json.ts';
 import { RemoteApiServer } from './api-server/remote.ts';
 import { cpuSecondsOf, type CpuSeconds } from './cpu-time.ts';
@@ -19,6 +19,7 @@ import type { Host } from './netns.ts';
 import { FairleadProcess, runFairlead, type LogLine } from './process.ts';
 import { SLOWNESS } from './slowness.ts';
 import { until } from './until.ts';
+import { cidr } from './values.ts';
 
 export interface ProxyRunner {
   /** What was logged by the proxy that runs now. */

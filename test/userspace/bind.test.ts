@@ -5,10 +5,11 @@ import type { Tcp } from '../../src/system/tcp.ts';
 import { systemTcp } from '../../src/system/tcp.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, fakeLog, fakeMetrics, ip, tcpPod, userspace } from './world.ts';
+import { ask, cluster, fakeLog, fakeMetrics, tcpPod, userspace } from './world.ts';
 import { createUserspaceBackend } from '../../src/rules/userspace/backend.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { eventually } from '../support/until.ts';
+import { ip } from '../support/values.ts';
 
 const VIP = '127.96.203.1';
 

@@ -3,7 +3,7 @@ import type { CaughtAddress } from '../../src/rules/userspace/catch-rules.ts';
 import { Catcher } from '../../src/rules/userspace/catcher.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { CLIENT_IPS, netnsMissing, NODE_IPS, Topology } from '../support/netns.ts';
-import { ip } from './world.ts';
+import { ip } from '../support/values.ts';
 
 const missing = netnsMissing('iptables');
 if (missing) process.stderr.write(`left out: Service addresses led to relays (${missing})\n`);

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseCidr } from '../../src/lib/cidr.ts';
-import { cluster, ip, type ServiceSpec } from './world.ts';
+import { cluster, type ServiceSpec } from './world.ts';
 import {
   ListenerTable,
   diffListeners,
@@ -10,6 +10,7 @@ import {
   planListeners,
   type Listener,
 } from '../../src/rules/userspace/plan.ts';
+import { ip } from '../support/values.ts';
 
 const NODE_IP = ip('192.168.0.2');
 const LOOPBACK = [ip('127.0.0.1'), ip('::1')];

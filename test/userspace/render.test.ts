@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
-import { cluster, ip, type ServiceSpec } from './world.ts';
+import { cluster, type ServiceSpec } from './world.ts';
 import { parseCidr } from '../../src/lib/cidr.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { renderUserspace } from '../../src/rules/userspace/render.ts';
+import { ip } from '../support/values.ts';
 
 test('renders listeners and their endpoints, the same for the same Snapshot', () => {
   const range = parseCidr('203.0.113.0/24');

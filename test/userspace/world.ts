@@ -14,6 +14,7 @@ import { silentLogger, type Logger } from '../../src/observe/log.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { createUserspaceBackend, type UserspaceOptions } from '../../src/rules/userspace/backend.ts';
 import { systemClock } from '../../src/system/clock.ts';
+import { serviceRecord } from '../support/records.ts';
 
 interface EndpointSpec {
   readonly ip: string;
@@ -53,7 +54,7 @@ export function cluster(
   node: NodeIdentity = NODE,
 ): Resolution {
   const records: Records = {
-    services: PersistentMap.from(services.map((spec) => [`shop/${spec.name}`, serviceRecord(spec)])),
+    services: PersistentMap.from(services.map((spec) => [`shop/${spec.name}`, recordOf(spec)])),
     endpointSlices: PersistentMap.from(services.map((spec) => [`shop/${spec.name}`, slices(spec)])),
     nodes: PersistentMap.empty(),
     namespaces: PersistentMap.empty(),
@@ -69,26 +70,15 @@ export function cluster(
   return resolve(records, node, previous);
 }
 
-function serviceRecord(spec: ServiceSpec): ServiceRecord {
+function recordOf(spec: ServiceSpec): ServiceRecord {
   const { name, ip: clusterIP, port: number, protocol = 'TCP', nodePort, endpoints: _, ...rest } = spec;
-  return {
-    namespace: 'shop',
+  return serviceRecord({
     name,
     type: nodePort === undefined ? 'ClusterIP' : 'NodePort',
     clusterIPs: [ip(clusterIP)],
-    headless: false,
-    externalName: undefined,
-    externalIPs: [],
-    loadBalancerIPs: [],
-    sourceRanges: [],
     ports: [{ name: '', protocol, port: port(number), nodePort: nodePort === undefined ? undefined : port(nodePort) }],
-    affinityTimeoutSeconds: undefined,
-    internalTrafficPolicy: 'Cluster',
-    externalTrafficPolicy: 'Cluster',
-    healthCheckNodePort: undefined,
-    proxyName: undefined,
     ...rest,
-  };
+  });
 }
 
 /** A slice for each endpoint, so that each may have a port of its own. */

@@ -1,16 +1,20 @@
 // `fairlead ingress`: ingress-nginx's job.
 
-import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Tell } from '../../ingress/notice.ts';
+import type { IngressPlane } from '../../ingress/plane.ts';
+import type { RouteTable } from '../../ingress/route-table.ts';
+import { parseIp, type Ip } from '../../lib/ip.ts';
 import { messageOf } from '../../lib/message-of.ts';
 import { jsonRoute, healthRoutes, metricsRoutes, type Route, type Routes } from '../../observe/server.ts';
+import type { ApiConnection } from '../../source/api/connection.ts';
 import { EventRecorder } from '../../source/api/event.ts';
-import { startWebhook } from '../admission.ts';
+import type { Kind } from '../../source/store.ts';
+import { startWebhook, type Webhook } from '../admission.ts';
 import type { Arguments } from '../args.ts';
 import { createRunningContext, type RunningContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { explainIngressRoutes } from '../explain-routes.ts';
-import { runHouse, type HouseView } from '../house.ts';
+import { runHouse, type Endpoint, type HouseView } from '../house.ts';
 import {
   namespaceSelector,
   noticeFlagsWithoutEffect,
@@ -22,7 +26,7 @@ import {
 } from '../ingress-settings.ts';
 import { IngressStatusKeeper } from '../ingress-status.ts';
 import type { ListenAddress } from '../listen-address.ts';
-import { ingressPlane } from '../planes.ts';
+import { ingressPlane, type IngressStarter } from '../planes.ts';
 import { nodeName, port, workers } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { version } from './version.ts';
@@ -33,11 +37,8 @@ const GRACE_MS = 240_000;
 export async function ingress(args: Arguments): Promise<number> {
   if (args.isSet('version') === true) return version();
   const context = createRunningContext(args);
-  const status = statusSettings(args, context.hostname, process.env);
-  const webhookAt = webhookSettings(args);
-  const observe = observeSettings(args);
-  const stop = stopSettings(args);
-  const selector = namespaceSelector(args);
+  const settings = settingsOf(args, context);
+  const { stop, selector } = settings;
   const source = chooseSource(args, context, {
     namespace: args.text('watch-namespace') || undefined,
     certificateAuthority: args.text('certificate-authority') || undefined,
@@ -45,80 +46,21 @@ export async function ingress(args: Arguments): Promise<number> {
   });
   noticeFlagsWithoutEffect(args, context.log);
   const events = eventRecorder(args, context);
-  const traffic = trafficSettings(args, process.env);
-  const { labels = {} } = traffic;
   let keeper: IngressStatusKeeper | undefined;
   let stopping = false;
-  const plane = ingressPlane(args, context, {
-    http: everywhere(port(args, 'http-port', 80)),
-    https: everywhere(port(args, 'https-port', 443)),
-    sslRedirect: true,
-    lenientClass: manifestDirs(args).length > 0,
-    tell: events.tell,
-    accessLog: context.out,
-    workers: workers(args, context.cpus),
-    graceMs: GRACE_MS,
-    // As ingress-nginx, whatever --https-port is.
-    toldHttpsPort: 443,
-    traffic,
-    tellOfSync: args.isSet('disable-sync-events') !== true,
-    onApplied: () => keeper?.changed(),
-    reserved: new Set([
-      port(args, 'http-port', 80),
-      port(args, 'https-port', 443),
-      observe.listen.port,
-      ...(webhookAt ? [webhookAt.port] : []),
-    ]),
-  });
-  const webhook =
-    webhookAt &&
-    (await opened(
-      startWebhook({
-        ...context,
-        settings: webhookAt,
-        table: () => plane.plane()?.table,
-        log: context.log.named('admission'),
-        labels,
-      }),
-    ));
-  const routes = ({ health, state }: HouseView): readonly Routes[] => [
-    ...(observe.metrics ? [metricsRoutes(context.metrics)] : []),
-    healthAt(observe.healthPath, {
-      ...health,
-      broken: () => (stopping ? 'stopping\n' : health.broken()),
-    }),
-    jsonRoute('/state', state),
-    explainIngressRoutes((url) => plane.plane()?.explain(url)),
-  ];
+  const plane = planeOf(args, context, settings, events.tell, () => keeper?.changed());
+  const webhook = await webhookOf(context, settings, plane);
   const code = await runHouse({
     context,
     nodeName: nodeName(args, context.hostname),
     source,
-    kinds: [
-      'services',
-      'endpointSlices',
-      'ingresses',
-      'ingressClasses',
-      'secrets',
-      'configMaps',
-      ...(selector ? (['namespaces'] as const) : []),
-      ...(args.isSet('enable-topology-aware-routing') === true ? (['nodes'] as const) : []),
-    ],
+    kinds: kindsOf(args, settings),
     planes: [plane],
-    endpoints: [{ what: 'metrics and health', listen: observe.listen, flag: 'healthz-port', routes }],
+    endpoints: [endpointOf(context, settings, plane, () => stopping)],
     onPlaneFailure: 'alone',
     onSource: ({ connection }) => {
       events.recorder.connect(connection);
-      if (!connection || !status) return;
-      const ours = (): ReturnType<NonNullable<ReturnType<typeof plane.plane>>['ours']> => plane.plane()?.ours() ?? [];
-      keeper = new IngressStatusKeeper({
-        ...context,
-        connection,
-        settings: status,
-        ours,
-        log: context.log.named('status'),
-        labels,
-      });
+      keeper = connection && statusKeeper(context, settings, plane, connection);
     },
     onStop: async () => {
       stopping = true;
@@ -128,6 +70,109 @@ export async function ingress(args: Arguments): Promise<number> {
   });
   await context.clock.sleep(stop.afterMs);
   return code;
+}
+
+type Settings = ReturnType<typeof settingsOf>;
+
+/** All that flags say; a mistake in any of them is told before anything starts. */
+function settingsOf(args: Arguments, context: RunningContext) {
+  return {
+    status: statusSettings(args, context.hostname, process.env),
+    webhook: webhookSettings(args),
+    observe: observeSettings(args),
+    stop: stopSettings(args),
+    selector: namespaceSelector(args),
+    traffic: trafficSettings(args, process.env),
+    http: port(args, 'http-port', 80),
+    https: port(args, 'https-port', 443),
+  };
+}
+
+function planeOf(
+  args: Arguments,
+  context: RunningContext,
+  { http, https, observe, webhook, traffic }: Settings,
+  tell: Tell,
+  onApplied: () => void,
+): IngressStarter {
+  return ingressPlane(args, context, {
+    http: everywhere(http),
+    https: everywhere(https),
+    sslRedirect: true,
+    lenientClass: manifestDirs(args).length > 0,
+    tell,
+    accessLog: context.out,
+    workers: workers(args, context.cpus),
+    graceMs: GRACE_MS,
+    // As ingress-nginx, whatever --https-port is.
+    toldHttpsPort: 443,
+    traffic,
+    tellOfSync: args.isSet('disable-sync-events') !== true,
+    onApplied,
+    reserved: new Set([http, https, observe.listen.port, ...(webhook ? [webhook.port] : [])]),
+  });
+}
+
+function kindsOf(args: Arguments, { selector }: Settings): readonly Kind[] {
+  return [
+    'services',
+    'endpointSlices',
+    'ingresses',
+    'ingressClasses',
+    'secrets',
+    'configMaps',
+    ...(selector ? (['namespaces'] as const) : []),
+    ...(args.isSet('enable-topology-aware-routing') === true ? (['nodes'] as const) : []),
+  ];
+}
+
+async function webhookOf(
+  context: RunningContext,
+  { webhook, traffic }: Settings,
+  plane: IngressStarter,
+): Promise<Webhook | undefined> {
+  if (!webhook) return undefined;
+  const log = context.log.named('admission');
+  const table = (): RouteTable | undefined => plane.plane()?.table;
+  return opened(startWebhook({ ...context, settings: webhook, table, log, labels: traffic.labels ?? {} }));
+}
+
+function endpointOf(
+  context: RunningContext,
+  { observe }: Settings,
+  plane: IngressStarter,
+  stopping: () => boolean,
+): Endpoint {
+  return {
+    what: 'metrics and health',
+    listen: observe.listen,
+    flag: 'healthz-port',
+    routes: ({ health, state }) => [
+      ...(observe.metrics ? [metricsRoutes(context.metrics)] : []),
+      healthAt(observe.healthPath, { ...health, broken: () => (stopping() ? 'stopping\n' : health.broken()) }),
+      jsonRoute('/state', state),
+      explainIngressRoutes((url) => plane.plane()?.explain(url)),
+    ],
+  };
+}
+
+function statusKeeper(
+  context: RunningContext,
+  { status, traffic }: Settings,
+  plane: IngressStarter,
+  connection: ApiConnection,
+): IngressStatusKeeper | undefined {
+  if (!status) return undefined;
+  const ours = (): ReturnType<IngressPlane['ours']> => plane.plane()?.ours() ?? [];
+  const log = context.log.named('status');
+  return new IngressStatusKeeper({
+    ...context,
+    connection,
+    settings: status,
+    ours,
+    log,
+    labels: traffic.labels ?? {},
+  });
 }
 
 function eventRecorder(

@@ -3,7 +3,6 @@
 import { nodeIdentity } from '../../model/node.ts';
 import { healthRoutes, jsonRoute, metricsRoutes, slisRoutes } from '../../observe/server.ts';
 import { ProxyHealth } from '../../rules/health-check/proxy-health.ts';
-import { EventRecorder } from '../../source/api/event.ts';
 import { systemFiles } from '../../system/files.ts';
 import { keepHeapSmall } from '../../system/heap.ts';
 import { writeTextFile } from '../../system/written-file.ts';
@@ -14,6 +13,7 @@ import { messageOf } from '../../lib/message-of.ts';
 import { CommandError, EXIT_FAILURE, EXIT_STOPPED } from '../errors.ts';
 import { runHouse, type Ending, type Endpoint } from '../house.ts';
 import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
+import { ProxyEvents } from '../kube-proxy/events.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
 import { openLoopback, setConntrackLimits, setIpvsParameters, setOomScore } from '../kube-proxy/privileged.ts';
@@ -95,18 +95,10 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   const { configuration, origin } = loaded;
   const nodeName = nodeNameOf(configuration, context.hostname);
   const mode = modeOf(configuration, origin);
-  const events = new EventRecorder({ ...context, controller: 'fairlead-proxy', nodeName });
+  const events = new ProxyEvents(context, nodeName);
   const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
   const prepare = (now: KubeProxyConfiguration): Promise<void> =>
-    prepareNode(now, mode === 'userspace', context, (note) =>
-      events.record({
-        regarding: { kind: 'Node', namespace: '', name: nodeName },
-        type: 'Warning',
-        reason: 'FailedToSetConntrackLimits',
-        action: 'StartKubeProxy',
-        note,
-      }),
-    );
+    prepareNode(now, mode === 'userspace', context, (note) => events.conntrackLimitsNotSet(note));
   await prepare(configuration);
   const changes = followChanges(live, health, prepare);
   const { promise: ended, resolve: end } = Promise.withResolvers<Ending>();
@@ -134,14 +126,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       removeOnStop: false,
       log: log.named('rules'),
       health,
-      onHealthCheckFailure: ({ namespace, name }, note) =>
-        events.record({
-          regarding: { kind: 'Service', namespace, name },
-          type: 'Warning',
-          reason: 'FailedToStartServiceHealthcheck',
-          action: 'Listen',
-          note,
-        }),
+      onHealthCheckFailure: (service, note) => events.healthCheckNotServed(service, note),
     },
   });
   try {
@@ -162,13 +147,7 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       },
       onSource: ({ connection }) => {
         events.connect(connection);
-        events.record({
-          regarding: { kind: 'Node', namespace: '', name: nodeName },
-          type: 'Normal',
-          reason: 'Starting',
-          action: 'StartKubeProxy',
-          note: 'fairlead proxy is starting',
-        });
+        events.starting();
       },
       ended,
     });

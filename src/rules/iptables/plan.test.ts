@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
-import { CONFIG, NODE, cidr, clusterOf, port, type ServiceSketch } from '../../../test/rules/cluster.ts';
+import { CONFIG, NODE, clusterOf, type ServiceSketch } from '../../../test/rules/cluster.ts';
 import { defaultRulesConfig, type RulesConfig } from '../config.ts';
 import { endpointHash, servicePortHash, servicePortName } from './names.ts';
 import { LARGE_CLUSTER_ENDPOINTS, Planner, linesIn } from './plan.ts';
-import { ip } from '../../../test/rules/cluster.ts';
 import { renderIptables } from './render.ts';
+import { cidr, ip, port } from '../../../test/support/values.ts';
 
 const ALL: RulesConfig = { ...CONFIG, nodePortAddresses: { kind: 'all' } };
 const WEB: ServiceSketch = { name: 'web', clusterIPs: ['172.30.0.41'], endpoints: ['10.180.0.1:80', '10.180.0.2:80'] };

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../../test/rules/arbitrary.ts';
-import { CONFIG, NODE, cidr, clusterOf, ip, type ServiceSketch } from '../../../test/rules/cluster.ts';
+import { CONFIG, NODE, clusterOf, type ServiceSketch } from '../../../test/rules/cluster.ts';
 import type { IpFamily } from '../../lib/ip.ts';
 import type { Resolution } from '../../model/resolve.ts';
 import { silentLogger } from '../../observe/log.ts';
@@ -12,6 +12,7 @@ import type { IpvsConfig, RulesConfig } from '../config.ts';
 import { save } from '../iptables/fake.ts';
 import { IpvsBackend } from './apply.ts';
 import { FakeIpvs } from './fake.ts';
+import { cidr, ip } from '../../../test/support/values.ts';
 
 const WEB: ServiceSketch = { name: 'web', clusterIPs: ['172.30.0.1'], endpoints: ['10.0.0.1:80', '10.0.0.2:80'] };
 const OTHER: ServiceSketch = { name: 'other', clusterIPs: ['172.30.0.2'], endpoints: ['10.0.0.3:80'] };

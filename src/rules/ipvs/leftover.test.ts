@@ -1,11 +1,12 @@
 import { expect, test } from 'vitest';
-import { CONFIG, NODE, clusterOf, ip } from '../../../test/rules/cluster.ts';
+import { CONFIG, NODE, clusterOf } from '../../../test/rules/cluster.ts';
 import { silentLogger } from '../../observe/log.ts';
 import { createMetrics } from '../../observe/metrics.ts';
 import { FakeClock } from '../../system/clock-fake.ts';
 import { IpvsBackend } from './apply.ts';
 import { FakeIpvs } from './fake.ts';
 import { IpvsLeftover } from './leftover.ts';
+import { ip } from '../../../test/support/values.ts';
 
 async function withConnections(connections: number) {
   const kernel = new FakeIpvs(NODE.ips);

@@ -1,10 +1,11 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../../test/rules/arbitrary.ts';
-import { CONFIG, NODE, clusterOf, ip } from '../../../test/rules/cluster.ts';
+import { CONFIG, NODE, clusterOf } from '../../../test/rules/cluster.ts';
 import type { Resolution } from '../../model/resolve.ts';
 import { reorder } from './contribution.ts';
 import { Planner } from './plan.ts';
+import { ip } from '../../../test/support/values.ts';
 
 function elementsOf(planner: Planner): Map<string, string> {
   return new Map([...planner.groups()].flatMap(({ elements }) => [...elements]));

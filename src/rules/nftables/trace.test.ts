@@ -1,11 +1,12 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { clusters } from '../../../test/rules/arbitrary.ts';
-import { CONFIG, cidr, clusterOf } from '../../../test/rules/cluster.ts';
+import { CONFIG, clusterOf } from '../../../test/rules/cluster.ts';
 import { LOCAL, expected, packetSettings, packets, tracedText, viewOf } from '../../../test/rules/packets.ts';
 import { NftTextError } from './grammar.ts';
 import { renderNftables } from './render.ts';
 import { loadRuleset, trace } from './trace.ts';
+import { cidr } from '../../../test/support/values.ts';
 
 const SERVICE_CIDRS = [cidr('172.30.0.0/16'), cidr('172.30.0.0/24'), cidr('fd00:10:96::/112'), cidr('192.168.7.7/32')];
 const sent = fc.array(packets({ fromServices: true }), { minLength: 10, maxLength: 30 });

@@ -2,7 +2,7 @@
 
 import { messageOf } from '../../lib/message-of.ts';
 import { dirname, resolve } from 'node:path';
-import { bufferFromFileOrString, KubeConfig } from '@kubernetes/client-node';
+import { bufferFromFileOrString, KubeConfig, type Cluster } from '@kubernetes/client-node';
 import { parse } from 'yaml';
 import { fieldOf, textOf } from './raw.ts';
 import { systemFiles } from '../../system/files.ts';
@@ -17,79 +17,102 @@ process.once('message', (question: CredentialsQuestion) => {
   void answer(question).then((value) => process.send?.(value, () => process.disconnect()));
 });
 
+/** What keeps a kubeconfig from being used: said behind its path. */
+type Invalid = Extract<CredentialsAnswer, { readonly kind: 'invalid' }>;
+
+function invalid(message: string): Invalid {
+  return { kind: 'invalid', message };
+}
+
 async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer> {
+  const config = await load(question);
+  if (!(config instanceof KubeConfig)) return config;
+  const cluster = clusterOf(config);
+  if ('kind' in cluster) return cluster;
+  const user = config.getCurrentUser();
+  const entry = await userEntry(question, user?.name);
+  const notSent = IMPERSONATION_NOT_SENT.filter((name) => fieldOf(entry, name) !== undefined);
+  if (notSent.length > 0)
+    return invalid(
+      `its user has ${notSent.join(', ')}, and of impersonation only \`as\` is supported: remove it, or name a user that has the rights itself`,
+    );
+  try {
+    const options = await requestOptions(config, cluster);
+    const tokenFile = tokenFileOf(question, entry, user?.authProvider);
+    const read = !user?.token && tokenFile !== undefined;
+    const token = read ? (await systemFiles.readText(tokenFile)).trim() : bearerOf(options);
+    return {
+      kind: 'credentials',
+      credentials: {
+        server: cluster.server,
+        // The library leaves the CA out for a context without a user.
+        caPem: pemOf(bufferFromFileOrString(cluster.caFile, cluster.caData)),
+        certPem: pemOf(options.cert),
+        keyPem: pemOf(options.key),
+        token,
+        tokenFile: user?.token ? undefined : tokenFile,
+        username: user?.username || undefined,
+        password: user?.password || undefined,
+        impersonateUser: user?.impersonateUser || undefined,
+        serverName: cluster.tlsServerName || undefined,
+        skipTlsVerify: cluster.skipTLSVerify,
+        expiresAt: pluginExpiry(config) ?? jwtExpiry(token),
+      },
+    };
+  } catch (error) {
+    return { kind: 'failed', message: `the credentials cannot be resolved: ${messageOf(error).trim()}` };
+  }
+}
+
+/** The configuration, in the context that is asked for. */
+async function load(question: CredentialsQuestion): Promise<KubeConfig | Invalid> {
   const config = new KubeConfig();
   try {
     if (question.kind === 'in-cluster') config.loadFromCluster(question.root);
     else if (await systemFiles.list(question.file)) config.loadFromFile(question.file);
-    else return { kind: 'invalid', message: 'no such file: give the path of a kubeconfig with --kubeconfig' };
+    else return invalid('no such file: give the path of a kubeconfig with --kubeconfig');
   } catch (error) {
-    return {
-      kind: 'invalid',
-      message: `not a kubeconfig (${messageOf(error)}): check the file with kubectl config view`,
-    };
+    return invalid(`not a kubeconfig (${messageOf(error)}): check the file with kubectl config view`);
   }
   if (question.kind === 'kubeconfig' && question.context !== undefined) {
-    const known = config.getContexts().map(({ name }) => name);
-    if (!known.includes(question.context)) {
-      const message = `it has no context ${JSON.stringify(question.context)} (contexts: ${known.join(', ') || 'none'})`;
-      return { kind: 'invalid', message };
-    }
+    if (!config.getContexts().some(({ name }) => name === question.context))
+      return invalid(`it has no context ${JSON.stringify(question.context)} (contexts: ${contextNames(config)})`);
     config.setCurrentContext(question.context);
   }
+  return config;
+}
+
+function contextNames(config: KubeConfig): string {
+  return (
+    config
+      .getContexts()
+      .map(({ name }) => name)
+      .join(', ') || 'none'
+  );
+}
+
+function clusterOf(config: KubeConfig): Cluster | Invalid {
   const cluster = config.getCurrentCluster();
   if (!cluster) {
     const context = config.getCurrentContext() as string | undefined;
-    const known = config.getContexts().map(({ name }) => name);
-    const message = context
-      ? `its current-context ${JSON.stringify(context)} leads to no cluster (contexts: ${known.join(', ') || 'none'})`
+    const problem = context
+      ? `its current-context ${JSON.stringify(context)} leads to no cluster (contexts: ${contextNames(config)})`
       : 'it has no current-context';
-    return { kind: 'invalid', message: `${message}: set one with kubectl config use-context` };
+    return invalid(`${problem}: set one with kubectl config use-context`);
   }
-  if (cluster.proxyUrl) {
-    const message = `its cluster has proxy-url ${cluster.proxyUrl}, which is not supported: remove it, or name a server that can be reached directly`;
-    return { kind: 'invalid', message };
-  }
-  const user = config.getCurrentUser();
-  const entry = await userEntry(question, user?.name);
-  const notSent = IMPERSONATION_NOT_SENT.filter((name) => fieldOf(entry, name) !== undefined);
-  if (notSent.length > 0) {
-    const message = `its user has ${notSent.join(', ')}, and of impersonation only \`as\` is supported: remove it, or name a user that has the rights itself`;
-    return { kind: 'invalid', message };
-  }
-  let tokenFile: string | undefined;
-  let token: string | undefined;
-  let caPem: string | undefined;
+  if (cluster.proxyUrl)
+    return invalid(
+      `its cluster has proxy-url ${cluster.proxyUrl}, which is not supported: remove it, or name a server that can be reached directly`,
+    );
+  return cluster;
+}
+
+async function requestOptions(config: KubeConfig, cluster: Cluster): Promise<RequestOptions> {
   const options: RequestOptions = {};
-  try {
-    // The library makes an agent as well, and refuses to for http:// unless told to skip TLS; we only want the rest.
-    const plain = cluster.server.startsWith('http:');
-    if (plain) Object.assign(cluster, { skipTLSVerify: true });
-    await config.applyToHTTPSOptions(options);
-    // The library leaves the CA out for a context without a user.
-    caPem = pemOf(bufferFromFileOrString(cluster.caFile, cluster.caData));
-    tokenFile = tokenFileOf(question, entry, user?.authProvider);
-    token = user?.token || tokenFile === undefined ? bearerOf(options) : (await systemFiles.readText(tokenFile)).trim();
-  } catch (error) {
-    return { kind: 'failed', message: `the credentials cannot be resolved: ${messageOf(error).trim()}` };
-  }
-  return {
-    kind: 'credentials',
-    credentials: {
-      server: cluster.server,
-      caPem,
-      certPem: pemOf(options.cert),
-      keyPem: pemOf(options.key),
-      token,
-      tokenFile: user?.token ? undefined : tokenFile,
-      username: user?.username || undefined,
-      password: user?.password || undefined,
-      impersonateUser: user?.impersonateUser || undefined,
-      serverName: cluster.tlsServerName || undefined,
-      skipTlsVerify: cluster.skipTLSVerify,
-      expiresAt: pluginExpiry(config) ?? jwtExpiry(token),
-    },
-  };
+  // The library makes an agent as well, and refuses to for http:// unless told to skip TLS; we only want the rest.
+  if (cluster.server.startsWith('http:')) Object.assign(cluster, { skipTLSVerify: true });
+  await config.applyToHTTPSOptions(options);
+  return options;
 }
 
 /**

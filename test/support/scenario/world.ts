@@ -1,9 +1,10 @@
 // The fixed world of every scenario: one node, its Pod and Service ranges, and a client outside.
 
-import { parseCidr, type Cidr } from '../../../src/lib/cidr.ts';
+import type { Cidr } from '../../../src/lib/cidr.ts';
 import { isLoopback, parseIp, type Ip } from '../../../src/lib/ip.ts';
 import type { DetectLocal } from '../../../src/rules/config.ts';
 import type { NodeView } from '../../../src/rules/packet.ts';
+import { cidr, ip } from '../values.ts';
 
 export const NODE_NAME = 'node-a';
 export const NODE_IPS: readonly Ip[] = [ip('192.168.0.2'), ip('2001:db8:1::2')];
@@ -64,16 +65,4 @@ export function sourceOf(text: string): Ip | undefined {
     default:
       return parseIp(text);
   }
-}
-
-function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (!parsed) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-function cidr(text: string): Cidr {
-  const parsed = parseCidr(text);
-  if (!parsed) throw new Error(`not a range: ${text}`);
-  return parsed;
 }
