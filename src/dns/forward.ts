@@ -50,7 +50,7 @@ export interface ForwardRules {
   readonly maxAttempts: number | undefined;
   /** Milliseconds for one answer. */
   readonly readTimeoutMs: number;
-  readonly link: Omit<LinkOptions, 'server' | 'clock' | 'stopped' | 'onReuse'>;
+  readonly link: Omit<LinkOptions, 'server' | 'clock' | 'stopped' | 'onReuse' | 'randomId'>;
 }
 
 export const DEFAULT_FORWARD: Omit<ForwardRules, 'servers'> = {
@@ -99,7 +99,7 @@ type Told =
   | { readonly kind: 'silent'; readonly code: string };
 
 export function createForwarder(options: ForwarderOptions): Handler {
-  const { clock, stopped } = options;
+  const { clock, stopped, randomId } = options;
   const metrics = forwardMetrics(options.metrics);
   /** Failures in a row. */
   const fails = new Map<UpstreamServer, number>();
@@ -112,7 +112,7 @@ export function createForwarder(options: ForwarderOptions): Handler {
     const known = links.get(server);
     if (known) return known;
     const onReuse: LinkOptions['onReuse'] = (reused, proto) => metrics.connected(upstreamText(server), proto, reused);
-    const link = upstreamLink({ ...options.link, server, clock, stopped, onReuse });
+    const link = upstreamLink({ ...options.link, server, clock, stopped, onReuse, randomId });
     links.set(server, link);
     return link;
   };

@@ -49,6 +49,7 @@ function serve(socket: Socket, { at, server, site, metrics, clock }: ListenerOpt
   const arrival = { ...here, metrics: counters, site, kept };
   let queued = 0;
   let taken = 0;
+  let isOpen = true;
   const send = (answered: Answered, toPort: number, toAddress: string): void => {
     // A transfer is for TCP.
     const packet = Buffer.isBuffer(answered) ? answered : undefined;
@@ -65,7 +66,7 @@ function serve(socket: Socket, { at, server, site, metrics, clock }: ListenerOpt
     taken++;
     const answer = server.receive(packet, arrival, from);
     if (!(answer instanceof Promise)) send(answer, from.port, from.address);
-    else void answer.then((late) => isOpen(socket) && send(late, from.port, from.address));
+    else void answer.then((late) => isOpen && send(late, from.port, from.address));
   });
   return {
     port,
@@ -77,6 +78,7 @@ function serve(socket: Socket, { at, server, site, metrics, clock }: ListenerOpt
       socket.removeAllListeners('message');
     },
     close: async () => {
+      isOpen = false;
       await closed(socket);
       kept.settle();
     },
@@ -88,15 +90,6 @@ function enlargeReceiveBuffer(socket: Socket): void {
     socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
   } catch {
     // The system's own size does as well, for smaller bursts.
-  }
-}
-
-function isOpen(socket: Socket): boolean {
-  try {
-    socket.address();
-    return true;
-  } catch {
-    return false;
   }
 }
 

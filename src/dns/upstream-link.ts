@@ -1,4 +1,4 @@
-// The way to one upstream server: UDP by a socket for each question, TCP and TLS by connections that are kept for the
+// The way to one upstream server: UDP by sockets that live for a short time, TCP and TLS by connections that are kept for the
 // next question, HTTPS by one connection for all of them.
 
 import type { SecureContextOptions } from 'node:tls';
@@ -7,7 +7,8 @@ import type { Clock, Timer } from '../system/clock.ts';
 import { systemTcp, type TcpSocket } from '../system/tcp.ts';
 import type { Transport } from './handler.ts';
 import { HttpsLink } from './upstream-https.ts';
-import { askOn, exchange, type Exchange, type UpstreamServer } from './upstream.ts';
+import { UpstreamUdp } from './upstream-udp.ts';
+import { askOn, type Exchange, type UpstreamServer } from './upstream.ts';
 
 export interface LinkOptions {
   readonly server: UpstreamServer;
@@ -24,6 +25,8 @@ export interface LinkOptions {
   /** Connections that are kept; 0 is any number. */
   readonly maxIdle: number;
   readonly dohMethod: 'GET' | 'POST';
+  /** 0 to 65535, not to be guessed. */
+  readonly randomId: () => number;
   /** Told whether a kept connection was there, by protocol. */
   readonly onReuse: (reused: boolean, proto: 'udp' | 'tcp' | 'tcp-tls') => void;
 }
@@ -47,6 +50,7 @@ export function upstreamLink(options: LinkOptions): UpstreamLink {
 class StreamLink implements UpstreamLink {
   readonly #options: LinkOptions;
   #idle: Idle[] = [];
+  #udp: UpstreamUdp | undefined;
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -59,12 +63,10 @@ class StreamLink implements UpstreamLink {
   }
 
   async ask(packet: Buffer, transport: Transport, timeoutMs: number): Promise<Exchange> {
-    const { server, clock, stopped, source, onReuse } = this.#options;
+    const { server, stopped } = this.#options;
     if (stopped.aborted) return { kind: 'failed', code: 'ABORTED' };
     if (server.scheme === undefined && transport === 'udp') {
-      // A kept socket would have a source port that can be found out.
-      onReuse(false, 'udp');
-      return exchange({ server, transport, packet, timeoutMs, clock, signal: stopped, source });
+      return (this.#udp ??= new UpstreamUdp(this.#options)).ask(packet, timeoutMs);
     }
     return this.#askByStream(packet, timeoutMs);
   }

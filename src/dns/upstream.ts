@@ -84,12 +84,9 @@ function exchangeUdp({ server, packet, timeoutMs, clock, signal, source }: Excha
     const flow = systemUdp.open({
       ...server,
       localAddress: source,
-      // What does not match is not the answer, and must not keep the true one out (CVE-2023-28452).
       onMessage: (data) => {
-        const reply = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-        if (!answers(reply, packet)) return;
-        // One that breaks off was cut on its way: it may be asked for by TCP.
-        finish({ kind: 'reply', packet: isWhole(reply) ? reply : cutTo(reply, 0) });
+        const reply = replyTo(packet, data);
+        if (reply) finish({ kind: 'reply', packet: reply });
       },
       onError: fail,
     });
@@ -97,6 +94,16 @@ function exchangeUdp({ server, packet, timeoutMs, clock, signal, source }: Excha
     signal.addEventListener('abort', abort, { once: true });
     flow.send(packet);
   });
+}
+
+/**
+ * A datagram as the reply to a question; undefined for what does not match: that is not the answer, and must not keep the true one out
+ * (CVE-2023-28452). One that breaks off was cut on its way: it says that it may be asked for by TCP.
+ */
+export function replyTo(packet: Buffer, data: Uint8Array): Buffer | undefined {
+  const reply = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  if (!answers(reply, packet)) return undefined;
+  return isWhole(reply) ? reply : cutTo(reply, 0);
 }
 
 async function exchangeTcp({ server, packet, timeoutMs, clock, signal, source }: ExchangeOptions): Promise<Exchange> {

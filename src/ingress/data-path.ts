@@ -232,7 +232,7 @@ export class DataPath implements Serving {
     if (!ref) return undefined;
     return {
       kind: 'passthrough',
-      take: (socket, bytes) => passThrough(socket, bytes, this.#routes.turnOf(ref.key)),
+      take: (socket, bytes) => void passThrough(socket, bytes, this.#routes.turnOf(ref.key), this.#clock),
     };
   }
 

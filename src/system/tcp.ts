@@ -2,7 +2,7 @@
 // open by right (one side may end while the other goes on, RFC 9293 section 3.6), sends small writes at once, and
 // asks a silent peer for a sign of life, so that a vanished one does not keep its descriptor for ever.
 
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type OnReadOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Ip } from '../lib/ip.ts';
 import type { Port } from '../lib/port.ts';
@@ -46,10 +46,13 @@ interface TcpListenOptions {
 }
 
 interface TcpConnectOptions {
-  readonly address: Ip;
-  readonly port: Port;
+  /** Or a name, of which the first address is taken. */
+  readonly address: string;
+  readonly port: number;
   /** To connect from; the system chooses when left out. */
   readonly localAddress?: Ip | undefined;
+  /** Takes what the peer sends, in place of `data` events; `bytes` are good during the call only. For those who read much. */
+  readonly onBytes?: (bytes: Buffer) => void;
   /** Gives the attempt up; no effect once connected. */
   readonly signal: AbortSignal;
 }
@@ -80,6 +83,25 @@ export function reset(socket: Resettable): void {
   const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
   if (!isEnding || socket.destroyed) socket.resetAndDestroy();
   else socket.once('finish', () => void socket.resetAndDestroy());
+}
+
+/** One read is at most this long. */
+const READ_BUFFER_BYTES = 256 * 1024;
+let readBuffer: Buffer | undefined;
+
+/**
+ * All connections of this thread read into one buffer: libuv fills it and calls back before it reads anything else. Nothing is allocated for a read; Node
+ * allocates 64 KiB for each otherwise, and V8 collects all garbage of the process whenever some tens of megabytes have come together.
+ */
+function intoOneBuffer(take: (bytes: Buffer) => void): OnReadOpts {
+  const buffer = (readBuffer ??= Buffer.allocUnsafeSlow(READ_BUFFER_BYTES));
+  return {
+    buffer,
+    callback: (length) => {
+      take(buffer.subarray(0, length));
+      return true;
+    },
+  };
 }
 
 /** Connections that wait for us to accept them; the kernel caps it at net.core.somaxconn. */
@@ -115,18 +137,20 @@ export const systemTcp: Tcp = {
       });
     }),
 
-  connect: ({ address, port, localAddress, signal }) =>
+  connect: ({ address, port, localAddress, onBytes, signal }) =>
     new Promise((resolve) => {
       if (signal.aborted) {
         resolve({ kind: 'failed', code: 'ABORTED' });
         return;
       }
       const local = localAddress === undefined ? {} : { localAddress };
-      const socket = connect({ ...SOCKET_OPTIONS, ...local, host: address, port });
+      const reading = onBytes ? { onread: intoOneBuffer(onBytes) } : {};
+      const socket = connect({ ...SOCKET_OPTIONS, ...local, ...reading, autoSelectFamily: false, host: address, port });
       const abort = (): void => {
         done();
         socket.on('error', () => {});
-        reset(socket);
+        // Not by a reset: Node puts that off until the connection stands, which it may never do.
+        socket.destroy();
         resolve({ kind: 'failed', code: 'ABORTED' });
       };
       const fail = (error: NodeJS.ErrnoException): void => {

@@ -142,7 +142,7 @@ describe.each([
 test('connections over TCP are kept for as long, and as many, as the Corefile says', async () => {
   const upstream = await start('tcp');
   const to = `127.0.0.1:${upstream.port}`;
-  const world = await forwardTo(to, '    force_tcp\n    expire 300ms\n');
+  const world = await forwardTo(to, '    force_tcp\n    expire 3s\n');
   await ask(world);
   await ask(world);
   expect(upstream.count()).toBe(1);

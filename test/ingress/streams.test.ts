@@ -127,6 +127,23 @@ test('a client sees its connection end when its endpoint breaks off, and one wit
   for (let i = 0; i < 3; i++) expect(await (await raw(port)).until(/\|/)).toBe('one|');
 });
 
+test('a reset by the endpoint of a TCP port is one for the client, and an answer ahead of it arrives', async () => {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.write('refused', () => socket.resetAndDestroy()));
+  });
+  await listening(server);
+  onTestFinished(() => void server.close());
+  const { plane, set } = await site();
+  const port = await freePort();
+  set({ [port]: 'default/db:5432' }, [`127.0.0.1:${tcpPort(server)}`]);
+  await eventually('the port', () => isOpen(plane, port));
+  const client = await raw(port);
+  client.send('x');
+  expect(await client.ended()).toBe('reset');
+  expect(client.text()).toBe('refused');
+});
+
 test('the PROXY protocol is read from clients and told to endpoints, and a client without it is let go', async () => {
   const backend = await startEcho('b');
   const { plane, set } = await site();

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { interfaceAddresses } from '../../src/system/interfaces.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
@@ -186,6 +187,29 @@ test('passes a reset on, but not before an answer that was sent to its end', asy
   socket.once('end', () => socket.end());
   await new Promise((done) => socket.once('close', done));
   expect(answer).toBe('too large\n');
+});
+
+/** Asks by the first byte and goes on writing all the time, as one who uploads; gives what came back before the connection was over. */
+async function askWhileWriting(port: number): Promise<string> {
+  const socket = await dial(VIP, port);
+  let answer = '';
+  socket.on('data', (data) => (answer += data.toString()));
+  const more = setInterval(() => socket.write(Buffer.alloc(512)), 1);
+  await new Promise((done) => socket.once('close', done));
+  clearInterval(more);
+  return answer;
+}
+
+test.each([
+  ['resets', (socket: Socket) => socket.once('data', () => socket.write('refused\n', () => socket.resetAndDestroy()))],
+  ['closes', (socket: Socket) => socket.once('data', () => socket.end('refused\n', () => socket.destroy()))],
+])('an answer reaches a client that goes on writing when the server %s behind it', async (_how, handle) => {
+  const pod = await tcpPod('127.0.1.11', handle);
+  const port = await freePort(VIP);
+  const { backend } = userspace();
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }]).snapshot);
+  const answers = await Promise.all(Array.from({ length: 40 }, () => askWhileWriting(port)));
+  expect(tally(answers)).toEqual({ 'refused\n': 40 });
 });
 
 test('with session affinity a client keeps its endpoint until that endpoint leaves', async () => {

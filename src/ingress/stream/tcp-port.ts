@@ -1,10 +1,12 @@
 import type { Clock } from '../../system/clock.ts';
+import { Joint } from '../../system/tcp-joint.ts';
 import type { Tcp, TcpSocket } from '../../system/tcp.ts';
 import type { Ip } from '../../lib/ip.ts';
 import type { Port } from '../../lib/port.ts';
 import type { RoundRobin } from '../balance.ts';
 import { plainAddress } from '../http/client-address.ts';
 import { proxyLine, readProxyHeader, type ProxiedClient } from '../http/proxy-protocol.ts';
+import { reach } from './reach.ts';
 
 /** One endpoint of a Service. */
 export interface StreamTarget {
@@ -22,8 +24,6 @@ export interface TcpSettings {
   readonly idleMs: number;
   readonly connectMs: number;
 }
-
-const TRIES = 3;
 
 /** The connections of one TCP port: each is one client and one endpoint, and what one says the other hears. */
 export class TcpConnections {
@@ -61,14 +61,23 @@ export class TcpConnections {
       client.destroy();
       return;
     }
-    const backend = await this.#connect(settings.connectMs, gone.signal);
+    const { idleMs, connectMs } = settings;
+    const joint = new Joint(client, { clock: this.#clock, idleMs });
+    const { onBytes } = joint;
+    const backend = await reach(this.#turn, {
+      tcp: this.#tcp,
+      clock: this.#clock,
+      connectMs,
+      gone: gone.signal,
+      onBytes,
+    });
     if (!backend || client.destroyed) {
       client.destroy();
       backend?.destroy();
       return;
     }
     if (settings.proxyOut) backend.write(lineFor(client, proxied));
-    this.#join(client, backend, settings.idleMs);
+    joint.join(backend);
   }
 
   /** Waits until the last one has ended, or the signal; then ends those that are left. */
@@ -80,47 +89,6 @@ export class TcpConnections {
       });
     }
     for (const client of this.#open) client.destroy();
-  }
-
-  /** An endpoint that takes the connection: the next in turn, and the one after it where that fails. */
-  async #connect(connectMs: number, gone: AbortSignal): Promise<TcpSocket | undefined> {
-    const tried: StreamTarget[] = [];
-    while (tried.length < TRIES && !gone.aborted) {
-      const target = this.#turn.pick(tried);
-      if (!target) return undefined;
-      tried.push(target);
-      const bound = new AbortController();
-      const timer = this.#clock.after(connectMs, () => bound.abort());
-      const result = await this.#tcp.connect({
-        address: target.ip,
-        port: target.port,
-        signal: AbortSignal.any([gone, bound.signal]),
-      });
-      timer.cancel();
-      if (result.kind === 'connected') return result.socket;
-    }
-    return undefined;
-  }
-
-  #join(client: TcpSocket, backend: TcpSocket, idleMs: number): void {
-    for (const [from, to] of [
-      [client, backend],
-      [backend, client],
-    ] as const) {
-      from.on('error', () => to.destroy());
-      from.once('close', () => to.destroy());
-      from.pipe(to);
-    }
-    let moved = -1;
-    const look = (): void => {
-      const now = client.bytesRead + backend.bytesRead;
-      if (now === moved) client.destroy();
-      else timer = this.#clock.after(idleMs, look);
-      moved = now;
-    };
-    let timer = this.#clock.after(idleMs, look);
-    moved = client.bytesRead + backend.bytesRead;
-    client.once('close', () => timer.cancel());
   }
 }
 

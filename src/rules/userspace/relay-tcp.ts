@@ -1,8 +1,9 @@
-// Carries TCP connections from Service addresses to endpoints: two streams, each piped into the other with back-pressure
-// and half close. All listeners of the backend share one relay.
+// Carries TCP connections from Service addresses to endpoints: chooses one, connects, and joins the two (system/tcp-joint.ts). All listeners
+// of the backend share one relay.
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
+import { Joint } from '../../system/tcp-joint.ts';
 import { reset, type Tcp, type TcpSocket } from '../../system/tcp.ts';
 import type { Endpoint, ServicePortKey } from '../../model/snapshot.ts';
 import type { Admission } from './admission.ts';
@@ -186,6 +187,7 @@ export class TcpRelay {
   async #lead(connection: Connection, source: Ip): Promise<void> {
     const { client, route } = connection;
     const tried = new Set<EndpointKey>();
+    const joint = new Joint(client, this.#options);
     while (!client.destroyed) {
       const choice = route.choose(source, tried, this.#options.clock.monotonic());
       if (choice.kind === 'drop') return this.#hold(client);
@@ -195,7 +197,7 @@ export class TcpRelay {
       }
       const key = endpointKey(choice.endpoint);
       tried.add(key);
-      const upstream = await this.#reach(client, source, route, choice.endpoint);
+      const upstream = await this.#reach(connection, joint, source, choice.endpoint);
       if (upstream) {
         this.#upstreams.add(upstream);
         upstream.once('close', () => {
@@ -206,14 +208,19 @@ export class TcpRelay {
         connection.endpoint = key;
         const header = headerFor(source, client, route);
         if (header) upstream.write(header);
-        join(client, upstream);
+        joint.join(upstream);
         return;
       }
       route.failed(source, key);
     }
   }
 
-  async #reach(client: TcpSocket, source: Ip, route: Route, endpoint: Endpoint): Promise<TcpSocket | undefined> {
+  async #reach(
+    { client, route }: Connection,
+    { onBytes }: Joint,
+    source: Ip,
+    endpoint: Endpoint,
+  ): Promise<TcpSocket | undefined> {
     const { tcp, clock, connectTimeoutMs, onFailure } = this.#options;
     const abort = new AbortController();
     const giveUp = (): void => abort.abort(MOVED);
@@ -221,7 +228,8 @@ export class TcpRelay {
     const timer = clock.after(connectTimeoutMs, () => abort.abort(TIMED_OUT));
     client.once('close', giveUp);
     this.#begin(route, attempt);
-    const result = await tcp.connect({ address: endpoint.ip, port: endpoint.port, signal: abort.signal });
+    const { ip: address, port } = endpoint;
+    const result = await tcp.connect({ address, port, onBytes, signal: abort.signal });
     this.#end(route, attempt);
     client.off('close', giveUp);
     timer.cancel();
@@ -276,33 +284,6 @@ function count(connection: Connection): void {
 function headerFor(source: Ip, client: TcpSocket, { destination }: Route): Uint8Array | undefined {
   if (!destination?.proxyProtocol) return undefined;
   return proxyHeader({ ip: source, port: client.remotePort ?? 0 }, destination.at);
-}
-
-/** Pipes both ways until both directions have ended; a failure of one side is passed on to the other. */
-function join(client: TcpSocket, upstream: TcpSocket): void {
-  upstream.on('error', () => {});
-  client.once('close', () => passOnEnd(client, upstream));
-  upstream.once('close', () => passOnEnd(upstream, client));
-  client.pipe(upstream);
-  upstream.pipe(client);
-}
-
-/**
- * `gone` is closed. After an orderly end nothing is left to do: `other` was told by the pipe, and closes when its own direction
- * ends. Otherwise `other` is reset, but not before it has what `gone` sent to its end: a server may answer and close while the
- * client still sends (RFC 9112 section 9.6), and the answer must arrive.
- */
-function passOnEnd(gone: TcpSocket, other: TcpSocket): void {
-  if (other.destroyed) return;
-  if (!gone.readableEnded) {
-    reset(other);
-    return;
-  }
-  if (gone.writableFinished) return;
-  // What `other` still sends has nowhere to go; reading it lets the close be an orderly one.
-  other.resume();
-  if (other.writableFinished) other.destroy();
-  else other.once('finish', () => other.destroy());
 }
 
 /** `fe80::1%eth0` is `fe80::1` to the rules. */
