@@ -4,6 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { DownloadOptions, DownloadState } from './download.ts';
 import type { HammerOptions, HammerResult } from './hammer.ts';
+import { NODE } from './node-command.ts';
 import type { TalkOptions, TalkState } from './talk.ts';
 
 export type AgentRequest =
@@ -110,7 +111,7 @@ export class NetnsAgent {
   }
 
   #start(): ChildProcess {
-    const args = ['netns', 'exec', this.#namespace, process.execPath, AGENT];
+    const args = ['netns', 'exec', this.#namespace, ...NODE, AGENT];
     const child = spawn('ip', args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     child.on('message', (reply) => {
       const message = reply as AgentReply;
