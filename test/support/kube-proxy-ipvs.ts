@@ -13,8 +13,8 @@ export interface IpvsText {
   /** For `ipvsadm --restore`, but for what is there. */
   readonly servers: readonly string[];
   readonly jumps: readonly Jump[];
-  /** For `iptables-restore --noflush`. */
-  readonly chains: string;
+  /** Of each table, for `iptables-restore --noflush`. */
+  readonly chains: Readonly<Record<string, string>>;
 }
 
 const HASHED = {
@@ -82,9 +82,8 @@ export function ipvsText({ clusterIP, nodePort, endpoints, nodeIp, podCIDR }: Ku
   };
 }
 
-function chainsText(podCIDR: string): string {
-  return `*nat
-:KUBE-SERVICES - [0:0]
+function chainsText(podCIDR: string): IpvsText['chains'] {
+  const nat = `:KUBE-SERVICES - [0:0]
 :KUBE-POSTROUTING - [0:0]
 :KUBE-NODE-PORT - [0:0]
 :KUBE-LOAD-BALANCER - [0:0]
@@ -100,9 +99,8 @@ function chainsText(podCIDR: string): string {
 -A KUBE-POSTROUTING -j MARK --xor-mark 0x00004000
 -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully
 -A KUBE-MARK-MASQ -j MARK --or-mark 0x00004000
-COMMIT
-*filter
-:KUBE-FORWARD - [0:0]
+`;
+  const filter = `:KUBE-FORWARD - [0:0]
 :KUBE-NODE-PORT - [0:0]
 :KUBE-PROXY-FIREWALL - [0:0]
 :KUBE-SOURCE-RANGES-FIREWALL - [0:0]
@@ -118,6 +116,6 @@ COMMIT
 -A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP-LOCAL dst,dst -j RETURN
 -A KUBE-IPVS-FILTER -m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j RETURN
 -A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT
-COMMIT
 `;
+  return { nat, filter };
 }

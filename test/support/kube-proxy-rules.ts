@@ -32,17 +32,12 @@ export async function writeKubeProxyRules(node: Host, mode: KubeProxyMode, servi
     await writeIpvs(node, ipvsText(service));
     return;
   }
-  await jump(node, JUMPS);
+  for (const [table, from, rule] of JUMPS) {
+    await fed(node, 'sh', ['-c', `iptables -w 5 -t ${table} -N ${target(rule)} 2>/dev/null || true`]);
+    const there = await node.exec.run('sh', ['-c', `iptables -w 5 -t ${table} -C ${from} ${rule}`]);
+    if (there.exitCode !== 0) await fed(node, 'sh', ['-c', `iptables -w 5 -t ${table} -I ${from} ${rule}`]);
+  }
   await fed(node, 'iptables-restore', ['-w', '5', '--noflush', '--counters'], iptablesText(service));
-}
-
-/** Makes sure of every jump, the last one on top. */
-async function jump(node: Host, jumps: readonly (readonly [string, string, string])[]): Promise<void> {
-  const lines = jumps.map(([table, from, rule]) => {
-    const tool = `iptables -w 5 -t ${table}`;
-    return `${tool} -N ${target(rule)} 2>/dev/null\n${tool} -C ${from} ${rule} 2>/dev/null || ${tool} -I ${from} ${rule} || exit 1`;
-  });
-  await fed(node, 'sh', ['-c', lines.join('\n')]);
 }
 
 /** In kube-proxy's order: virtual servers before sets and chains. */
@@ -53,8 +48,12 @@ async function writeIpvs(node: Host, { addresses, servers, sets, jumps, chains }
   const missing = servers.filter((line) => !there.has(line));
   await fed(node, 'ipvsadm', ['--restore'], missing.map((line) => `${line}\n`).join(''));
   await fed(node, 'ipset', ['-exist', 'restore'], sets);
-  await jump(node, jumps);
-  await fed(node, 'iptables-restore', ['-w', '5', '--noflush', '--counters'], chains);
+  const saved = await node.run('iptables-save');
+  const text = ['nat', 'filter'].map((table) => {
+    const own = jumps.filter(([of, from, rule]) => of === table && !saved.includes(`-A ${from} ${rule}\n`));
+    return `*${table}\n${chains[table] ?? ''}${own.map(([, from, rule]) => `-I ${from} ${rule}\n`).join('')}COMMIT\n`;
+  });
+  await fed(node, 'iptables-restore', ['-w', '5', '--noflush', '--counters'], text.join(''));
 }
 
 async function fed(node: Host, file: string, args: readonly string[], input?: string): Promise<void> {
