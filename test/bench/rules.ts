@@ -11,6 +11,7 @@ import type { RulesMode } from '../../src/rules/backend.ts';
 import { Topology, createNamespace, netnsMissing, removeNamespace } from '../support/netns.ts';
 import { PeakMemory } from './peak-memory.ts';
 import { KUBE_PROXY, PROBE, RAW, type RawTool } from './rules-modes.ts';
+import { median, printTable } from './table.ts';
 
 const execFileAsync = promisify(execFile);
 const CHILD = fileURLToPath(new URL('./rules-child.ts', import.meta.url));
@@ -116,7 +117,7 @@ async function firstSync(size: Size, { mode, raw, rounds }: Contest): Promise<vo
     const ourMs = median(first.map(({ loadMs }) => loadMs));
     const rawMs = median(alone.map(({ loadMs }) => loadMs));
     const kube = KUBE_PROXY[`${mode} ${sizeText(size)}`];
-    print(`first sync, ${sizeTitle(size)}, mode ${mode}, median of ${rounds} alternating rounds`, [
+    printTable(`first sync, ${sizeTitle(size)}, mode ${mode}, median of ${rounds} alternating rounds`, [
       ['', 'time', 'node peak', 'tool peak'],
       loadRow('fairlead', first),
       loadRow('fairlead, restarted over its rules', again),
@@ -142,7 +143,7 @@ async function changes(size: Size, mode: RulesMode, count: number): Promise<void
   const result = await inNamespace((name) => load(name, mode, size, count));
   const sorted = [...result.latencies].sort((a, b) => a - b);
   const kube = KUBE_PROXY[`${mode} ${sizeText(size)}`];
-  print(`one endpoint changed, ${sizeTitle(size)}, mode ${mode}, ${count} changes`, [
+  printTable(`one endpoint changed, ${sizeTitle(size)}, mode ${mode}, ${count} changes`, [
     ['', 'latency p50', 'latency p99', 'CPU a change, tool included'],
     ['fairlead', ms(share(sorted, 0.5)), ms(share(sorted, 0.99)), ms(result.cpuMsPerChange ?? 0)],
     ...(kube ? [['kube-proxy v1.36.2, measured before', kube.latency, '', kube.cpu]] : []),
@@ -160,7 +161,7 @@ async function firstPacket(sizes: readonly Size[], mode: RulesMode): Promise<voi
       await load(topology.node.namespace, mode, size);
       rows.push(await connectRow(topology, sizeTitle(size), PROBE.address, 80));
     }
-    print(`a connection through a Service, mode ${mode}, until it stands`, [['', 'p50', 'p90', 'p99'], ...rows]);
+    printTable(`a connection through a Service, mode ${mode}, until it stands`, [['', 'p50', 'p90', 'p99'], ...rows]);
   } finally {
     await topology.close();
   }
@@ -233,21 +234,10 @@ function rawLoad(namespace: string, words: readonly string[]): Promise<RawResult
   });
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
-}
-
 function ms(value: number): string {
   return `${value < 100 ? value.toFixed(1) : Math.round(value)} ms`;
 }
 
 function mb(value: number): string {
   return `${Math.round(value)} MiB`;
-}
-
-function print(title: string, rows: readonly (readonly string[])[]): void {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const lines = rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '));
-  process.stdout.write(`${title}\n${lines.map((line) => `  ${line.trimEnd()}`).join('\n')}\n\n`);
 }
