@@ -7,10 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import type { RulesMode } from '../../src/rules/backend.ts';
 import { Topology, createNamespace, netnsMissing, removeNamespace } from '../support/netns.ts';
 import { PeakMemory } from './peak-memory.ts';
-import { KUBE_PROXY, PROBE, RAW, type RawTool } from './rules-modes.ts';
+import { KUBE_PROXY, PROBE, RAW, type BenchMode, type RawTool } from './rules-modes.ts';
 import { median, printTable } from './table.ts';
 
 const execFileAsync = promisify(execFile);
@@ -55,7 +54,7 @@ export async function benchRules(argv: readonly string[]): Promise<number> {
 const SIZES = ['100x10', '1000x5', '5000x10', '10000x5', '5000x50', '50000x5'];
 
 interface Options {
-  readonly mode: RulesMode;
+  readonly mode: BenchMode;
   readonly raw: RawTool;
   readonly latency: boolean;
   readonly sizes: readonly Size[];
@@ -84,17 +83,17 @@ function readOptions(argv: readonly string[]): Options | string {
     const rounds = Number(values.rounds);
     const changeCount = Number(values.changes);
     if (!(rounds >= 1) || !(changeCount >= 1)) throw new Error('--rounds and --changes are numbers from 1');
-    const mode = values.mode as RulesMode;
-    const raw = RAW[mode];
-    if (!raw) throw new Error(`--mode is ${Object.keys(RAW).join(', ')} or userspace, not "${values.mode}"`);
-    return { sizes, mode, raw, rounds, changes: changeCount, latency: !values['no-latency'] };
+    const mode = values.mode as BenchMode;
+    if (!Object.hasOwn(RAW, mode))
+      throw new Error(`--mode is ${Object.keys(RAW).join(', ')} or userspace, not "${values.mode}"`);
+    return { sizes, mode, raw: RAW[mode], rounds, changes: changeCount, latency: !values['no-latency'] };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
 }
 
 interface Contest {
-  readonly mode: RulesMode;
+  readonly mode: BenchMode;
   readonly raw: RawTool;
   readonly rounds: number;
 }
@@ -139,7 +138,7 @@ function loadRow(name: string, results: readonly ChildResult[]): readonly string
   ];
 }
 
-async function changes(size: Size, mode: RulesMode, count: number): Promise<void> {
+async function changes(size: Size, mode: BenchMode, count: number): Promise<void> {
   const result = await inNamespace((name) => load(name, mode, size, count));
   const sorted = [...result.latencies].sort((a, b) => a - b);
   const kube = KUBE_PROXY[`${mode} ${sizeText(size)}`];
@@ -151,7 +150,7 @@ async function changes(size: Size, mode: RulesMode, count: number): Promise<void
 }
 
 /** From the begin of a TCP connection until it stands, through the last Service of many, and straight to the Pod behind it. */
-async function firstPacket(sizes: readonly Size[], mode: RulesMode): Promise<void> {
+async function firstPacket(sizes: readonly Size[], mode: BenchMode): Promise<void> {
   const topology = await Topology.create();
   try {
     const pod = await topology.addPod('probe', [PROBE.pod]);
@@ -200,7 +199,7 @@ async function inNamespace<T>(run: (namespace: string) => Promise<T>): Promise<T
   }
 }
 
-async function load(namespace: string, mode: RulesMode, size: Size, changeCount = 0): Promise<ChildResult> {
+async function load(namespace: string, mode: BenchMode, size: Size, changeCount = 0): Promise<ChildResult> {
   const words = [changeCount > 0 ? 'change' : 'load', mode, ...sizeWords(size), String(changeCount)];
   const output = await child(words, namespace);
   return JSON.parse(output) as ChildResult;

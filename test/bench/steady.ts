@@ -95,8 +95,7 @@ const EVENTS: Readonly<Record<string, Event>> = {
       await world.start(other);
     } catch (error) {
       await world.start(mode);
-      const why = String(error).includes('not built yet') ? 'is not built' : `cannot be had here (${lastLine(error)})`;
-      return { at, note: `${other} ${why}: ${mode} started again` };
+      return { at, note: `${other} cannot be had here (${lastLine(error)}): ${mode} started again` };
     }
     await pause(500);
     await world.stop('SIGTERM');

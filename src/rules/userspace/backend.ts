@@ -14,7 +14,7 @@ import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
-import { Admission, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
+import { Admission, connectionLimit, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
 import type { CatchOutcome } from './catcher.ts';
 import { Catching } from './catching.ts';
@@ -362,12 +362,7 @@ class UserspaceBackend implements RulesBackend {
 
   #limits(): AdmissionOptions {
     const { maxConnections, maxBufferedBytes } = this.#config.userspace;
-    const most = shareOfFiles(this.#files).connections;
-    // Beyond it the kernel has no descriptor for who comes, who would be let go without a word.
-    return {
-      maxConnections: maxConnections === 'by-descriptors' ? most : Math.min(most, maxConnections),
-      maxBufferedBytes,
-    };
+    return { maxConnections: connectionLimit(maxConnections, this.#files), maxBufferedBytes };
   }
 
   #tellOfLimit(news: AdmissionNews): void {
@@ -406,7 +401,7 @@ class UserspaceBackend implements RulesBackend {
     const services = this.#applied?.services;
     const asked = maxConnections === 'by-descriptors' ? 0 : maxConnections;
     return [
-      filesNotice(asked, shareOfFiles(this.#files).connections, this.#files),
+      filesNotice(asked, this.#limits().maxConnections, this.#files),
       services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name))),
     ];
   }
