@@ -10,7 +10,7 @@ import type { WebhookSettings } from './admission.ts';
 import { parseIp } from '../lib/ip.ts';
 import { parseLabelSelector, type LabelSelector } from '../lib/label-selector.ts';
 import type { StatusSettings } from './ingress-status.ts';
-import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
+import type { TrafficOptions } from '../ingress/traffic-counts.ts';
 import type { RoutingFlags } from '../ingress/routing-options.ts';
 import type { ListenAddress } from './listen-address.ts';
 import { annotationsPrefix, objectFlag, port } from './settings.ts';

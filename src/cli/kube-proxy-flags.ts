@@ -1,4 +1,4 @@
-// kube-proxy's flags that no other command has, in the order of `kube-proxy --help`. Which field of the configuration each one sets stands in
+// kube-proxy's flags that no other command has but for one of cleanup, in the order of `kube-proxy --help`. Which field of the configuration each one sets stands in
 // `kube-proxy/from-flags.ts`.
 
 import { flagOf, flagWithoutEffect, type Flag, type FlagKind } from './flag.ts';
@@ -70,9 +70,13 @@ export const KUBE_PROXY_FLAGS: readonly Flag[] = [
       fallback: 'rr',
     },
   ),
-  proxy('list', 'ipvs-exclude-cidrs', 'virtual servers in these ranges are those of others and never removed', {
+  {
+    name: 'ipvs-exclude-cidrs',
+    kind: 'list',
     value: 'CIDR',
-  }),
+    help: 'virtual servers in these ranges are those of others and never removed',
+    commands: ['proxy', 'cleanup'],
+  },
   proxy('switch', 'ipvs-strict-arp', 'do not answer ARP for the addresses of Services (arp_ignore, arp_announce)', {
     fallback: 'false',
   }),

@@ -13,7 +13,7 @@ import type { PlaneStarter } from './plane-keeper.ts';
 import type { ListenAddress } from './listen-address.ts';
 import type { Tell } from '../ingress/notice.ts';
 import type { IngressPlane } from '../ingress/plane.ts';
-import type { TrafficOptions } from '../ingress/traffic-metrics.ts';
+import type { TrafficOptions } from '../ingress/traffic-counts.ts';
 import { References } from '../ingress/references.ts';
 import { routingFlags } from './ingress-settings.ts';
 import { VERSION } from './version.ts';

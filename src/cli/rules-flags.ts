@@ -62,7 +62,7 @@ export const RULES_FLAGS: readonly Flag[] = [
     value: 'N',
     help: 'userspace mode: carry so many TCP connections at a time, reset further ones',
     commands: ['up', 'proxy'],
-    fallback: 'what the limit of open files allows',
+    fallback: 'what the limit of open files allows, 65536 at most',
   },
   {
     name: 'userspace-max-buffered-mib',

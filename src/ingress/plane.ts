@@ -26,7 +26,8 @@ import { locationsOf } from './host-routes.ts';
 import { compileRoutes, type RouteTable } from './route-table.ts';
 import { Streams, type StreamFlags } from './stream/streams.ts';
 import { ControlMetrics } from './control-metrics.ts';
-import { TrafficMetrics, type TrafficOptions } from './traffic-metrics.ts';
+import { TrafficCounts, type TrafficOptions } from './traffic-counts.ts';
+import { TrafficMetrics } from './traffic-metrics.ts';
 
 const TICK_MS = 500;
 const DEFAULT_GRACE_MS = 10_000;
@@ -62,6 +63,8 @@ export interface IngressPlaneOptions extends RoutingFlags {
   readonly ticketKeys?: Buffer;
   /** In a worker: the counts of limits, which all of them share, opened as this one's. */
   readonly limits?: LimitState;
+  /** In a worker: counts by location, which the main thread shows. */
+  readonly trafficCounts?: TrafficCounts;
   /** Where what is not traffic is counted; `metrics` unless given. */
   readonly controlMetrics?: Meters;
   readonly clock?: Clock;
@@ -112,6 +115,7 @@ class RunningPlane implements IngressPlane {
   readonly #path: Serving;
   /** Undefined where workers count. */
   readonly #traffic: TrafficMetrics | undefined;
+  readonly #trafficCounts: TrafficCounts | undefined;
   readonly #control: ControlMetrics;
   readonly #access: AccessLog | undefined;
   readonly #streams: Streams | undefined;
@@ -133,7 +137,9 @@ class RunningPlane implements IngressPlane {
     this.#streams = options.streams && new Streams(options.streams, { log: options.log, clock: this.#clock });
     if (!options.workers) {
       const meters = options.metrics;
-      this.#traffic = new TrafficMetrics(meters, () => this.#path.counts, options.traffic);
+      this.#traffic = new TrafficMetrics(meters, () => this.#path.counts, options.traffic?.labels);
+      this.#trafficCounts = options.trafficCounts ?? new TrafficCounts(options.traffic);
+      if (!options.trafficCounts) this.#trafficCounts.register(meters);
     }
     this.#control = new ControlMetrics({
       metrics: options.controlMetrics ?? options.metrics,
@@ -308,6 +314,7 @@ class RunningPlane implements IngressPlane {
 
   #record(record: RequestRecord): void {
     this.#traffic?.record(record);
+    this.#trafficCounts?.record(record);
     this.#access?.record(this.#routing.globals.log, record);
     this.#log.debug('request', {
       method: record.method,

@@ -6,7 +6,7 @@ import type { EngineTimes } from './http/engine.ts';
 import type { ListenAddress } from './listen-error.ts';
 import type { RoutingFlags } from './routing-options.ts';
 import type { CertificatePair } from './self-signed.ts';
-import type { TrafficOptions } from './traffic-metrics.ts';
+import type { TrafficDelta, TrafficOptions } from './traffic-counts.ts';
 import type { SourceChanges } from './worker-source.ts';
 
 export interface Addresses {
@@ -63,6 +63,7 @@ export type FromWorker =
       readonly id: number;
       readonly families: readonly Family[];
       readonly counts: WorkerCounts;
+      readonly traffic: TrafficDelta;
     }
   | { readonly kind: 'access'; readonly text: string }
   | { readonly kind: 'error'; readonly message: string; readonly fields: Readonly<Record<string, unknown>> };

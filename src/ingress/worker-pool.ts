@@ -14,6 +14,7 @@ import { createLimitMemory, LimitState } from './limit-state.ts';
 import { IngressListenError, type ListenAddress } from './listen-error.ts';
 import type { RouteTable } from './route-table.ts';
 import type { CertificateState, CertificateTable } from './tls.ts';
+import { TrafficCounts, type ToldBy } from './traffic-counts.ts';
 import type { Addresses, FromWorker, ToWorker, WorkerCounts, WorkerData } from './worker-messages.ts';
 import { changesBetween, emptySource, sourceOf, type WorkerSource } from './worker-source.ts';
 
@@ -33,6 +34,7 @@ interface Known {
   families: readonly Family[];
   counts: WorkerCounts;
   applied: boolean;
+  readonly told: ToldBy;
 }
 
 type Member = GroupMember<ToWorker, FromWorker, Known>;
@@ -50,6 +52,7 @@ export class WorkerPool implements Serving {
   readonly #limits: LimitState;
   readonly #group: ThreadGroup<ToWorker, FromWorker, Known>;
   readonly #counted: ThreadMetrics;
+  readonly #traffic: TrafficCounts;
   #pastAccepted = 0;
   #addresses: Addresses = { http: undefined, https: undefined };
   #table: RouteTable | undefined;
@@ -67,7 +70,7 @@ export class WorkerPool implements Serving {
       module: MODULE,
       youngMb: YOUNG_MB,
       dataOf: (index): WorkerData => ({ ...this.#data, index }),
-      known: (): Known => ({ families: [], counts: NOTHING, applied: false }),
+      known: (): Known => ({ families: [], counts: NOTHING, applied: false, told: [] }),
       first: () => this.#everything(),
       follow: (member) => this.#follow(member),
       onMessage: (member, message) => this.#hear(member, message),
@@ -77,6 +80,8 @@ export class WorkerPool implements Serving {
       startThread,
     });
     this.#counted = new ThreadMetrics(metrics);
+    this.#traffic = new TrafficCounts(data.traffic);
+    this.#traffic.register(metrics);
     metrics.beforeText('ingress workers', () => this.#count());
   }
 
@@ -172,6 +177,7 @@ export class WorkerPool implements Serving {
       case 'counted':
         member.known.families = message.families;
         member.known.counts = message.counts;
+        this.#traffic.add(message.traffic, member.known.told);
         return;
       case 'listening':
       case 'refused':

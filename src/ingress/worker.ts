@@ -7,6 +7,7 @@ import { threadSide } from '../system/worker-thread.ts';
 import { LimitState } from './limit-state.ts';
 import { IngressListenError } from './listen-error.ts';
 import { startIngressPlane, type IngressPlane } from './plane.ts';
+import { TrafficCounts } from './traffic-counts.ts';
 import type { FromWorker, ToWorker, WorkerData } from './worker-messages.ts';
 import { emptySource, snapshotOf, withChanges } from './worker-source.ts';
 
@@ -17,6 +18,7 @@ const thread = threadSide();
 const data = thread.data as WorkerData;
 const post = (message: FromWorker): void => thread.post(message);
 const tally = createTally();
+const traffic = new TrafficCounts(data.traffic);
 const stopping = new AbortController();
 
 /** The main thread has said already what is wrong with objects. */
@@ -70,6 +72,7 @@ async function listen({ id, addresses: { http, https } }: Extract<ToWorker, { ki
       ...(https ? { https } : {}),
       log,
       metrics: tally,
+      trafficCounts: traffic,
       controlMetrics: createTally(),
       ...(logs ? { accessLog: (text) => post({ kind: 'access', text }) } : {}),
       clock: systemClock,
@@ -92,7 +95,7 @@ function apply(): void {
 
 async function tellCount(id: number): Promise<void> {
   const counts = plane?.counts ?? { active: 0, busy: 0, accepted: 0, upstream: 0, ejected: 0 };
-  post({ kind: 'counted', id, families: await tally.families(), counts });
+  post({ kind: 'counted', id, families: await tally.families(), counts, traffic: traffic.take() });
 }
 
 async function tellCounts(): Promise<void> {

@@ -2,15 +2,22 @@
 
 import type { Exec } from '../system/exec.ts';
 import type { CleanupOutcome } from './backend.ts';
+import type { IpvsConfig } from './config.ts';
 import { removeAll as removeIpvs } from './ipvs/remove.ts';
 import { removeTables } from './nftables/apply.ts';
 import { removeCatching } from './userspace/catcher.ts';
 
-/** Says what was removed and what could not be. Where nothing of ours is, or no tool to put it there, both are empty. */
-export async function cleanupRules({ exec }: { readonly exec: Exec }): Promise<CleanupOutcome> {
+/**
+ * Says what was removed and what could not be. Where nothing of ours is, or no tool to put it there, both are empty. `excludeCIDRs`: in these ranges virtual
+ * servers are those of others.
+ */
+export async function cleanupRules(
+  { exec }: { readonly exec: Exec },
+  { excludeCIDRs }: Pick<IpvsConfig, 'excludeCIDRs'> = { excludeCIDRs: [] },
+): Promise<CleanupOutcome> {
   const tables = await removeTables(exec);
   // With the chains of either mode.
-  const ipvs = await removeIpvs(exec);
+  const ipvs = await removeIpvs(exec, { excludeCIDRs });
   const relays = await removeCatching(exec);
   return {
     removed: [...tables.removed, ...ipvs.removed, ...relays.removed],

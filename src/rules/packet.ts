@@ -147,19 +147,27 @@ export function isUnallocated(destination: Ip, view: NodeView): boolean {
 
 /** The verdict for a connection from there to a known frontend. */
 export function judgeFrontend(frontend: Frontend, from: PacketSource, view: NodeView): Verdict {
+  const { action, masquerade } = frontendAction(frontend, from, view);
+  return toVerdict(frontend, action, from.source, masquerade);
+}
+
+/** The same, without a look at each endpoint: `masquerade` is of all, but for one that is the source itself. */
+export function frontendAction(
+  frontend: Frontend,
+  from: PacketSource,
+  view: NodeView,
+): { readonly action: Action; readonly masquerade: boolean } {
   const { servicePort } = frontend;
   const { source } = from;
   if (frontend.kind === 'clusterIP') {
     const masquerade = view.masqueradeAll || isKnownNonPod(from, view);
-    return toVerdict(frontend, internalAction(servicePort), source, masquerade);
+    return { action: internalAction(servicePort), masquerade };
   }
-  if (!passesSourceRanges(frontend, source, view)) return { kind: 'drop' };
-  if (servicePort.externalTrafficPolicy === 'Cluster') {
-    return toVerdict(frontend, externalAction(servicePort), source, true);
-  }
-  if (isPod(from, view)) return toVerdict(frontend, insideAction(servicePort, view), source, false);
-  if (view.isLocal(source)) return toVerdict(frontend, insideAction(servicePort, view), source, true);
-  return toVerdict(frontend, externalAction(servicePort), source, false);
+  if (!passesSourceRanges(frontend, source, view)) return { action: { kind: 'drop' }, masquerade: false };
+  if (servicePort.externalTrafficPolicy === 'Cluster') return { action: externalAction(servicePort), masquerade: true };
+  if (isPod(from, view)) return { action: insideAction(servicePort, view), masquerade: false };
+  if (view.isLocal(source)) return { action: insideAction(servicePort, view), masquerade: true };
+  return { action: externalAction(servicePort), masquerade: false };
 }
 
 /**

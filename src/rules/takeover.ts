@@ -114,7 +114,7 @@ async function removeOurTables(exec: Exec, left: Leftovers): Promise<CleanupOutc
 }
 
 async function removeCatchingOf(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {
-  return left.hasTable(CATCH_TABLE) || left.hasRulesOf('') ? removeCatching(exec) : NOTHING;
+  return removeCatching(exec, { tables: left.hasTable(CATCH_TABLE), chains: left.hasRulesOf('') });
 }
 
 function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {

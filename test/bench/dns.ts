@@ -30,6 +30,7 @@ import {
   type RunningServer,
   type ServerKind,
 } from './dns-servers.ts';
+import { median, printTable } from './table.ts';
 
 const SIZE: ClusterSize = { services: 1000, endpoints: 3 };
 const TOOLS = ['dnsperf', 'knotd', 'unbound', 'dnsmasq', 'taskset'];
@@ -153,7 +154,7 @@ async function churn({ rounds, seconds }: Options, folder: string): Promise<void
       String(results.reduce((sum, { lost }) => sum + lost, 0)),
     ];
     const ratio = median(changing.map(({ p99 }) => p99)) / median(rest.map(({ p99 }) => p99));
-    print(
+    printTable(
       `${rate} queries/s, half of what one worker did, ${changes} endpoint changes at ${CHANGES_PER_SECOND}/s; p99 changing / at rest: ${ratio.toFixed(2)}`,
       [['', 'p50', 'p99', 'lost'], row('at rest', rest), row('changing', changing)],
     );
@@ -207,7 +208,7 @@ async function memory(folder: string): Promise<void> {
       }
     }
   }
-  print('memory over an API server', rows);
+  printTable('memory over an API server', rows);
 }
 
 /** For what is to be collected to be collected. */
@@ -261,21 +262,8 @@ function printContest(mix: Mix, rounds: number, figures: Figures): void {
       String(full.reduce((sum, { lost }) => sum + lost, 0)),
     ]);
   }
-  print(
+  printTable(
     `${MIX_TITLES[mix]}: ${SIZE.services} Services × ${SIZE.endpoints} endpoints, kubeadm's Corefile, median of ${rounds} alternating rounds`,
     rows,
   );
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
-}
-
-function print(title: string, rows: readonly (readonly string[])[]): void {
-  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
-  const lines = rows.map((row) =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
-  );
-  process.stdout.write(`\n${title}\n${lines.join('\n')}\n`);
 }

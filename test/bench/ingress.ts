@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startTestApiServer, type TestApiServer } from '../support/api-server/server.ts';
 import { cpuSecondsOf, childrenOf } from '../support/cpu-time.ts';
@@ -28,6 +29,7 @@ import {
   type HostSpec,
   type RunningProxy,
 } from './ingress-servers.ts';
+import { median, printTable } from './table.ts';
 
 const TOOLS = ['nginx', 'haproxy', 'wrk', 'h2load', 'taskset'];
 const FIRST_PORT = 17_100;
@@ -150,7 +152,10 @@ async function contest(
       String(list.reduce((sum, { errors }) => sum + errors, 0)),
     ]);
   }
-  print(`${mix.title}: ${CONNECTIONS} connections, proxy on one CPU, median of ${rounds} alternating rounds`, rows);
+  printTable(
+    `${mix.title}: ${CONNECTIONS} connections, proxy on one CPU, median of ${rounds} alternating rounds`,
+    rows,
+  );
 }
 
 async function load(folder: string, { ports, pid }: RunningProxy, mix: Mix, seconds: number): Promise<Result> {
@@ -207,7 +212,7 @@ async function change(folder: string, size: number): Promise<void> {
       await api.stop();
     }
   }
-  print(`one Ingress of ${size} changed, five times, under load`, rows);
+  printTable(`one Ingress of ${size} changed, five times, under load`, rows);
 }
 
 /** Of an API server, as a cluster has it: a folder is read again as a whole. */
@@ -284,7 +289,7 @@ async function memory(): Promise<void> {
     await routed(ports.http);
     const seconds = (performance.now() - started) / 1000;
     await pause(3000);
-    print('10,000 hosts, 5,000 certificates', [
+    printTable('10,000 hosts, 5,000 certificates', [
       ['', 'start until served', 'memory'],
       ['fairlead', `${seconds.toFixed(1)} s`, `${await megabytes(child.pid ?? 0)} MB`],
     ]);
@@ -312,21 +317,4 @@ async function megabytes(pid: number): Promise<string> {
     kilobytes += Number(/VmRSS:\s+([0-9]+)/.exec(text)?.[1] ?? 0);
   }
   return String(Math.round(kilobytes / 1024));
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms));
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
-}
-
-function print(title: string, rows: readonly (readonly string[])[]): void {
-  const widths = rows[0]?.map((_, i) => Math.max(...rows.map((row) => row[i]?.length ?? 0))) ?? [];
-  const lines = rows.map((row) =>
-    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
-  );
-  process.stdout.write(`\n${title}\n${lines.join('\n')}\n`);
 }

@@ -7,7 +7,6 @@ import { createMetrics } from '../../src/observe/metrics.ts';
 import type { Logger } from '../../src/observe/log.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
 import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
-import type { RulesMode } from '../../src/rules/backend.ts';
 import { startRulesPlane } from '../../src/rules/plane.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { systemExec } from '../../src/system/exec.ts';
@@ -17,11 +16,12 @@ import { ToolShells } from '../../src/system/tool-shell.ts';
 import { CONFIG, clusterOf, resolvedOf, type ServiceSketch } from '../rules/cluster.ts';
 import { cpuSecondsOf } from '../support/cpu-time.ts';
 import { PeakMemory } from './peak-memory.ts';
-import { PROBE, RAW } from './rules-modes.ts';
+import { PROBE, RAW, type BenchMode } from './rules-modes.ts';
 
 keepHeapSmall();
 const [task = '', modeText = '', servicesText = '', endpointsText = '', changesText = '0'] = process.argv.slice(2);
-const mode = modeText as RulesMode;
+const raw = RAW[modeText as BenchMode];
+const { mode } = raw;
 const services = Number(servicesText);
 const endpoints = Number(endpointsText);
 const changes = Number(changesText);
@@ -67,8 +67,6 @@ let snapshot: Snapshot = {
 };
 
 if (task === 'render') {
-  const raw = RAW[mode];
-  if (!raw) throw new Error(`no text of mode ${mode}`);
   const text = Buffer.from(await raw.render(snapshot, CONFIG));
   for (let at = 0; at < text.length;) at += writeSync(1, text, at);
 } else {
@@ -76,7 +74,7 @@ if (task === 'render') {
   const fail = (message: string): void => {
     throw new Error(message);
   };
-  for (const [file = '', ...args] of RAW[mode]?.prepare ?? []) await systemExec.run(file, args);
+  for (const [file = '', ...args] of raw.prepare ?? []) await systemExec.run(file, args);
   // The plane as `proxy` starts it; its log says when the rules are in force.
   const log: Logger = {
     debug: (message) => message === 'rules unchanged' && synced?.(),

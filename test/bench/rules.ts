@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import type { RulesMode } from '../../src/rules/backend.ts';
 import { Topology, createNamespace, netnsMissing, removeNamespace } from '../support/netns.ts';
 import { PeakMemory } from './peak-memory.ts';
-import { KUBE_PROXY, PROBE, RAW, type RawTool } from './rules-modes.ts';
+import { KUBE_PROXY, PROBE, RAW, type BenchMode, type RawTool } from './rules-modes.ts';
+import { median, printTable } from './table.ts';
 
 const execFileAsync = promisify(execFile);
 const CHILD = fileURLToPath(new URL('./rules-child.ts', import.meta.url));
@@ -54,7 +54,7 @@ export async function benchRules(argv: readonly string[]): Promise<number> {
 const SIZES = ['100x10', '1000x5', '5000x10', '10000x5', '5000x50', '50000x5'];
 
 interface Options {
-  readonly mode: RulesMode;
+  readonly mode: BenchMode;
   readonly raw: RawTool;
   readonly latency: boolean;
   readonly sizes: readonly Size[];
@@ -83,17 +83,17 @@ function readOptions(argv: readonly string[]): Options | string {
     const rounds = Number(values.rounds);
     const changeCount = Number(values.changes);
     if (!(rounds >= 1) || !(changeCount >= 1)) throw new Error('--rounds and --changes are numbers from 1');
-    const mode = values.mode as RulesMode;
-    const raw = RAW[mode];
-    if (!raw) throw new Error(`--mode is ${Object.keys(RAW).join(', ')} or userspace, not "${values.mode}"`);
-    return { sizes, mode, raw, rounds, changes: changeCount, latency: !values['no-latency'] };
+    const mode = values.mode as BenchMode;
+    if (!Object.hasOwn(RAW, mode))
+      throw new Error(`--mode is ${Object.keys(RAW).join(', ')} or userspace, not "${values.mode}"`);
+    return { sizes, mode, raw: RAW[mode], rounds, changes: changeCount, latency: !values['no-latency'] };
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }
 }
 
 interface Contest {
-  readonly mode: RulesMode;
+  readonly mode: BenchMode;
   readonly raw: RawTool;
   readonly rounds: number;
 }
@@ -116,7 +116,7 @@ async function firstSync(size: Size, { mode, raw, rounds }: Contest): Promise<vo
     const ourMs = median(first.map(({ loadMs }) => loadMs));
     const rawMs = median(alone.map(({ loadMs }) => loadMs));
     const kube = KUBE_PROXY[`${mode} ${sizeText(size)}`];
-    print(`first sync, ${sizeTitle(size)}, mode ${mode}, median of ${rounds} alternating rounds`, [
+    printTable(`first sync, ${sizeTitle(size)}, mode ${mode}, median of ${rounds} alternating rounds`, [
       ['', 'time', 'node peak', 'tool peak'],
       loadRow('fairlead', first),
       loadRow('fairlead, restarted over its rules', again),
@@ -138,11 +138,11 @@ function loadRow(name: string, results: readonly ChildResult[]): readonly string
   ];
 }
 
-async function changes(size: Size, mode: RulesMode, count: number): Promise<void> {
+async function changes(size: Size, mode: BenchMode, count: number): Promise<void> {
   const result = await inNamespace((name) => load(name, mode, size, count));
   const sorted = [...result.latencies].sort((a, b) => a - b);
   const kube = KUBE_PROXY[`${mode} ${sizeText(size)}`];
-  print(`one endpoint changed, ${sizeTitle(size)}, mode ${mode}, ${count} changes`, [
+  printTable(`one endpoint changed, ${sizeTitle(size)}, mode ${mode}, ${count} changes`, [
     ['', 'latency p50', 'latency p99', 'CPU a change, tool included'],
     ['fairlead', ms(share(sorted, 0.5)), ms(share(sorted, 0.99)), ms(result.cpuMsPerChange ?? 0)],
     ...(kube ? [['kube-proxy v1.36.2, measured before', kube.latency, '', kube.cpu]] : []),
@@ -150,7 +150,7 @@ async function changes(size: Size, mode: RulesMode, count: number): Promise<void
 }
 
 /** From the begin of a TCP connection until it stands, through the last Service of many, and straight to the Pod behind it. */
-async function firstPacket(sizes: readonly Size[], mode: RulesMode): Promise<void> {
+async function firstPacket(sizes: readonly Size[], mode: BenchMode): Promise<void> {
   const topology = await Topology.create();
   try {
     const pod = await topology.addPod('probe', [PROBE.pod]);
@@ -160,7 +160,7 @@ async function firstPacket(sizes: readonly Size[], mode: RulesMode): Promise<voi
       await load(topology.node.namespace, mode, size);
       rows.push(await connectRow(topology, sizeTitle(size), PROBE.address, 80));
     }
-    print(`a connection through a Service, mode ${mode}, until it stands`, [['', 'p50', 'p90', 'p99'], ...rows]);
+    printTable(`a connection through a Service, mode ${mode}, until it stands`, [['', 'p50', 'p90', 'p99'], ...rows]);
   } finally {
     await topology.close();
   }
@@ -199,7 +199,7 @@ async function inNamespace<T>(run: (namespace: string) => Promise<T>): Promise<T
   }
 }
 
-async function load(namespace: string, mode: RulesMode, size: Size, changeCount = 0): Promise<ChildResult> {
+async function load(namespace: string, mode: BenchMode, size: Size, changeCount = 0): Promise<ChildResult> {
   const words = [changeCount > 0 ? 'change' : 'load', mode, ...sizeWords(size), String(changeCount)];
   const output = await child(words, namespace);
   return JSON.parse(output) as ChildResult;
@@ -233,21 +233,10 @@ function rawLoad(namespace: string, words: readonly string[]): Promise<RawResult
   });
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? 0;
-}
-
 function ms(value: number): string {
   return `${value < 100 ? value.toFixed(1) : Math.round(value)} ms`;
 }
 
 function mb(value: number): string {
   return `${Math.round(value)} MiB`;
-}
-
-function print(title: string, rows: readonly (readonly string[])[]): void {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const lines = rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '));
-  process.stdout.write(`${title}\n${lines.map((line) => `  ${line.trimEnd()}`).join('\n')}\n\n`);
 }

@@ -15,6 +15,7 @@ import type { Snapshot } from '../../src/model/snapshot.ts';
 import { silentLogger } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { ip } from '../support/values.ts';
+import { setTimeout as pause } from 'node:timers/promises';
 
 const HOSTS = 20;
 const BACKENDS = 6;
@@ -307,10 +308,6 @@ function liveMegabytes(): number {
 async function wait(holds: () => boolean): Promise<void> {
   const end = performance.now() + 30_000;
   while (!holds() && performance.now() < end) await pause(1);
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** `npm run bench -- soak [--minutes N]`. */

@@ -7,6 +7,7 @@ import type { HammerResult, HammerTarget } from '../support/hammer.ts';
 import { netnsMissing } from '../support/netns.ts';
 import type { CpuSeconds } from '../support/cpu-time.ts';
 import { SteadyWorld, TARGETS, pause, service } from '../support/steady.ts';
+import { printTable } from './table.ts';
 
 interface Row {
   readonly what: string;
@@ -94,8 +95,7 @@ const EVENTS: Readonly<Record<string, Event>> = {
       await world.start(other);
     } catch (error) {
       await world.start(mode);
-      const why = String(error).includes('not built yet') ? 'is not built' : `cannot be had here (${lastLine(error)})`;
-      return { at, note: `${other} ${why}: ${mode} started again` };
+      return { at, note: `${other} cannot be had here (${lastLine(error)}): ${mode} started again` };
     }
     await pause(500);
     await world.stop('SIGTERM');
@@ -223,14 +223,5 @@ function print(mode: string, rows: readonly Row[]): void {
       note,
     ]),
   ];
-  const widths = cells[0]?.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0))) ?? [];
-  const lines = cells.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
-  process.stdout.write(
-    `a client connects every 10 ms through a ClusterIP and a NodePort, mode ${mode}\n${lines.join('\n')}\n`,
-  );
+  printTable(`a client connects every 10 ms through a ClusterIP and a NodePort, mode ${mode}`, cells, new Set([7]));
 }

@@ -13,6 +13,7 @@ import { cpuSecondsOf } from '../support/cpu-time.ts';
 import { describeTools, missingTools } from '../support/debian-tools.ts';
 import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
+import { median, printTable } from './table.ts';
 
 const CHILD = fileURLToPath(new URL('./userspace-child.ts', import.meta.url));
 const ENTRY = fileURLToPath(new URL('../../src/cli/entry.js', import.meta.url));
@@ -226,21 +227,7 @@ function print(results: ReadonlyMap<string, readonly Figures[]>, rounds: number)
       String(Math.round(of(figures, 'perSecond'))),
       `${(of(ours, 'perCpuSecond') / of(figures, 'perCpuSecond')).toFixed(2)} ×`,
     ]);
-    const table = [['', 'per CPU-second', 'per second', 'fairlead is'], ...rows];
-    const widths = [0, 1, 2, 3].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
-    process.stdout.write(`${title}, median of ${rounds} alternating rounds\n`);
-    for (const row of table) {
-      process.stdout.write(
-        `  ${row
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join('  ')
-          .trimEnd()}\n`,
-      );
-    }
-    process.stdout.write('\n');
+    const head = ['', 'per CPU-second', 'per second', 'fairlead is'];
+    printTable(`${title}, median of ${rounds} alternating rounds`, [head, ...rows]);
   }
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }

@@ -193,6 +193,12 @@ in-addr.arpa:53 {
 });
 
 describe('mistakes say where they are', () => {
+  test('with the plugin that may have been meant', async () => {
+    expect(await mistake('. {\n  errrors\n}\n')).toBe(
+      '/etc/coredns/Corefile:2: there is no plugin "errrors"; did you mean errors?',
+    );
+  });
+
   test('in an imported file', async () => {
     const said = await mistake('. {\n  import more\n}\n', { '/etc/coredns/more': 'errors\nnosuch\n' });
     expect(said).toBe('/etc/coredns/more:2: there is no plugin "nosuch"');

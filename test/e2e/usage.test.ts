@@ -56,6 +56,11 @@ describe('wrong usage ends with code 2 and one line that says what and the mend'
       /flag --ipvs-scheduler: "round robin" is no scheduler of IPVS/,
     ],
     [
+      'a range that is none',
+      ['cleanup', '--ipvs-exclude-cidrs', 'all'],
+      /flag --ipvs-exclude-cidrs: "all" is no address range/,
+    ],
+    [
       'a folder that is missing',
       [
         'up',

@@ -88,6 +88,8 @@ export interface FactExpectation {
   readonly grpcStatus?: number;
   readonly allowed?: boolean;
   readonly logContains?: string;
+  /** On the first Ingress. */
+  readonly events?: { readonly reason: string; readonly present: boolean };
   readonly tls?: { readonly issuerCN?: string; readonly secret?: string };
   readonly effective?: EffectiveSettings;
   readonly upstream?: {

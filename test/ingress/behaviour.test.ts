@@ -6,10 +6,19 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { admitIngress } from '../../src/ingress/admission.ts';
 import type { IngressPlane } from '../../src/ingress/plane.ts';
+import type { IngressNotice } from '../../src/ingress/notice.ts';
 import type { RoutingFlags } from '../../src/ingress/routing-options.ts';
 import type { IngressRecord } from '../../src/model/records.ts';
 import { createLogger } from '../../src/observe/log.ts';
-import type { EffectiveSettings, Fact, FactBackend, FactIngress, FactRequest, Step } from './behaviour-fact.ts';
+import type {
+  EffectiveSettings,
+  Fact,
+  FactBackend,
+  FactExpectation,
+  FactIngress,
+  FactRequest,
+  Step,
+} from './behaviour-fact.ts';
 import { judge, type Got } from './behaviour-judge.ts';
 import {
   PREFIX,
@@ -50,6 +59,7 @@ test.each(FACTS.filter(({ id }) => DEPARTS[id] !== undefined))('departs from $id
 /** What is not as the fact says. */
 async function problemsOf(fact: Fact): Promise<readonly string[]> {
   const lines: string[] = [];
+  const notices: IngressNotice[] = [];
   const plane = await startPlane({
     https: { address: '127.0.0.1' as never, port: 0 },
     sslRedirect: true,
@@ -58,6 +68,7 @@ async function problemsOf(fact: Fact): Promise<readonly string[]> {
     configMap: 'system/settings',
     defaultCertificate: defaultCertificateOf(fact),
     log: createLogger({ format: 'json', verbosity: 0, now: Date.now, write: (line) => lines.push(line) }),
+    tell: (notice) => void notices.push(notice),
     ...flagsOf(fact),
   });
   const pods = await startPods(fact);
@@ -84,6 +95,7 @@ async function problemsOf(fact: Fact): Promise<readonly string[]> {
     if (expected.effective) problems.push(...judgeEffective(plane, fact, expected.effective));
     if (expected.logContains !== undefined && !lines.join('').includes(expected.logContains))
       problems.push(`no line "${expected.logContains}"`);
+    if (expected.events) problems.push(...judgeEvents(notices, fact, expected.events));
     if (reviewed) {
       problems.push(...judgeReview(plane, toRecord(reviewed, 99, auth.address), expected.allowed));
       continue;
@@ -96,6 +108,16 @@ async function problemsOf(fact: Fact): Promise<readonly string[]> {
     if (expected.capture?.cookie !== undefined) cookie = cookieNamed(expected.capture.cookie, got[0]);
   }
   return problems;
+}
+
+function judgeEvents(
+  notices: readonly IngressNotice[],
+  { ingresses }: Fact,
+  { reason, present }: NonNullable<FactExpectation['events']>,
+): readonly string[] {
+  const key = `default/${ingresses[0]?.name}`;
+  const told = notices.some((notice) => notice.about === 'Ingress' && notice.key === key && notice.reason === reason);
+  return told === present ? [] : [`Events: ${notices.map((notice) => `${notice.key} ${notice.reason}`).join(', ')}`];
 }
 
 async function askAll(plane: IngressPlane, request: FactRequest, pods: Pods): Promise<readonly Got[]> {

@@ -25,6 +25,8 @@ export interface HammerFailure {
   readonly target: number;
   /** The system's code (ECONNREFUSED…), `SILENCE`, or `EMPTY` for a connection that was closed without an answer. */
   readonly code: string;
+  /** From the begin until it stood, of a TCP connection that did. */
+  readonly connectMs?: number;
 }
 
 export interface HammerResult {
@@ -80,7 +82,13 @@ export class Hammer {
     const ask = target.protocol === 'TCP' ? askTcp : askUdp;
     const { by, code, connectMs } = await (flow ? flow.ask(timeoutMs) : ask(target, timeoutMs));
     if (code === undefined) this.#answeredBy[by] = (this.#answeredBy[by] ?? 0) + 1;
-    else this.#failures.push({ at, target: index, code });
+    else
+      this.#failures.push({
+        at,
+        target: index,
+        code,
+        ...(connectMs === undefined ? {} : { connectMs: Math.round(connectMs) }),
+      });
     if (connectMs !== undefined) this.#connectMs.push(connectMs);
     this.#slowestMs = Math.max(this.#slowestMs, performance.now() - start);
   }

@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { endpointHash, servicePortHash } from '../../src/rules/iptables/names.ts';
+import { ipvsText, type IpvsText } from './kube-proxy-ipvs.ts';
 import type { Host } from './netns.ts';
 import { ip } from './values.ts';
 
@@ -19,7 +20,7 @@ export interface KubeProxyService {
   readonly podCIDR: string;
 }
 
-export type KubeProxyMode = 'iptables' | 'nftables';
+export type KubeProxyMode = 'iptables' | 'nftables' | 'ipvs';
 
 /** Writes the rules as kube-proxy does when it starts, over those of an earlier time. */
 export async function writeKubeProxyRules(node: Host, mode: KubeProxyMode, service: KubeProxyService): Promise<void> {
@@ -27,12 +28,33 @@ export async function writeKubeProxyRules(node: Host, mode: KubeProxyMode, servi
     await fed(node, 'nft', ['-f', '-'], nftablesText(service));
     return;
   }
-  for (const [table, from, rule] of JUMPS) {
-    await fed(node, 'sh', ['-c', `iptables -w 5 -t ${table} -N ${target(rule)} 2>/dev/null || true`]);
-    const there = await node.exec.run('sh', ['-c', `iptables -w 5 -t ${table} -C ${from} ${rule}`]);
-    if (there.exitCode !== 0) await fed(node, 'sh', ['-c', `iptables -w 5 -t ${table} -I ${from} ${rule}`]);
+  if (mode === 'ipvs') {
+    await writeIpvs(node, ipvsText(service));
+    return;
   }
+  await jump(node, JUMPS);
   await fed(node, 'iptables-restore', ['-w', '5', '--noflush', '--counters'], iptablesText(service));
+}
+
+/** Makes sure of every jump, the last one on top. */
+async function jump(node: Host, jumps: readonly (readonly [string, string, string])[]): Promise<void> {
+  const lines = jumps.map(([table, from, rule]) => {
+    const tool = `iptables -w 5 -t ${table}`;
+    return `${tool} -N ${target(rule)} 2>/dev/null\n${tool} -C ${from} ${rule} 2>/dev/null || ${tool} -I ${from} ${rule} || exit 1`;
+  });
+  await fed(node, 'sh', ['-c', lines.join('\n')]);
+}
+
+/** In kube-proxy's order: virtual servers before sets and chains. */
+async function writeIpvs(node: Host, { addresses, servers, sets, jumps, chains }: IpvsText): Promise<void> {
+  await node.exec.run('ip', ['link', 'add', 'kube-ipvs0', 'type', 'dummy']);
+  for (const address of addresses) await node.exec.run('ip', ['addr', 'add', `${address}/32`, 'dev', 'kube-ipvs0']);
+  const there = new Set((await node.run('ipvsadm', '--save', '--numeric')).split('\n'));
+  const missing = servers.filter((line) => !there.has(line));
+  await fed(node, 'ipvsadm', ['--restore'], missing.map((line) => `${line}\n`).join(''));
+  await fed(node, 'ipset', ['-exist', 'restore'], sets);
+  await jump(node, jumps);
+  await fed(node, 'iptables-restore', ['-w', '5', '--noflush', '--counters'], chains);
 }
 
 async function fed(node: Host, file: string, args: readonly string[], input?: string): Promise<void> {

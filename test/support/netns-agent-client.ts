@@ -2,7 +2,9 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { DownloadOptions, DownloadState } from './download.ts';
 import type { HammerOptions, HammerResult } from './hammer.ts';
+import { NODE } from './node-command.ts';
 import type { TalkOptions, TalkState } from './talk.ts';
 
 export type AgentRequest =
@@ -10,12 +12,19 @@ export type AgentRequest =
   | { readonly id: number; readonly kind: 'hammered'; readonly hammer: number }
   | { readonly id: number; readonly kind: 'talk'; readonly options: TalkOptions }
   | { readonly id: number; readonly kind: 'talk state'; readonly talk: number }
-  | { readonly id: number; readonly kind: 'talk close'; readonly talk: number };
+  | { readonly id: number; readonly kind: 'talk close'; readonly talk: number }
+  | { readonly id: number; readonly kind: 'download'; readonly options: DownloadOptions }
+  | {
+      readonly id: number;
+      readonly kind: 'download state' | 'download hurry' | 'download close';
+      readonly download: number;
+    };
 
 export type AgentReply =
   | { readonly id: number; readonly kind: 'done' }
   | { readonly id: number; readonly kind: 'hammered'; readonly result: HammerResult }
   | { readonly id: number; readonly kind: 'talk state'; readonly state: TalkState }
+  | { readonly id: number; readonly kind: 'download state'; readonly state: DownloadState }
   | { readonly id: number; readonly kind: 'error'; readonly message: string };
 
 /** A request before it has its number. */
@@ -61,6 +70,26 @@ export class NetnsAgent {
     };
   }
 
+  /** One TCP connection that reads slowly what the server sends, until it is hurried or closed. */
+  async download(
+    options: DownloadOptions,
+  ): Promise<{ state(): Promise<DownloadState>; hurry(): Promise<void>; close(): Promise<void> }> {
+    const { id } = await this.#ask({ kind: 'download', options });
+    return {
+      state: async () => {
+        const reply = await this.#ask({ kind: 'download state', download: id });
+        if (reply.kind !== 'download state') throw new Error(`the agent answered for a download with ${reply.kind}`);
+        return reply.state;
+      },
+      hurry: async () => {
+        await this.#ask({ kind: 'download hurry', download: id });
+      },
+      close: async () => {
+        await this.#ask({ kind: 'download close', download: id });
+      },
+    };
+  }
+
   async close(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
@@ -82,7 +111,7 @@ export class NetnsAgent {
   }
 
   #start(): ChildProcess {
-    const args = ['netns', 'exec', this.#namespace, process.execPath, AGENT];
+    const args = ['netns', 'exec', this.#namespace, ...NODE, AGENT];
     const child = spawn('ip', args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     child.on('message', (reply) => {
       const message = reply as AgentReply;

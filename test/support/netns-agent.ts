@@ -1,11 +1,13 @@
 // Runs inside a namespace: the clients that go on for a while, as the test asks for them over the IPC channel.
 
+import { Download } from './download.ts';
 import { Hammer } from './hammer.ts';
 import { Talk } from './talk.ts';
 import type { AgentReply, AgentRequest } from './netns-agent-client.ts';
 
 const hammers = new Map<number, Hammer>();
 const talks = new Map<number, Talk>();
+const downloads = new Map<number, Download>();
 
 process.on('message', (message) => {
   const request = message as AgentRequest;
@@ -37,6 +39,18 @@ async function answer(request: AgentRequest): Promise<AgentReply> {
       talkOf(request.talk).close();
       talks.delete(request.talk);
       return { id, kind: 'done' };
+    case 'download':
+      downloads.set(id, new Download(request.options));
+      return { id, kind: 'done' };
+    case 'download state':
+      return { id, kind: 'download state', state: downloadOf(request.download).state() };
+    case 'download hurry':
+      downloadOf(request.download).hurry();
+      return { id, kind: 'done' };
+    case 'download close':
+      downloadOf(request.download).close();
+      downloads.delete(request.download);
+      return { id, kind: 'done' };
   }
 }
 
@@ -44,4 +58,10 @@ function talkOf(id: number): Talk {
   const talk = talks.get(id);
   if (!talk) throw new Error('no such talk');
   return talk;
+}
+
+function downloadOf(id: number): Download {
+  const download = downloads.get(id);
+  if (!download) throw new Error('no such download');
+  return download;
 }

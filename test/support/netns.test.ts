@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { digestOf } from './download.ts';
 import { Topology, netnsMissing, type Host } from './netns.ts';
+import { until } from './until.ts';
 
 const missing = netnsMissing();
 
@@ -35,4 +37,16 @@ test.skipIf(missing)('the node is seen by its own address, and what nobody answe
   expect(seen).toEqual({ kind: 'answered', by: 'a', peerSeen: '192.168.0.2' });
   const nobody = await topology.client.connect({ protocol: 'TCP', address: '172.30.0.9', port: 80, timeoutMs: 200 });
   expect(nobody.kind).not.toBe('answered');
+});
+
+test.skipIf(missing)('a long answer is read slowly, then quickly, and whole', async () => {
+  const bytes = 4 * 1024 * 1024;
+  await pod.serve({ protocol: 'TCP', address: '10.1.2.3', port: 8082, name: 'a', sends: bytes });
+  const download = await topology.client.download({ address: '10.1.2.3', port: 8082, everyMs: 10 });
+  await until(async () => (await download.state()).bytes > 0);
+  expect((await download.state()).ended).toBe('');
+  await download.hurry();
+  await until(async () => (await download.state()).ended !== '');
+  expect(await download.state()).toEqual({ bytes, digest: digestOf(bytes), ended: 'END' });
+  await download.close();
 });

@@ -5,6 +5,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
+import type { DownloadOptions } from './download.ts';
 import type { HammerOptions, HammerResult } from './hammer.ts';
 import type { TalkOptions } from './talk.ts';
 import type { Exec } from '../../src/system/exec.ts';
@@ -92,6 +93,11 @@ export class Host {
   /** One TCP connection that sends every few milliseconds, until it is closed. */
   talk(options: TalkOptions): ReturnType<NetnsAgent['talk']> {
     return this.#agent.talk(options);
+  }
+
+  /** One TCP connection that reads slowly what the server sends, until it is hurried or closed. */
+  download(options: DownloadOptions): ReturnType<NetnsAgent['download']> {
+    return this.#agent.download(options);
   }
 
   /** Runs a program inside and returns its standard output. Rejects when it fails. */

@@ -2,6 +2,7 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { NODE } from './node-command.ts';
 import { until } from './until.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/entry.js', import.meta.url));
@@ -36,7 +37,7 @@ export class FairleadProcess {
   readonly #waiting = new Set<() => void>();
 
   constructor(words: readonly string[], options: StartOptions = {}) {
-    const command = [...(options.wrap ?? []), process.execPath, MAIN, ...words];
+    const command = [...(options.wrap ?? []), ...NODE, MAIN, ...words];
     const [file = '', ...args] = options.namespace ? ['ip', 'netns', 'exec', options.namespace, ...command] : command;
     this.#child = spawn(file, args, {
       stdio: ['ignore', 'pipe', 'pipe'],

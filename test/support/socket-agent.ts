@@ -15,6 +15,8 @@ export interface ServeOptions {
   readonly name: string;
   /** TCP: answers whatever comes, for as long as the client stays, in place of one answer and an end. */
   readonly keeps?: boolean;
+  /** TCP: sends so many bytes in place of an answer, a multiple of 64 (`download.ts` says which), and ends. */
+  readonly sends?: number;
 }
 
 export interface ConnectOptions {
@@ -50,8 +52,8 @@ class SocketAgent {
   readonly #waiting = new Map<number, { readonly namespace: string; readonly resolve: (reply: Reply) => void }>();
 
   async serve(namespace: string, options: ServeOptions): Promise<{ stop(): Promise<void> }> {
-    const { protocol, address = '-', port, name, keeps = false } = options;
-    const { id, reply } = this.#ask('serve', namespace, [protocol, address, port, name, keeps ? 1 : 0]);
+    const { protocol, address = '-', port, name, keeps = false, sends = 0 } = options;
+    const { id, reply } = this.#ask('serve', namespace, [protocol, address, port, name, keeps ? 1 : 0, sends]);
     const { kind } = await reply;
     if (kind !== 'done') throw new Error(`in ${namespace}: a server was answered with ${kind}`);
     return {

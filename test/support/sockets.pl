@@ -2,7 +2,7 @@
 # The sockets of every namespace of a test, in one small process: servers that answer with their name and the peer that they see, and
 # single connections. Perl is there wherever Debian is, starts in a moment where a processor is emulated, enters namespaces (setns), and has SCTP.
 #
-# In, a line each:  serve ID NAMESPACE PROTOCOL ADDRESS PORT NAME KEEPS
+# In, a line each:  serve ID NAMESPACE PROTOCOL ADDRESS PORT NAME KEEPS SENDS
 #                   connect ID NAMESPACE PROTOCOL ADDRESS PORT SOURCE SOURCEPORT      ("-" where nothing is said)
 #                   drop ID OTHER        closes a server with its connections, or gives up a connection
 #                   leave ID NAMESPACE   closes all that is there
@@ -27,7 +27,7 @@ while (1) {
   vec($reads, fileno(STDIN), 1) = 1;
   for my $fd (keys %sockets) {
     vec($reads, $fd, 1) = 1;
-    vec($writes, $fd, 1) = 1 if $sockets{$fd}{connecting};
+    vec($writes, $fd, 1) = 1 if $sockets{$fd}{connecting} || $sockets{$fd}{left};
   }
   next if select($reads, $writes, undef, undef) < 0;
   for my $fd (keys %sockets) {
@@ -99,13 +99,13 @@ sub text_of {
 }
 
 sub serve {
-  my ($id, $ns, $protocol, $address, $port, $name, $keeps) = @_;
+  my ($id, $ns, $protocol, $address, $port, $name, $keeps, $sends) = @_;
   my ($handle, $packed) = open_socket($protocol, $address eq '-' ? '::' : $address, $port);
   setsockopt($handle, SOL_SOCKET, SO_REUSEADDR, 1) unless $protocol eq 'UDP';
   bind($handle, $packed) or die "bind $address $port: $!";
   if ($protocol ne 'UDP') { listen($handle, 512) or die "listen: $!"; }
   $sockets{fileno $handle} =
-    { handle => $handle, id => $id, ns => $ns, kind => 'server', protocol => $protocol, name => $name, keeps => $keeps };
+    { handle => $handle, id => $id, ns => $ns, kind => 'server', protocol => $protocol, name => $name, keeps => $keeps, sends => $sends };
   print "$id done\n";
 }
 
@@ -143,6 +143,7 @@ sub failed {
 sub ready {
   my ($fd, $socket) = @_;
   return $socket->{protocol} eq 'UDP' ? reply($socket) : take($socket) if $socket->{kind} eq 'server';
+  return if $socket->{left} && !feed($fd, $socket);
   return drain($fd, $socket) if $socket->{kind} eq 'peer';
   if (delete $socket->{connecting}) {
     my $number = unpack 'i', getsockopt($socket->{handle}, SOL_SOCKET, SO_ERROR);
@@ -179,8 +180,32 @@ sub take {
   $sockets{fileno $handle} =
     { handle => $handle, id => $server->{id}, ns => $server->{ns}, kind => 'peer', name => $server->{name}, keeps => $server->{keeps} };
   return if $server->{keeps};
+  if ($server->{sends}) {
+    my $peer = $sockets{fileno $handle};
+    @$peer{'left', 'line', 'chunk'} = ($server->{sends}, 0, '');
+    return;
+  }
   syswrite($handle, "$server->{name} " . text_of($packed) . "\n");
   shutdown($handle, 1);
+}
+
+# Sends on, as much as is taken. False when the connection is gone.
+sub feed {
+  my ($fd, $peer) = @_;
+  while ($peer->{left} > 0) {
+    if ($peer->{chunk} eq '') { $peer->{chunk} = join '', map { sprintf "%063d\n", $peer->{line}++ } 1 .. 1024; }
+    my $size = syswrite($peer->{handle}, $peer->{chunk}, length $peer->{chunk} < $peer->{left} ? length $peer->{chunk} : $peer->{left});
+    if (!defined $size) {
+      return 1 if $! == EAGAIN;
+      close $peer->{handle};
+      delete $sockets{$fd};
+      return 0;
+    }
+    substr($peer->{chunk}, 0, $size, '');
+    $peer->{left} -= $size;
+  }
+  shutdown($peer->{handle}, 1);
+  return 1;
 }
 
 # A connection that has its answer stays until the client is done, so that no byte of his turns it into a reset.

@@ -175,6 +175,17 @@ test('what a side has said is heard although the other writes to it when it has 
   }
 });
 
+test('what waits in a side that is closed from within is passed on once', async () => {
+  const world = await rig(() => {});
+  const { client, server, pair } = await joined(world);
+  pair.client.pause();
+  client.socket.write('last words');
+  await until(() => pair.client.readableLength === 10);
+  pair.client.destroy();
+  await until(() => server.how !== undefined && world.open() === 0);
+  expect(server.text).toBe('last words');
+});
+
 test('an answer is whole for a client that goes on sending, which is told by a reset some time after the end', async () => {
   const clock = new FakeClock();
   const world = await rig((socket) => socket.once('data', () => socket.end('no', () => socket.destroy())), { clock });

@@ -39,6 +39,21 @@ test('one connection too many is reset at once, told once and counted; when some
   expect(log.notes).toContain('new connections are taken again');
 });
 
+test('more connections than files may be open for are not taken on, whatever is asked for, and the start says so', async () => {
+  const pod = await tcpPod('127.0.1.11', (socket) => socket.write('hello'));
+  const port = await freePort(VIP);
+  const config = { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, maxConnections: 5000 } };
+  // A quarter for the process, a third of the rest for flows, two for each connection.
+  const { backend, log } = userspace({ config, openFiles: 12 });
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }]).snapshot);
+  expect(log.warnings).toEqual([
+    expect.stringMatching(/--userspace-max-connections 5000 .* 12 files .* 3 at most.*Mend: `ulimit -n/),
+  ]);
+  for (let i = 0; i < 3; i++) await dial(VIP, port);
+  await eventually('they have reached the Pod', () => pod.seen() === 3);
+  await expect(ask(VIP, port)).rejects.toMatchObject({ code: 'ECONNRESET' });
+});
+
 test('while slow readers leave too much in the relays, new connections are reset', async () => {
   const pod = await tcpPod('127.0.1.11', (socket) => {
     const piece = Buffer.alloc(1 << 20);

@@ -48,6 +48,21 @@ test('connections to an endpoint that no slice names any more are reset where th
   expect(String((await once(second, 'data'))[0])).toBe('z');
 });
 
+test('a Service that is to be told of clients and does not exist is named, until it does', async () => {
+  const pod = await tcpPod('127.0.1.11');
+  const port = await freePort(VIP);
+  const proxyProtocolTo = ['shop/web', 'shop/wbe'];
+  const { backend, log } = userspace({
+    config: { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, proxyProtocolTo } },
+  });
+  const web = { name: 'web', ip: VIP, port, endpoints: [pod] };
+  const first = cluster([web]);
+  await backend.sync(first.snapshot);
+  expect(log.warnings).toEqual([expect.stringMatching(/--userspace-proxy-protocol-to .*: shop\/wbe\. Mend/)]);
+  await backend.sync(cluster([web, { ...web, name: 'wbe', port: await freePort(VIP) }], first).snapshot);
+  expect(log.notes).toContainEqual(expect.stringContaining('settled'));
+});
+
 test('an endpoint learns the client’s address where its Service is named, before the first byte', async () => {
   const heard: Buffer[] = [];
   const pod = await tcpPod('127.0.1.11', (socket) => {

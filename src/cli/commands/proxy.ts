@@ -23,7 +23,7 @@ import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
 import { liveRulesPlane } from '../kube-proxy/rules.ts';
 import type { RulesStarter } from '../planes.ts';
 import { toJson, type KubeProxyConfiguration } from '../kube-proxy/schema.ts';
-import { activeSection, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
+import { activeSection, ipvsConfigOf, listenOf, modeOf, nodeNameOf, withBindAddress } from '../kube-proxy/settings.ts';
 import { userspaceConfig, type LogSettings } from '../settings.ts';
 import { chooseSource, manifestDirs } from '../source-choice.ts';
 import { cleanup } from './cleanup.ts';
@@ -35,8 +35,8 @@ const NODE_PATIENCE_MS = 30_000;
 
 export async function proxy(args: Arguments): Promise<number> {
   if (args.isSet('version') === true) return version();
-  if (args.isSet('cleanup') === true) return cleanup(args);
   const loaded = await loadConfiguration(args, systemFiles);
+  if (args.isSet('cleanup') === true) return cleanup(args, ipvsConfigOf(loaded.configuration).excludeCIDRs);
   const target = args.text('write-config-to');
   if (target !== undefined) return writeConfiguration(target, loaded.configuration);
   if (args.isSet('init-only') === true) return initOnly(args, loaded);

@@ -44,8 +44,10 @@ export function liveRulesPlane({ live, origin, own, nodeName, plane: options }: 
           return plane.ready;
         },
         update: (snapshot) => {
-          node = snapshot.node;
-          adjust();
+          if (!deepEqual(snapshot.node, node)) {
+            node = snapshot.node;
+            adjust();
+          }
           plane.update(snapshot);
         },
         state: () => plane.state(),

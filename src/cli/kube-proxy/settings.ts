@@ -48,7 +48,7 @@ export function rulesConfigOf(
   };
 }
 
-function ipvsConfigOf({ ipvs }: KubeProxyConfiguration): IpvsConfig {
+export function ipvsConfigOf({ ipvs }: KubeProxyConfiguration): IpvsConfig {
   return {
     scheduler: ipvs.scheduler.trim(),
     excludeCIDRs: (ipvs.excludeCIDRs ?? []).flatMap((range) => parseCidr(range) ?? []),

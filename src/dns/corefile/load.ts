@@ -2,9 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import { basename, dirname, isAbsolute, join } from 'node:path';
+import { nearestName } from '../../lib/edit-distance.ts';
 import type { Files } from '../../system/files.ts';
 import { BlockDraft, type BlockDoors, type Served } from '../block.ts';
-import { builtPlugin, isKnownPlugin } from '../plugin-list.ts';
+import { builtPlugin, CHAIN_ORDER, isKnownPlugin } from '../plugin-list.ts';
 import type { Scheme } from '../listener.ts';
 import { nameText, type DnsName } from '../wire/name.ts';
 import { lookUpHost } from '../host-lookup.ts';
@@ -144,6 +145,15 @@ async function draftsOf(
   return drafts;
 }
 
+function unknownPlugin(name: string): string {
+  if (isKnownPlugin(name)) return `the plugin "${name}" is known and not built yet; remove it`;
+  const near = nearestName(
+    name,
+    CHAIN_ORDER.filter((other) => builtPlugin(other)),
+  );
+  return `there is no plugin "${name}"${near === undefined ? '' : `; did you mean ${near}?`}`;
+}
+
 async function draftOf(block: ServerBlock, at: Served, doors: DraftDoors): Promise<BlockDraft> {
   const blockDoors: BlockDoors = {
     readText: doors.readText,
@@ -159,12 +169,7 @@ async function draftOf(block: ServerBlock, at: Served, doors: DraftDoors): Promi
   for (const directive of ordered) {
     const { name, place } = directive;
     const plugin = builtPlugin(name);
-    if (!plugin) {
-      const why = isKnownPlugin(name)
-        ? `the plugin "${name}" is known and not built yet; remove it`
-        : `there is no plugin "${name}"`;
-      throw new CorefileError(place, why);
-    }
+    if (!plugin) throw new CorefileError(place, unknownPlugin(name));
     if (plugin.once && seen.has(name)) throw new CorefileError(place, `${name} may stand in a server block once`);
     seen.add(name);
     await plugin.setup(directive, draft);

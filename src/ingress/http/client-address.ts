@@ -1,6 +1,15 @@
 // What a backend is told of the connection that a request came on.
 
 import { parseIp } from '../../lib/ip.ts';
+import type { ClientInfo } from './byte-stream.ts';
+import type { Origin } from './forward.ts';
+
+/** Where the requests of a connection come from, unless a trusted peer says otherwise: made once for all of them. */
+export function originOfConnection({ remoteAddress: address, localPort, secure, peer }: ClientInfo): Origin {
+  const remoteAddress = plainAddress(address);
+  const forwarding = forwardingFields(remoteAddress, localPort, secure);
+  return { remoteAddress, localPort, secure, peer, forwarding };
+}
 
 /** A dual-stack socket gives IPv4 peers as `::ffff:1.2.3.4`. */
 export function plainAddress(address: string): string {

@@ -2,20 +2,19 @@ import { reset } from '../../system/tcp.ts';
 import { renderAnswer, type Answer } from './answer.ts';
 import type { AnswerBodyFlow } from './answer-body.ts';
 import type { ClientInfo, ClientStream } from './byte-stream.ts';
-import { forwardingFields, plainAddress } from './client-address.ts';
+import { originOfConnection } from './client-address.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
-import type { Engine, OpenConnection } from './engine.ts';
+import { enter, leave, type Engine, type OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
-import { refusedRecord, type PeerFacts } from './forward.ts';
+import { refusedRecord, type Origin } from './forward.ts';
 import { PREFACE } from './http2-frames.ts';
+import { Lingering } from './lingering.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
 
 /** Bytes of further requests that are kept while one is being answered; then the socket is not read on. */
 const MAX_PIPELINED = 64 * 1024;
-/** Bytes thrown away after a last answer, before the connection is cut. */
-const MAX_LINGER = 256 * 1024;
 /** How often an unfinished head is read again from its start; after that only when it has doubled or may be whole. */
 const FREE_REREADS = 8;
 
@@ -32,11 +31,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   deadline: number;
   readonly frames = false;
   readonly bodyEnded = false;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-  readonly secure: boolean;
-  readonly forwarding: string;
-  readonly peer: PeerFacts | undefined;
+  readonly origin: Origin;
   readonly #stream: ClientStream;
   readonly #engine: Engine;
   #phase: Phase = 'head';
@@ -50,7 +45,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   #paused = false;
   #rereads = 0;
   #reread = 0;
-  #lingered = 0;
+  readonly #lingering = new Lingering(this);
   /** What was left to send when the deadline passed last. */
   #unsent = 0;
   #ended = false;
@@ -60,18 +55,14 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     this.#engine = engine;
     this.#onPreface = onPreface;
     this.#stream = stream;
-    this.secure = info.secure;
-    this.peer = info.peer;
-    this.remoteAddress = plainAddress(info.remoteAddress);
-    this.localPort = info.localPort;
+    this.origin = originOfConnection(info);
     this.deadline = engine.deadlines.now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
-    this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
     stream.on('data', (chunk) => this.#onData(chunk));
     stream.on('end', () => this.#onEnd());
     stream.on('drain', () => this.#onDrain());
     stream.on('close', () => this.#onClose());
     stream.on('error', () => {});
-    engine.deadlines.add(this);
+    enter(engine, this);
   }
 
   get busy(): boolean {
@@ -103,7 +94,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   }
 
   reset(): void {
-    if (!this.secure) reset(this.#stream);
+    if (!this.origin.secure) reset(this.#stream);
     else this.#stream.destroy();
   }
 
@@ -192,8 +183,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   #onData(chunk: Buffer): void {
     if (this.#phase === 'closed') return;
     if (this.#phase === 'lingering') {
-      this.#lingered += chunk.length;
-      if (this.#lingered > MAX_LINGER) this.destroy();
+      this.#lingering.take(chunk);
       return;
     }
     if (this.#phase === 'tunnel') {
@@ -245,7 +235,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
   #readRequest(bytes: Buffer): boolean {
     if (!this.#worthReading(bytes)) return false;
     const head = this.#engine.requestHead;
-    const result = head.read(bytes, this.#at, bytes.length, this.secure);
+    const result = head.read(bytes, this.#at, bytes.length, this.origin.secure);
     switch (result.kind) {
       case 'more':
         if (this.#rereads++ === 0)
@@ -292,7 +282,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
 
   /** A request that could not be read: nobody knows where the next one would start. */
   #refuse(answer: Answer): void {
-    this.#engine.host.record(refusedRecord(answer.status, this.remoteAddress));
+    this.#engine.host.record(refusedRecord(answer.status, this.origin.remoteAddress));
     this.#stream.write(renderAnswer(answer, 'GET', 1, false), 'latin1');
     this.#linger();
   }
@@ -329,8 +319,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     this.#phase = 'closed';
     this.#exchange = undefined;
     this.#pending = undefined;
-    this.#engine.connections.delete(this);
-    this.#engine.deadlines.remove(this);
+    leave(this.#engine, this);
     exchange?.onClientGone();
   }
 }
@@ -342,5 +331,5 @@ export function serveConnection(
   info: ClientInfo,
   onPreface?: PrefaceListener,
 ): void {
-  engine.connections.add(new ClientConnection(engine, stream, info, onPreface));
+  void new ClientConnection(engine, stream, info, onPreface);
 }

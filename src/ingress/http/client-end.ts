@@ -2,13 +2,13 @@
 
 import type { Answer } from './answer.ts';
 import type { AnswerBodyFlow } from './answer-body.ts';
-import type { ClientFacts } from './forward.ts';
+import type { Origin } from './forward.ts';
 import type { ResponseHead } from './response-head.ts';
 
 /** What an exchange answers to: an HTTP/1.1 connection, or one stream of an HTTP/2 connection. */
-export interface ClientEnd extends ClientFacts {
-  /** The forwarding fields that are the same for every request of the connection, as lines. */
-  readonly forwarding: string;
+export interface ClientEnd {
+  /** Of the connection. */
+  readonly origin: Origin;
   /** Request bodies come, and answer bodies go, without framing of their own (HTTP/2). */
   readonly frames: boolean;
   /** Whether the answer under way may leave the connection open. */

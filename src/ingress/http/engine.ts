@@ -1,5 +1,5 @@
 import { Ranges } from './chunked.ts';
-import type { Deadlines } from './deadlines.ts';
+import type { Deadlines, Expiring } from './deadlines.ts';
 import type { EngineHost } from './forward.ts';
 import { FieldBlock } from './hpack.ts';
 import { OutputBuffers } from './http2-output.ts';
@@ -106,6 +106,17 @@ export function createEngine(
     maxStreams: DEFAULT_MAX_STREAMS,
     stopping: false,
   };
+}
+
+/** It counts as open, and its deadline is looked at, until it leaves. */
+export function enter(engine: Engine, connection: OpenConnection & Expiring): void {
+  engine.connections.add(connection);
+  engine.deadlines.add(connection);
+}
+
+export function leave(engine: Engine, connection: OpenConnection & Expiring): void {
+  engine.connections.delete(connection);
+  engine.deadlines.remove(connection);
 }
 
 /** From the next head on. */

@@ -1,7 +1,8 @@
-import type { Location } from '../host-routes.ts';
 import type { Answer } from './answer.ts';
 import { REWRITTEN } from '../annotations/answer-rewrite.ts';
 import { AnswerBodyFlow } from './answer-body.ts';
+import { answerFields, errorPage } from './answer-fields.ts';
+import { AnswerHeadReading } from './answer-head.ts';
 import { AnswerRelay, type RelayHost } from './answer-relay.ts';
 import { Attempts } from './attempts.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
@@ -10,7 +11,8 @@ import type { Engine } from './engine.ts';
 import { Entry } from './entry.ts';
 import type { Edit, Forward, Origin, Passed } from './forward.ts';
 import type { RequestHead } from './request-head.ts';
-import { Mirroring, mirrorText } from './mirror.ts';
+import { beginMirroring } from './mirror.ts';
+import { RequestJournal } from './request-journal.ts';
 import { requestIdFrom } from './request-id.ts';
 import { RequestSending } from './request-sending.ts';
 import { requestText } from './request-text.ts';
@@ -18,9 +20,7 @@ import type { ResponseHead } from './response-head.ts';
 import { Tunnel } from './tunnel.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 
-const MAX_INTERIM = 16;
 const ORIGINAL_URI = ['x-original-uri'];
-const NO_STATUS: ReadonlySet<number> = new Set();
 /** nginx' 499: the client went away. */
 const CLIENT_GONE = 499;
 
@@ -33,17 +33,12 @@ type Phase = 'connecting' | 'waiting' | 'body' | 'tunnel' | 'done';
 export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   readonly #engine: Engine;
   readonly #client: ClientEnd;
-  readonly #method: string;
-  readonly #host: string;
-  readonly #path: string;
+  readonly #journal: RequestJournal;
   readonly #minor: 0 | 1;
   readonly #wantsKeepAlive: boolean;
-  readonly #upgrade: boolean;
   readonly #expectContinue: boolean;
   readonly #wantsTrailers: boolean;
-  readonly #startedAt: number;
   readonly #sending: RequestSending;
-  #requestId = '';
   readonly #origin: Origin;
   #forward: Forward | undefined;
   #attempts: Attempts | undefined;
@@ -54,23 +49,12 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   #phase: Phase = 'connecting';
   #upstream: UpstreamConnection | undefined;
   // The answer.
-  #partial: Buffer | undefined;
-  #interim = 0;
-  #status = 0;
+  readonly #reading: AnswerHeadReading;
   #relay: AnswerRelay | undefined;
   #keepAlive = false;
   #upstreamKeepAlive = false;
   #upstreamSeconds = 0;
-  /** Of an answer of our own that came before anything was forwarded. */
-  #answeredFor: Location | undefined;
-  #headAt: number | undefined;
-  #upstreamAt: number | undefined;
-  #connectMs: number | undefined;
-  readonly #captured: readonly string[] | undefined;
   #upstreamPaused = false;
-  /** Of the copy, until it is sent. */
-  #mirrorText: string | undefined;
-  #mirroring: Mirroring | undefined;
   /** What the client takes, where answers may be compressed. */
   readonly #accepted: Accepted | undefined;
   #tunnel: Tunnel | undefined;
@@ -78,19 +62,16 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   constructor(engine: Engine, client: ClientEnd, head: RequestHead) {
     this.#engine = engine;
     this.#client = client;
-    this.#method = head.method;
-    this.#host = head.host;
-    this.#path = head.path;
     this.#minor = head.minor;
     this.#wantsKeepAlive = head.keepAlive;
-    this.#upgrade = head.upgrade;
     this.#expectContinue = head.expectContinue;
     this.#wantsTrailers = head.trailers;
     this.#sending = new RequestSending(head, client.frames);
-    this.#startedAt = engine.monotonic();
-    const origin = engine.host.origin(client, head) ?? client;
+    this.#reading = new AnswerHeadReading(client, head);
+    const origin = engine.host.origin(client.origin, head) ?? client.origin;
     this.#origin = origin;
-    this.#captured = engine.host.capture?.(origin, head);
+    const captured = engine.host.capture?.(origin, head);
+    this.#journal = new RequestJournal(head, origin, captured, engine.monotonic());
     const { compression } = engine.rules;
     this.#accepted = compression && acceptedBy(head, compression);
   }
@@ -112,24 +93,26 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
       return;
     }
     const { edit } = decision;
+    const journal = this.#journal;
     this.#forward = decision;
-    this.#attempts = new Attempts(decision, this.#method, this.#startedAt);
+    this.#attempts = new Attempts(decision, journal.method, journal.startedAt);
     const { rules } = this.#engine;
-    this.#requestId = requestIdFrom(head.requestId, rules.makesRequestIds);
+    const requestId = requestIdFrom(head.requestId, rules.makesRequestIds);
+    journal.requestId = requestId;
     if (rules.originalUri) head.dropNamed(ORIGINAL_URI);
     if (!edit) {
-      this.#sending.head = requestText(head, this.#requestId, origin, undefined, rules);
+      this.#sending.head = requestText(head, requestId, origin, undefined, rules);
       this.#connect(this.#attempts.first(), false);
       return;
     }
     this.#edit = edit;
-    const question = edit.question?.text(head.kept(), this.#requestId);
+    const question = edit.question?.text(head.kept(), requestId);
     head.dropNamed(edit.dropped);
-    this.#sending.head = requestText(head, this.#requestId, origin, edit, rules);
+    this.#sending.head = requestText(head, requestId, origin, edit, rules);
     if (edit.mirror && !head.upgrade) {
       const { path, query, host } = edit.mirror;
-      const text = requestText(head, this.#requestId, origin, { ...edit, path, query, host }, rules);
-      this.#mirrorText = mirrorText(text, edit.mirror);
+      const text = requestText(head, requestId, origin, { ...edit, path, query, host }, rules);
+      this.#sending.copiedBy = beginMirroring(this.#engine, edit.mirror, text);
     }
     if (!edit.gate && question === undefined) {
       this.#entered(edit.passed);
@@ -173,7 +156,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
 
   onClientGone(): void {
     if (this.#phase === 'done') return;
-    this.#finish(this.#phase === 'tunnel' ? this.#status : CLIENT_GONE);
+    this.#finish(this.#phase === 'tunnel' ? this.#journal.status : CLIENT_GONE);
     this.#dropUpstream();
     this.#client.destroy();
   }
@@ -195,7 +178,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   // What the backend does.
 
   onUpstreamReady(): void {
-    this.#connectMs = this.#engine.monotonic() - (this.#upstreamAt ?? 0);
+    this.#journal.connected(this.#engine.monotonic());
     if (!this.#attempts?.stillThere) {
       // Taken out of the Service while it was being dialled.
       this.#dropUpstream();
@@ -219,11 +202,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
       this.#tunnel.fromBackend(bytes, length);
     } else if (this.#phase === 'waiting') {
       this.#awaitUpstream();
-      if (this.#partial) {
-        const joined = Buffer.concat([this.#partial, bytes.subarray(0, length)]);
-        this.#partial = undefined;
-        this.#readHead(joined, joined.length);
-      } else this.#readHead(bytes, length);
+      this.#readHead(bytes, length);
     }
   }
 
@@ -242,7 +221,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   onUpstreamClosed(): void {
     this.#upstream = undefined;
     if (this.#phase === 'tunnel') {
-      this.#finish(this.#status);
+      this.#finish(this.#journal.status);
       this.#client.destroy();
     } else this.#lost();
   }
@@ -276,11 +255,10 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
       return;
     }
     attempts.endpoint = endpoint;
-    this.#upstreamAt ??= this.#engine.monotonic();
     const idle = fresh ? undefined : endpoint.takeIdle(this);
     attempts.reused = idle !== undefined;
+    this.#journal.asks(this.#engine.monotonic(), idle !== undefined);
     if (idle) {
-      this.#connectMs = 0;
       this.#upstream = idle;
       this.#send();
     } else {
@@ -301,23 +279,13 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
 
   /** Sends the whole request once more. False when it may not be: part of the body is gone, the tries are used up, or it could do harm. */
   #again(): boolean {
-    if (!this.#sending.repeatable || this.#interim > 0) return false;
+    if (!this.#sending.repeatable || this.#reading.toldInterim) return false;
     const next = this.#attempts?.again(this.#engine.monotonic());
     if (!next) return false;
-    this.#partial = undefined;
+    this.#reading.restart();
     this.#dropUpstream();
     this.#connect(next, false);
     return true;
-  }
-
-  /** Once, when the request itself is sent: after the doors. */
-  #mirror(): void {
-    const text = this.#mirrorText;
-    if (text === undefined || !this.#edit?.mirror) return;
-    this.#mirrorText = undefined;
-    const mirroring = new Mirroring(this.#engine, this.#edit.mirror, text);
-    this.#mirroring = mirroring;
-    this.#sending.copy = (data) => mirroring.write(data);
   }
 
   #send(): void {
@@ -326,7 +294,6 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     this.#phase = 'waiting';
     const { body } = this.#sending;
     const hadBody = !body.done && !this.#sending.abandoned;
-    this.#mirror();
     this.#sending.start(this.#client, upstream, this.#attempts?.mayReplay ?? false);
     this.#awaitUpstream();
     if (!hadBody) return;
@@ -405,30 +372,19 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   // The answer.
 
   #readHead(bytes: Buffer, length: number): void {
+    const reading = this.#reading;
     const head = this.#engine.responseHead;
-    let at = 0;
-    for (;;) {
-      const result = at < length ? head.read(bytes, at, length, this.#method) : 'more';
-      if (result === 'more') {
-        if (at < length) this.#partial = Buffer.from(bytes.subarray(at, length));
+    switch (reading.read(head, bytes, length)) {
+      case 'more':
         return;
-      }
-      const unasked = head.status === 101 && !this.#upgrade;
-      if (result === 'bad' || unasked || (head.status < 200 && ++this.#interim > MAX_INTERIM)) {
+      case 'bad':
         this.#badAnswer();
         return;
-      }
-      at = head.end;
-      if (head.status === 101) {
-        this.#startTunnel(bytes, at, length);
+      case 'tunnel':
+        this.#startTunnel(reading.bytes, reading.at, reading.length);
         return;
-      }
-      if (head.status >= 200) {
-        this.#sendHead(head, bytes, at, length);
-        return;
-      }
-      // RFC 9110 section 15.2: an interim answer goes on, but not a 100 that nobody waits for.
-      if (head.status !== 100 || this.#expectContinue) this.#client.sendInterim(head, bytes);
+      case 'head':
+        this.#sendHead(head, reading.bytes, reading.at, reading.length);
     }
   }
 
@@ -439,8 +395,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     }
     if (this.#showErrorPage(head.status)) return;
     const client = this.#client;
-    this.#status = head.status;
-    this.#headAt = this.#engine.monotonic();
+    this.#journal.answered(head.status, this.#engine.monotonic());
     this.#upstreamKeepAlive = head.keepAlive;
     this.#upstreamSeconds = head.keepAliveSeconds;
     this.#attempts?.endpoint?.answered();
@@ -456,7 +411,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     );
     this.#keepAlive = this.#wantsKeepAlive && client.mayKeepAlive && this.#sending.body.done && !body.untilClose;
     const changed = edit?.change ? head.changed(bytes, REWRITTEN, edit.change) : '';
-    const added = edit || lines ? changed + this.#answerFields(head.status) : '';
+    const added = edit || lines ? changed + this.#ownFields(head.status) : '';
     const fields = coding ? added + coding.fields : added;
     const text = client.begin(head, bytes, fields, body, this.#keepAlive);
     if (text === undefined) {
@@ -477,7 +432,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   #startTunnel(bytes: Buffer, start: number, end: number): void {
     const upstream = this.#upstream;
     if (!upstream) return;
-    this.#status = 101;
+    this.#journal.status = 101;
     this.#phase = 'tunnel';
     const tunnel = new Tunnel(this.#client, upstream, this.#forward?.transfer.tunnelMs ?? 0);
     this.#tunnel = tunnel;
@@ -491,7 +446,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
 
   #endTunnel(): void {
     if (!this.#tunnel?.over) return;
-    this.#finish(this.#status);
+    this.#finish(this.#journal.status);
     this.#upstream = undefined;
   }
 
@@ -512,7 +467,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   }
 
   onGiven(): void {
-    this.#finish(this.#status);
+    this.#finish(this.#journal.status);
     this.#client.exchangeDone(this.#keepAlive);
   }
 
@@ -530,8 +485,7 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     }
     if (this.#attempts?.reused === false) this.#attempts.endpoint?.failed();
     if (this.#forward?.transfer.retry.onLost && this.#again()) return;
-    const unanswered = this.#partial === undefined && this.#interim === 0;
-    const again = unanswered && this.#sending.body.kind === 'none' ? this.#attempts?.afterStale() : undefined;
+    const again = !this.#reading.begun && this.#sending.body.kind === 'none' ? this.#attempts?.afterStale() : undefined;
     if (again) this.#connect(again, true);
     else this.#fail({ status: 502, reason: 'the backend closed the connection before it answered' });
   }
@@ -545,22 +499,20 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   /** Part of an answer is with the client: it must see that the rest is missing. */
   #cut(): void {
     this.#dropUpstream();
-    this.#finish(this.#status);
+    this.#finish(this.#journal.status);
     this.#client.reset();
   }
 
   /** Asks another Service for the page of this error. False where none is to be asked, or none is there. */
   #showErrorPage(status: number): boolean {
-    const forward = this.#forward;
-    if (!forward?.errors?.codes.has(status) || forward.errors.targets.targets.length === 0) return false;
-    const { errors, ...rest } = forward;
+    const page = errorPage(this.#forward, status);
+    if (!page) return false;
+    const { forward, pages } = page;
     this.#dropUpstream();
-    this.#partial = undefined;
-    const retry = { ...rest.transfer.retry, statuses: NO_STATUS, onLost: false, onTimeout: false };
-    const asked: Forward = { ...rest, targets: errors.targets, transfer: { ...rest.transfer, retry } };
-    this.#forward = asked;
-    this.#attempts = new Attempts(asked, 'GET', this.#engine.monotonic());
-    this.#sending.replace(errors.text(status, this.#requestId));
+    this.#reading.restart();
+    this.#forward = forward;
+    this.#attempts = new Attempts(forward, 'GET', this.#engine.monotonic());
+    this.#sending.replace(pages.text(status, this.#journal.requestId));
     this.#connect(this.#attempts.first(), false);
     return true;
   }
@@ -574,28 +526,20 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
   /** An answer of our own. The connection goes on when the request's body is here in full. */
   #answer(answer: Answer): void {
     if (this.#phase === 'done') return;
-    this.#answeredFor = answer.of;
+    this.#journal.location = answer.of;
     const { body } = this.#sending;
     if (!body.done && !this.#expectContinue && this.#phase === 'connecting') {
       this.#sending.skip(this.#client, this.#engine.ranges);
     }
     const keepAlive = this.#wantsKeepAlive && body.done && this.#client.mayKeepAlive;
-    const full = this.#forward
-      ? { ...answer, fields: this.#answerFields(answer.status) + (answer.fields ?? '') }
-      : answer;
-    this.#client.sendAnswer(full, this.#method, keepAlive);
+    const full = this.#forward ? { ...answer, fields: this.#ownFields(answer.status) + (answer.fields ?? '') } : answer;
+    this.#client.sendAnswer(full, this.#journal.method, keepAlive);
     this.#finish(answer.status);
     this.#client.exchangeDone(keepAlive);
   }
 
-  #answerFields(status: number): string {
-    const passed = this.#passed;
-    const cookies = passed && (status < 400 || passed.cookiesAlways) ? passed.cookies : '';
-    const { edit, lines } = this.#forward ?? {};
-    const onStatus = edit?.statusFields?.(status) ?? '';
-    const endpoint = this.#attempts?.endpoint;
-    const own = edit?.endpointField && endpoint ? edit.endpointField(endpoint) : '';
-    return (edit?.answerFields ?? '') + own + onStatus + (lines?.fields ?? '') + cookies;
+  #ownFields(status: number): string {
+    return this.#forward ? answerFields(this.#forward, this.#passed, this.#attempts?.endpoint, status) : '';
   }
 
   #dropUpstream(): void {
@@ -604,40 +548,25 @@ export class Exchange implements UpstreamUser, RequestUnderWay, RelayHost {
     upstream?.destroy();
   }
 
-  /** For those who choose endpoints by how soon they answer. */
-  #measure(): void {
-    const endpoint = this.#attempts?.endpoint;
-    const since = this.#upstreamAt;
-    if (endpoint && since !== undefined && this.#headAt !== undefined)
-      this.#forward?.targets.answered?.(endpoint, this.#engine.monotonic() - since);
-  }
-
   #finish(status: number): void {
     if (this.#phase === 'done') return;
     this.#phase = 'done';
     this.#entry?.cancel();
     this.#relay?.stop();
-    if (!this.#sending.body.done) this.#mirroring?.stop();
-    this.#measure();
+    this.#sending.over();
+    const journal = this.#journal;
+    const endpoint = this.#attempts?.endpoint;
+    journal.ended(status, this.#engine.monotonic());
+    // For those who choose endpoints by how soon they answer.
+    if (endpoint && journal.headDuration !== undefined && journal.upstreamDuration !== undefined)
+      this.#forward?.targets.answered?.(endpoint, journal.upstreamDuration);
     this.#edit?.release?.();
-    this.#engine.host.record({
-      method: this.#method,
-      host: this.#host,
-      path: this.#path,
-      status,
-      location: this.#forward?.location ?? this.#answeredFor,
-      endpoint: this.#attempts?.endpoint,
-      remoteAddress: this.#origin.remoteAddress,
-      requestId: this.#requestId,
-      received: this.#sending.body.received + (this.#tunnel?.received ?? 0),
-      sent: (this.#relay?.body.sent ?? 0) + (this.#tunnel?.sent ?? 0),
-      duration: this.#engine.monotonic() - this.#startedAt,
-      headDuration: this.#headAt === undefined ? undefined : this.#headAt - this.#startedAt,
-      connectDuration: this.#connectMs,
-      upstreamDuration: this.#upstreamAt === undefined ? undefined : this.#engine.monotonic() - this.#upstreamAt,
-      retries: this.#attempts?.retries ?? 0,
-      canary: this.#forward?.canary,
-      captured: this.#captured,
-    });
+    journal.location = this.#forward?.location ?? journal.location;
+    journal.endpoint = endpoint;
+    journal.received = this.#sending.body.received + (this.#tunnel?.received ?? 0);
+    journal.sent = (this.#relay?.body.sent ?? 0) + (this.#tunnel?.sent ?? 0);
+    journal.retries = this.#attempts?.retries ?? 0;
+    journal.canary = this.#forward?.canary;
+    this.#engine.host.record(journal);
   }
 }

@@ -3,13 +3,14 @@
 
 import type { Socket } from 'node:net';
 import type { ClientInfo } from './byte-stream.ts';
-import { forwardingFields, plainAddress } from './client-address.ts';
+import { originOfConnection } from './client-address.ts';
 import type { Expiring } from './deadlines.ts';
-import type { Engine, OpenConnection } from './engine.ts';
+import { enter, leave, type Engine, type OpenConnection } from './engine.ts';
 import { MAX_FIELDS } from './fields.ts';
-import type { PeerFacts } from './forward.ts';
+import type { Origin } from './forward.ts';
 import { HpackDecoder, type FieldBlock, type HeaderField } from './hpack.ts';
 import { DEFAULT_WINDOW, ERROR, FLAG, FRAME, MAX_FRAME, MAX_WINDOW, SETTING } from './http2-frames.ts';
+import { Lingering } from './lingering.ts';
 import { Http2Output } from './http2-output.ts';
 import { Http2Reader, type Frame } from './http2-reader.ts';
 import { Http2Stream, STREAM_WINDOW, type StreamHost } from './http2-stream.ts';
@@ -25,8 +26,6 @@ const RESETS = { burst: 200, perSecond: 33 };
 const IDLE_FRAMES = { burst: 1000, perSecond: 100 };
 /** Bytes that we have to send and the client does not take, before we read no more of it. */
 const MAX_UNSENT = 256 * 1024;
-/** Bytes thrown away after the last frame, before the connection is cut. */
-const MAX_LINGER = 256 * 1024;
 /** What a ping of ours says: it follows the first GOAWAY. */
 const LAST_CALL = Buffer.from('lastcall', 'latin1');
 const LARGEST_STREAM = 0x7fffffff;
@@ -36,17 +35,13 @@ type Phase = 'open' | 'last-call' | 'closing' | 'ended';
 
 /** Serves HTTP/2 on a socket on which nothing was read, or what was read was put back. */
 export function serveHttp2(engine: Engine, socket: Socket, info: ClientInfo): void {
-  engine.connections.add(new Http2Connection(engine, socket, info));
+  void new Http2Connection(engine, socket, info);
 }
 
 class Http2Connection implements OpenConnection, Expiring, StreamHost {
   deadline: number;
   readonly engine: Engine;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-  readonly secure: boolean;
-  readonly forwarding: string;
-  readonly peer: PeerFacts | undefined;
+  readonly origin: Origin;
   readonly output: Http2Output;
   window = DEFAULT_WINDOW;
   readonly #socket: Socket;
@@ -69,18 +64,14 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
   #room = CONNECTION_WINDOW;
   #used = 0;
   #unread = false;
-  #lingered = 0;
+  readonly #lingering = new Lingering(this);
 
   constructor(engine: Engine, socket: Socket, info: ClientInfo) {
     // Nobody ends one side of HTTP/2: a client that has ended its own is gone.
     socket.allowHalfOpen = false;
     this.engine = engine;
     this.#socket = socket;
-    this.secure = info.secure;
-    this.peer = info.peer;
-    this.remoteAddress = plainAddress(info.remoteAddress);
-    this.localPort = info.localPort;
-    this.forwarding = forwardingFields(this.remoteAddress, info.localPort, info.secure);
+    this.origin = originOfConnection(info);
     this.output = new Http2Output(socket, engine.outputBuffers);
     const { now } = engine.deadlines;
     this.deadline = now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
@@ -92,7 +83,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     socket.on('drain', () => this.#onDrain());
     socket.on('close', () => this.#onClose());
     socket.on('error', () => {});
-    engine.deadlines.add(this);
+    enter(engine, this);
     this.output.settings([
       [SETTING.maxConcurrentStreams, this.#maxStreams],
       [SETTING.initialWindowSize, STREAM_WINDOW],
@@ -166,8 +157,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
 
   #onData(chunk: Buffer): void {
     if (this.#isEnded()) {
-      this.#lingered += chunk.length;
-      if (this.#lingered > MAX_LINGER) this.destroy();
+      this.#lingering.take(chunk);
       return;
     }
     const problem = this.#reader.read(chunk);
@@ -406,8 +396,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
 
   #onClose(): void {
     this.#phase = 'ended';
-    this.engine.connections.delete(this);
-    this.engine.deadlines.remove(this);
+    leave(this.engine, this);
     for (const stream of this.#streams.values()) stream.onGone();
   }
 }

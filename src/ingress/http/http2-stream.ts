@@ -4,7 +4,7 @@ import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
 import type { Engine } from './engine.ts';
 import { Exchange } from './exchange.ts';
-import { refusedRecord, type PeerFacts } from './forward.ts';
+import { refusedRecord, type Origin } from './forward.ts';
 import type { FieldBlock, HeaderField } from './hpack.ts';
 import { ERROR, MAX_FRAME } from './http2-frames.ts';
 import type { Http2Output } from './http2-output.ts';
@@ -20,11 +20,7 @@ const CREDIT_STEP = STREAM_WINDOW / 4;
 /** The connection, as its streams know it. */
 export interface StreamHost {
   readonly engine: Engine;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-  readonly secure: boolean;
-  readonly forwarding: string;
-  readonly peer: PeerFacts | undefined;
+  readonly origin: Origin;
   readonly output: Http2Output;
   /** What the client takes yet, on all streams. */
   window: number;
@@ -45,11 +41,7 @@ export class Http2Stream implements ClientEnd, Expiring {
   readonly frames = true;
   readonly mayKeepAlive = true;
   readonly id: number;
-  readonly secure: boolean;
-  readonly remoteAddress: string;
-  readonly localPort: number;
-  readonly forwarding: string;
-  readonly peer: PeerFacts | undefined;
+  readonly origin: Origin;
   readonly #host: StreamHost;
   #exchange: RequestUnderWay | undefined;
   /** A WebSocket of RFC 8441: an answer of 2xx would open it. */
@@ -81,11 +73,7 @@ export class Http2Stream implements ClientEnd, Expiring {
     this.id = id;
     this.#inputEnded = ended;
     this.#window = window;
-    this.secure = host.secure;
-    this.remoteAddress = host.remoteAddress;
-    this.localPort = host.localPort;
-    this.forwarding = host.forwarding;
-    this.peer = host.peer;
+    this.origin = host.origin;
     host.engine.deadlines.add(this);
   }
 
@@ -100,7 +88,7 @@ export class Http2Stream implements ClientEnd, Expiring {
   /** `tooLarge`: these are not all the fields. */
   start(fields: readonly HeaderField[], tooLarge: boolean): void {
     const head = this.#host.engine.requestHead;
-    const result = tooLarge ? TOO_LARGE : readHttp2Request(head, fields, this.#inputEnded, this.secure);
+    const result = tooLarge ? TOO_LARGE : readHttp2Request(head, fields, this.#inputEnded, this.origin.secure);
     if (result.kind === 'refused') {
       this.#refuse(result.refusal);
       return;
@@ -276,7 +264,7 @@ export class Http2Stream implements ClientEnd, Expiring {
   }
 
   #refuse(answer: Answer): void {
-    this.#host.engine.host.record(refusedRecord(answer.status, this.remoteAddress));
+    this.#host.engine.host.record(refusedRecord(answer.status, this.origin.remoteAddress));
     this.sendAnswer(answer, 'GET');
     this.#finish();
   }

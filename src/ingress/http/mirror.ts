@@ -1,4 +1,5 @@
 import type { Engine } from './engine.ts';
+import type { RequestCopy } from './request-sending.ts';
 import type { EndpointPool, UpstreamConnection, UpstreamUser } from './upstream.ts';
 
 /** Bytes of a body that wait for a slow mirror; then it gets no more, as the request itself must not wait for it. */
@@ -16,13 +17,19 @@ export interface Mirror {
 }
 
 /** The copy's head: that of the request, with an end of its connection, and without what the body's copy does not need. */
-export function mirrorText(text: string, { body }: Mirror): string {
+function mirrorText(text: string, { body }: Mirror): string {
   const fields = body ? /^Expect:.*\r\n/m : /^(Expect|Content-Length|Transfer-Encoding):.*\r\n/gm;
   return `${text.replace(fields, '').slice(0, -2)}Connection: close\r\n\r\n`;
 }
 
+/** `text`: the head for the mirror. The copy begins when the result is called: once the request itself is sent, after the doors. */
+export function beginMirroring(engine: Engine, mirror: Mirror, text: string): () => RequestCopy {
+  const head = mirrorText(text, mirror);
+  return () => new Mirroring(engine, mirror, head);
+}
+
 /** The copy of one request on a connection of its own. Nothing that becomes of it is seen by anybody. */
-export class Mirroring implements UpstreamUser {
+class Mirroring implements UpstreamUser, RequestCopy {
   readonly #engine: Engine;
   readonly #mirror: Mirror;
   #connection: UpstreamConnection | undefined;

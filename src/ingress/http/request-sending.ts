@@ -9,14 +9,22 @@ const SMALL = 2048;
 /** A request up to this size can be sent again, head and body. */
 const MAX_REPLAY = 64 * 1024;
 
+/** A copy of a request, on its way to somebody else. */
+export interface RequestCopy {
+  write(data: string | Uint8Array): void;
+  stop(): void;
+}
+
 /** One request on its way to a backend, and what of it is kept so that it can be sent again. */
 export class RequestSending {
   readonly body: RequestBodyFlow;
   head = '';
   /** Nothing of the client's body is wanted any more. */
   abandoned = false;
+  /** Begins a copy of it, when it is sent. */
+  copiedBy: (() => RequestCopy) | undefined;
   /** Is given what is sent of the body, once. */
-  copy: ((data: string | Uint8Array) => void) | undefined;
+  #copy: RequestCopy | undefined;
   #replay: string | undefined;
   #sent = false;
 
@@ -40,7 +48,14 @@ export class RequestSending {
     this.abandoned = !this.body.done;
     this.#replay = undefined;
     this.#sent = false;
-    this.copy = undefined;
+    this.over();
+    this.#copy = undefined;
+    this.copiedBy = undefined;
+  }
+
+  /** Nothing more of the body is sent: a copy that waits for the rest is given up. */
+  over(): void {
+    if (!this.body.done) this.#copy?.stop();
   }
 
   /** Sends the head and what is here of a small body, in one write; or, the next time, all that was sent before. */
@@ -50,6 +65,7 @@ export class RequestSending {
       return;
     }
     this.#sent = true;
+    this.#copy = this.copiedBy?.();
     let first = this.head;
     if (!this.body.done && !this.abandoned) {
       client.drainPending((bytes, start, end) => {
@@ -59,7 +75,7 @@ export class RequestSending {
       });
     }
     if (keep) this.#replay = first;
-    this.copy?.(first.slice(this.head.length));
+    this.#copy?.write(first.slice(this.head.length));
     upstream.stream.write(first, 'latin1');
   }
 
@@ -83,7 +99,7 @@ export class RequestSending {
 
   #write(upstream: UpstreamConnection, data: Uint8Array): void {
     upstream.stream.write(data);
-    this.copy?.(data);
+    this.#copy?.write(data);
     if (this.#replay === undefined) return;
     const length = this.#replay.length + data.length;
     this.#replay = length > MAX_REPLAY ? undefined : this.#replay + Buffer.from(data).toString('latin1');

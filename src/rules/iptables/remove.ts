@@ -52,13 +52,14 @@ export async function removeChains(exec: Exec, options: RemoveOptions): Promise<
   return { removed, problems };
 }
 
-/** The families in which kube-proxy wrote the chains last, by any of the programs: it may run with one family alone. */
-export async function familiesOfKubeProxy(exec: Exec): Promise<ReadonlySet<IpFamily>> {
+/** The families in which kube-proxy's IPVS mode wrote the chains last, by any of the programs: it may run with one family alone. */
+export async function familiesOfKubeProxyIpvs(exec: Exec): Promise<ReadonlySet<IpFamily>> {
   const found = new Set<IpFamily>();
   for (const variant of await variants(exec)) {
     for (const family of FAMILIES) {
       const saved = await exec.run(programOf(family, variant, '-save'), [], { timeoutMs: TIMEOUT_MS });
-      if (saved.exitCode === 0 && isKubeProxys(parseSave(saved.stdout, family), family)) found.add(family);
+      if (saved.exitCode === 0 && modeOfKubeProxy(parseSave(saved.stdout, family), family) === 'ipvs')
+        found.add(family);
     }
   }
   return found;
@@ -80,12 +81,12 @@ function removalText(
   family: IpFamily,
   { which }: RemoveOptions,
 ): { readonly text: string; readonly chains: number } {
-  const theirs = which === 'own' && isKubeProxys(saved, family);
-  const firewall = theirs || which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
+  const theirs = which === 'own' ? modeOfKubeProxy(saved, family) : undefined;
+  const firewall = theirs !== undefined || which === 'ipvs' ? KEEP : kubeletFirewall(saved, family);
   const goes = (table: Table, name: string): boolean =>
-    theirs
-      ? // Only ours drops in mangle what the node itself sends.
-        table === 'mangle' && isOfIpvs(name)
+    theirs !== undefined
+      ? // In IPVS mode, too, only ours drops in mangle what the node itself sends.
+        (theirs === 'iptables' || table === 'mangle') && isOfIpvs(name)
       : (which !== 'ipvs' && isOurs(name)) ||
         isOfIpvs(name) ||
         (table === 'filter' && firewall.chainGoes && name === KUBELET_FIREWALL);
@@ -110,9 +111,12 @@ function removalText(
   return { text, chains };
 }
 
-function isKubeProxys({ chains }: SavedState, family: IpFamily): boolean {
+/** Of the chains that it wrote last; undefined where they are ours, or nobody's. What cannot be told from IPVS counts as that: less is removed then. */
+function modeOfKubeProxy({ chains }: SavedState, family: IpFamily): 'iptables' | 'ipvs' | undefined {
   const marking = chains.get(chainId(family, 'nat', 'KUBE-MARK-MASQ')) ?? '';
-  return marking !== '' && !marking.includes(OWNER);
+  if (marking === '' || marking.includes(OWNER)) return undefined;
+  const services = chains.get(chainId(family, 'nat', 'KUBE-SERVICES')) ?? '';
+  return / -j KUBE-(SVC|SVL|EXT)-/.test(services) && !services.includes(' --match-set ') ? 'iptables' : 'ipvs';
 }
 
 /** The rules of chains that stay which lead to one that goes. */

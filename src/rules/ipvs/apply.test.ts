@@ -159,6 +159,41 @@ test('connections are asked of the virtual servers that drain alone, and where o
   await backend.stop();
 });
 
+test('what drains is looked at in its time, however many changes come, and not again because something else begins to drain', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const clock = new FakeClock();
+  const backend = backendOver(kernel, { clock });
+  let cluster = clusterOf([WEB, OTHER]);
+  const sync = async (sketches: readonly ServiceSketch[]): Promise<void> => {
+    cluster = clusterOf(sketches, cluster);
+    expect(await backend.sync(cluster.snapshot)).toMatchObject({ kind: 'applied' });
+  };
+  await sync([WEB, OTHER]);
+  const web = { ...WEB, endpoints: ['10.0.0.1:80'] };
+  const old = kernel.servers.get(VIP)?.reals.get('10.0.0.2:80');
+  if (old) old.connections = 1;
+  await sync([web, OTHER]);
+  await clock.advance(60_000);
+  const asked = kernel.listed.length;
+  // Others come and go every two seconds, some of them with an endpoint that drains.
+  for (let i = 0; i < 10; i++) {
+    const others = i % 2 === 0 ? ['10.0.0.3:80', '10.0.0.4:80'] : ['10.0.0.3:80'];
+    await sync([web, { ...OTHER, endpoints: others }]);
+    await clock.advance(2000);
+  }
+  const since = kernel.listed.slice(asked);
+  expect(since.filter((key) => key === VIP).length).toBeGreaterThanOrEqual(2);
+  expect(since.filter((key) => key === VIP).length).toBeLessThanOrEqual(5);
+  expect(since.filter((key) => key !== VIP)).toHaveLength(5);
+  if (old) old.connections = 0;
+  for (let i = 0; i < 5; i++) {
+    await sync([web, { ...OTHER, nodePort: 30_001 + i }]);
+    await clock.advance(2000);
+  }
+  expect([...(kernel.servers.get(VIP)?.reals.keys() ?? [])]).toEqual(['10.0.0.1:80']);
+  await backend.stop();
+});
+
 test('where connections to deleted endpoints are to be reset, one that terminates drains until no slice names it', async () => {
   const kernel = new FakeIpvs(LOCAL);
   const backend = backendOver(kernel, { config: { ...ALL, resetTcpToDeletedEndpoints: true } });

@@ -43,9 +43,6 @@ export interface IpvsOptions {
 
 type Counts = Readonly<Record<string, number>>;
 
-/** Until real servers without new connections are looked at for the first time, and at most from one look to the next. */
-const DRAIN = { firstMs: 100, longestMs: 10_000 };
-
 export class IpvsBackend implements RulesBackend {
   readonly mode = 'ipvs';
   readonly #options: IpvsOptions;
@@ -65,7 +62,6 @@ export class IpvsBackend implements RulesBackend {
   #capacities: ReadonlyMap<string, number> = new Map();
   #foreign = { servers: 0, reals: 0 };
   #drainTimer: Timer | undefined;
-  #drainDelay = DRAIN.firstMs;
   /** One at a time: syncs, and looks at what drains. */
   #work: Promise<unknown> = Promise.resolve();
   #writing = false;
@@ -212,7 +208,8 @@ export class IpvsBackend implements RulesBackend {
     const late = [...saved.chains.values()].some(carriesServices);
     let chains = late ? 0 : await this.#writeChains(tool, saved);
     this.#drains.clear();
-    for (const { key, left } of difference.steps) this.#drains.add(key, left);
+    const now = this.#options.clock.monotonic();
+    for (const { key, left } of difference.steps) this.#drains.add(key, left, now);
     await this.#writeServers(difference.steps);
     if (!saved.addresses.hasLink) await this.#kernel.addLink();
     await this.#kernel.ip(addressLines(difference.addresses));
@@ -262,33 +259,35 @@ export class IpvsBackend implements RulesBackend {
       changed += lines.text;
       done.push(() => {
         this.#drains.delete(key, lines.restored);
-        this.#drains.add(key, lines.drained);
+        this.#drains.add(key, lines.drained, now);
       });
     }
     await this.#kernel.ipvsadm(changed + removed);
-    const before = this.#drains.size;
+    const now = this.#options.clock.monotonic();
     for (const each of done) each();
-    if (this.#drains.size > 0) this.#scheduleDrain(this.#drains.size > before ? DRAIN.firstMs : this.#drainDelay);
+    this.#scheduleDrain();
   }
 
-  #scheduleDrain(delay: number): void {
-    if (this.#stopped) return;
+  #scheduleDrain(): void {
     this.#drainTimer?.cancel();
-    this.#drainDelay = delay;
-    this.#drainTimer = this.#options.clock.after(delay, () => void this.#alone(() => this.#removeEnded()));
+    const next = this.#drains.next();
+    if (this.#stopped || next === undefined) return;
+    const { clock } = this.#options;
+    const delay = Math.max(0, next - clock.monotonic());
+    this.#drainTimer = clock.after(delay, () => void this.#alone(() => this.#removeEnded()));
   }
 
   async #removeEnded(): Promise<void> {
-    if (this.#stopped || this.#drains.size === 0) return;
+    if (this.#stopped) return;
+    const keys = this.#drains.due(this.#options.clock.monotonic());
     try {
-      const text = this.#drains.ended(await this.#kernel.connectionsOf(this.#drains.servers.keys()));
-      await this.#kernel.ipvsadm(text);
+      if (keys.length > 0) await this.#kernel.ipvsadm(this.#drains.ended(keys, await this.#kernel.connectionsOf(keys)));
     } catch (error) {
       if (!(error instanceof ToolError)) throw error;
       // Somebody else took it, or the whole table: the next look at the rules tells.
       this.#options.log.debug('real servers without connections could not be removed', { reason: error.message });
     }
-    if (this.#drains.size > 0) this.#scheduleDrain(Math.min(DRAIN.longestMs, this.#drainDelay * 3));
+    this.#scheduleDrain();
   }
 
   async #look(planner: Planner, tool: IptablesTool): Promise<string | undefined> {

@@ -54,6 +54,8 @@ export class FakeIpvs implements Exec {
   reads = 0;
   /** Virtual servers of firewall marks, each with one real server: somebody else's. */
   marks = 0;
+  /** Virtual servers that were listed, one by one. */
+  readonly listed: ServerKey[] = [];
   /** How often all virtual and real servers were read. */
   tables = 0;
 
@@ -139,6 +141,7 @@ export class FakeIpvs implements Exec {
     const protocol = PROTOCOLS.get(match?.[1] ?? '');
     const server = this.servers.get(`${protocol} ${match?.[2]}`);
     if (!server) return undefined;
+    this.listed.push(`${protocol} ${match?.[2]}`);
     const reals = [...server.reals].map(([real, { options, connections }]) => {
       return `  -> ${real.padEnd(28)} Masq    ${(options.split(' ').at(-1) ?? '').padEnd(6)} ${connections}          0         \n`;
     });

@@ -70,3 +70,34 @@ test('where kube-proxy has both families, only what it would never look after is
   expect([...kernel.servers.keys()].sort()).toEqual(Object.values(SERVERS).sort());
   expect(kernel.link?.size).toBe(2);
 });
+
+test('where kube-proxy has both families in iptables mode, its chains stay and all of IPVS goes', async () => {
+  const kernel = await takenOver([]);
+  const chain = 'KUBE-SVC-ABCDEFGHIJKLMNOP';
+  const input = `*filter
+:KUBE-PROXY-FIREWALL - [0:0]
+COMMIT
+*nat
+:${chain} - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-SERVICES - [0:0]
+-A KUBE-SERVICES -d 172.30.0.1/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j ${chain}
+-A KUBE-MARK-MASQ -j MARK --set-xmark 0x00004000/0x00004000
+COMMIT
+`;
+  for (const program of ['iptables-restore', 'ip6tables-restore']) {
+    const text = program.startsWith('ip6') ? input.replace('172.30.0.1/32', 'fd00:10:96::1/128') : input;
+    expect(await kernel.run(program, ['-w', '5', '--noflush', '--counters'], { input: text })).toMatchObject({
+      exitCode: 0,
+    });
+  }
+  const { removed, problems } = await removeAll(kernel);
+  expect(problems).toEqual([]);
+  expect(removed.join()).toMatch(/^2 IPVS virtual servers,link kube-ipvs0,.*,38 ipsets$/);
+  for (const family of [4, 6] as const) {
+    const saved = save(kernel.iptables.tables[family]);
+    expect(saved).toContain(`-j ${chain}`);
+    expect(saved).not.toMatch(/--match-set|KUBE-(IPVS|NODE-PORT|LOAD-BALANCER|SOURCE-RANGES)/);
+  }
+});

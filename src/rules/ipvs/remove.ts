@@ -5,7 +5,7 @@ import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
 import { FAMILIES } from '../iptables/names.ts';
-import { familiesOfKubeProxy, removeOwnChains } from '../iptables/remove.ts';
+import { familiesOfKubeProxyIpvs, removeOwnChains } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
 import { KNOWN_SETS, LINK, familyOf, partsOfServer, type SetBase } from './names.ts';
 import { isExcluded, isOwnServer } from './ownership.ts';
@@ -21,11 +21,11 @@ export interface RemoveIpvsOptions {
 }
 
 /**
- * Virtual servers, then the addresses, then the chains, then the sets that they ask. Of a family that kube-proxy has taken over only what it does not have: the
- * rest carries its Services.
+ * Virtual servers, then the addresses, then the chains, then the sets that they ask. Of a family that kube-proxy's IPVS mode has taken
+ * over only what it does not have: the rest carries its Services.
  */
 export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Promise<CleanupOutcome> {
-  const theirs = await familiesOfKubeProxy(exec);
+  const theirs = await familiesOfKubeProxyIpvs(exec);
   const families = FAMILIES.filter((family) => !theirs.has(family));
   const nothing: CleanupOutcome = { removed: [], problems: [] };
   const servers = families.length === 0 ? nothing : await removeServers(exec, { ...options, families });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Admission, shareOfFiles, type AdmissionNews } from './admission.ts';
+import { Admission, connectionLimit, shareOfFiles, type AdmissionNews } from './admission.ts';
 
 function admission(maxConnections: number, maxBufferedBytes: number) {
   const told: AdmissionNews[] = [];
@@ -43,3 +43,10 @@ test.each([64, 256, 1024, 20_000, 1_048_576])(
     expect(connections * 2 + flows).toBeLessThan(files);
   },
 );
+
+test('connections are bounded by files and, where nobody asks for more, by memory', () => {
+  expect(connectionLimit('by-descriptors', 20_000)).toBe(shareOfFiles(20_000).connections);
+  expect(connectionLimit('by-descriptors', 1_048_576)).toBe(65_536);
+  expect(connectionLimit(200_000, 1_048_576)).toBe(200_000);
+  expect(connectionLimit(5_000, 200)).toBe(shareOfFiles(200).connections);
+});

@@ -63,6 +63,15 @@ export class Admission {
   }
 }
 
+/** A connection at rest takes some 8 KB: half a gigabyte is what nobody has to ask for. */
+const MOST_UNASKED = 65_536;
+
+/** How many connections are carried at a time, by a process that may have so many files open. */
+export function connectionLimit(asked: number | 'by-descriptors', files: number): number {
+  // Beyond that the kernel has no descriptor for who comes, who would be let go without a word.
+  return Math.min(shareOfFiles(files).connections, asked === 'by-descriptors' ? MOST_UNASKED : asked);
+}
+
 /** What the relays may hold, of the files that the process may have open; a TCP connection is two of them, a UDP flow one. */
 export function shareOfFiles(files: number): { readonly connections: number; readonly flows: number } {
   const own = Math.min(512, Math.floor(files / 4));

@@ -14,13 +14,22 @@ import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
-import { Admission, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
+import { Admission, connectionLimit, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
 import type { CatchOutcome } from './catcher.ts';
 import { Catching } from './catching.ts';
 import { Balancer, endpointKey } from './balance.ts';
 import { userspaceMetrics, type ListenerGauges } from './metrics.ts';
-import { loopNotice, sctpNotice, servicePortName, unboundNotices, type Notice, type NoticeCause } from './notice.ts';
+import {
+  filesNotice,
+  loopNotice,
+  sctpNotice,
+  servicePortName,
+  unboundNotices,
+  untoldNotice,
+  type Notice,
+  type NoticeCause,
+} from './notice.ts';
 import {
   ListenerTable,
   diffListeners,
@@ -53,6 +62,8 @@ export interface UserspaceOptions {
   readonly udpIdleTimeoutMs?: number;
   /** UDP flows at a time; 4096, or fewer where few files may be open, unless given. */
   readonly maxUdpFlows?: number;
+  /** How many files this process may have open; as the kernel says unless given. */
+  readonly openFiles?: number;
   readonly tcp?: Tcp;
   readonly udp?: Udp;
   /** This machine's addresses, asked at each sync. */
@@ -84,7 +95,7 @@ class UserspaceBackend implements RulesBackend {
   readonly #options: UserspaceOptions;
   readonly #traffic = new Traffic();
   readonly #owners = new EndpointOwners();
-  readonly #files: number | undefined = openFilesLimit();
+  readonly #files: number;
   readonly #admission: Admission;
   /** Undefined where no addresses are to be caught. */
   readonly #catching: Catching | undefined;
@@ -112,6 +123,7 @@ class UserspaceBackend implements RulesBackend {
     const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
     const { connections, flows, failures, evictions, ...gauges } = userspaceMetrics(metrics);
     this.#gauges = gauges;
+    this.#files = options.openFiles ?? openFilesLimit() ?? FILES;
     this.#admission = new Admission(this.#limits(), (news) => this.#tellOfLimit(news));
     const onFailure = (protocol: string) => (endpoint: string, code: string) => {
       failures.add(1, { protocol });
@@ -130,7 +142,7 @@ class UserspaceBackend implements RulesBackend {
       udp,
       clock,
       idleTimeoutMs: options.udpIdleTimeoutMs ?? 60_000,
-      maxFlows: options.maxUdpFlows ?? shareOfFiles(this.#files ?? FILES).flows,
+      maxFlows: options.maxUdpFlows ?? shareOfFiles(this.#files).flows,
       onEviction: () => evictions.add(),
       onCount: (count) => flows.set(count),
       onFailure: onFailure('UDP'),
@@ -350,8 +362,7 @@ class UserspaceBackend implements RulesBackend {
 
   #limits(): AdmissionOptions {
     const { maxConnections, maxBufferedBytes } = this.#config.userspace;
-    const most = shareOfFiles(this.#files ?? FILES).connections;
-    return { maxConnections: maxConnections === 'by-descriptors' ? most : maxConnections, maxBufferedBytes };
+    return { maxConnections: connectionLimit(maxConnections, this.#files), maxBufferedBytes };
   }
 
   #tellOfLimit(news: AdmissionNews): void {
@@ -373,15 +384,26 @@ class UserspaceBackend implements RulesBackend {
     const unbound = this.#bindings.unbound();
     this.#gauges.listeners.set(this.#bindings.boundCount);
     this.#gauges.unbound.set(unbound.length);
-    const sctp = sctpNotice([...this.#sctp]);
-    const loop = loopNotice(this.#owners.loops(this.#bindings.boundKeys()));
-    this.#notify([...unboundNotices(unbound), ...(loop ? [loop] : []), ...(sctp ? [sctp] : [])]);
+    const others = [loopNotice(this.#owners.loops(this.#bindings.boundKeys())), sctpNotice([...this.#sctp])];
+    this.#notify(
+      [...unboundNotices(unbound), ...others, ...this.#settingNotices()].filter((each) => each !== undefined),
+    );
     this.#retryTimer?.cancel();
     const delay = this.#bindings.retryIn();
     if (delay === undefined || this.#stopped) return;
     this.#retryTimer = this.#options.clock.after(delay, () => {
       this.#retrying = this.#retry();
     });
+  }
+
+  #settingNotices(): readonly (Notice | undefined)[] {
+    const { maxConnections, proxyProtocolTo } = this.#config.userspace;
+    const services = this.#applied?.services;
+    const asked = maxConnections === 'by-descriptors' ? 0 : maxConnections;
+    return [
+      filesNotice(asked, this.#limits().maxConnections, this.#files),
+      services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name))),
+    ];
   }
 
   async #retry(): Promise<void> {

@@ -16,6 +16,8 @@ const CLIENTS_KEPT = 16_384;
 
 interface Sticky {
   readonly endpoint: EndpointKey;
+  readonly ip: Ip;
+  readonly port: number;
   readonly chosenAt: number;
 }
 
@@ -43,7 +45,7 @@ export class Balancer {
   /** The endpoint for a new connection, or undefined when each was tried. `now` in milliseconds. */
   pick(endpoints: readonly Endpoint[], client: Ip, tried: ReadonlySet<EndpointKey>, now: number): Endpoint | undefined {
     const endpoint = this.#sticky(endpoints, client, tried, now) ?? this.#roundRobin(endpoints, tried);
-    if (endpoint && this.#affinityMs !== undefined) this.#remember(client, endpointKey(endpoint), now);
+    if (endpoint && this.#affinityMs !== undefined) this.#remember(client, endpoint, now);
     return endpoint;
   }
 
@@ -66,7 +68,7 @@ export class Balancer {
     const sticky = this.#clients.get(client);
     if (!sticky || this.#affinityMs === undefined) return undefined;
     if (now - sticky.chosenAt >= this.#affinityMs || tried.has(sticky.endpoint)) return undefined;
-    return endpoints.find((endpoint) => endpointKey(endpoint) === sticky.endpoint);
+    return endpoints.find(({ ip, port }) => ip === sticky.ip && port === sticky.port);
   }
 
   #roundRobin(endpoints: readonly Endpoint[], tried: ReadonlySet<EndpointKey>): Endpoint | undefined {
@@ -79,9 +81,10 @@ export class Balancer {
   }
 
   /** Each new connection starts the timeout anew, as the kernel backends do. */
-  #remember(client: Ip, endpoint: EndpointKey, now: number): void {
+  #remember(client: Ip, endpoint: Endpoint, now: number): void {
     this.#clients.delete(client);
-    this.#clients.set(client, { endpoint, chosenAt: now });
+    const { ip, port } = endpoint;
+    this.#clients.set(client, { endpoint: endpointKey(endpoint), ip, port, chosenAt: now });
     if (this.#clients.size <= CLIENTS_KEPT) return;
     for (const oldest of this.#clients.keys()) {
       this.#clients.delete(oldest);

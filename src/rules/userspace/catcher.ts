@@ -171,17 +171,30 @@ export class Catcher {
   }
 }
 
+/** Where the rules may be. */
+export interface CatchingAt {
+  readonly tables: boolean;
+  readonly chains: boolean;
+}
+
 /** Takes the rules out of the kernel, whichever tool brought them there. */
-export async function removeCatching(exec: Exec): Promise<CleanupOutcome> {
+export async function removeCatching(
+  exec: Exec,
+  { tables, chains }: CatchingAt = { tables: true, chains: true },
+): Promise<CleanupOutcome> {
   const removed: string[] = [];
   const problems: string[] = [];
   for (const family of FAMILIES) {
-    const name = `nftables table ${nftFamily(family)} ${CATCH_TABLE}`;
-    const table = await exec.run('nft', ['delete', 'table', nftFamily(family), CATCH_TABLE], { timeoutMs: TIMEOUT_MS });
-    if (table.exitCode === 0) removed.push(name);
-    else if (!table.notFound && !/No such file or directory/.test(table.stderr))
-      problems.push(`${name}: ${problemOf(table)}`);
-    if (await removeChain(exec, family)) removed.push(`${iptablesOf(family)} chain ${CATCH_CHAIN}`);
+    if (tables) {
+      const name = `nftables table ${nftFamily(family)} ${CATCH_TABLE}`;
+      const table = await exec.run('nft', ['delete', 'table', nftFamily(family), CATCH_TABLE], {
+        timeoutMs: TIMEOUT_MS,
+      });
+      if (table.exitCode === 0) removed.push(name);
+      else if (!table.notFound && !/No such file or directory/.test(table.stderr))
+        problems.push(`${name}: ${problemOf(table)}`);
+    }
+    if (chains && (await removeChain(exec, family))) removed.push(`${iptablesOf(family)} chain ${CATCH_CHAIN}`);
   }
   return { removed, problems };
 }

@@ -22,7 +22,9 @@ export type NoticeCause =
   | 'descriptors'
   | 'other'
   | 'loop'
-  | 'sctp';
+  | 'sctp'
+  | 'files'
+  | 'untold';
 
 export interface Notice {
   readonly cause: NoticeCause;
@@ -60,6 +62,26 @@ export function loopNotice(loops: readonly Loop[]): Notice | undefined {
     message:
       `${count(loops.length, 'endpoint')} not used, as it is a Service address on which userspace itself listens, and connections would go round ` +
       `for ever: ${names}. Mend: give its EndpointSlice the address of the server itself`,
+  };
+}
+
+/** More connections are asked for than `files` open files allow. */
+export function filesNotice(asked: number, allowed: number, files: number): Notice | undefined {
+  if (asked <= allowed) return undefined;
+  return {
+    cause: 'files',
+    message:
+      `--userspace-max-connections ${asked} is more than this process may have: with ${files} files open at a time it carries ${allowed} at most. ` +
+      'Mend: `ulimit -n`, or LimitNOFILE= of its unit, somewhat above twice the connections',
+  };
+}
+
+/** `missing`: names of Services that are to learn of their clients. */
+export function untoldNotice(missing: readonly string[]): Notice | undefined {
+  if (missing.length === 0) return undefined;
+  return {
+    cause: 'untold',
+    message: `--userspace-proxy-protocol-to names what is no Service: ${list(missing)}. Mend: its namespace and name`,
   };
 }
 
@@ -128,6 +150,8 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
     }
     case 'loop':
     case 'sctp':
+    case 'files':
+    case 'untold':
       return `${what}: ${names}`;
   }
 }

@@ -4,7 +4,7 @@
 import type { Ip } from '../../lib/ip.ts';
 import type { Endpoint } from '../../model/snapshot.ts';
 import type { Frontend } from '../intent.ts';
-import { judgeFrontend, type NodeView, type Target } from '../packet.ts';
+import { frontendAction, type NodeView } from '../packet.ts';
 import { endpointKey, type Balancer, type EndpointKey } from './balance.ts';
 import type { Tally } from './traffic.ts';
 
@@ -53,29 +53,30 @@ export class Route {
   choose(client: Ip, tried: ReadonlySet<EndpointKey>, now: number): Choice {
     const destination = this.#destination;
     if (!destination) return REJECT;
-    const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
-    if (verdict.kind === 'drop') return DROP;
-    if (verdict.kind !== 'forward') return REJECT;
-    const allowed = usable(destination, verdict.targets);
-    const endpoint = destination.balancer.pick(allowed, client, tried, now);
-    return endpoint ? { kind: 'endpoint', endpoint, tally: destination.tally } : REJECT;
+    const { frontend, view, balancer, isOwn, tally } = destination;
+    const { action } = frontendAction(frontend, { source: client }, view);
+    if (action.kind === 'drop') return DROP;
+    if (action.kind === 'reject') return REJECT;
+    for (let passed = tried; ;) {
+      const endpoint = balancer.pick(action.endpoints, client, passed, now);
+      if (!endpoint) return REJECT;
+      if (!isOwn(endpoint)) return { kind: 'endpoint', endpoint, tally };
+      passed = new Set([...passed, endpointKey(endpoint)]);
+    }
   }
 
   /** The endpoints that a new connection of the client could be given. */
   allowed(client: Ip): ReadonlySet<EndpointKey> {
     const destination = this.#destination;
     if (!destination) return NONE;
-    const verdict = judgeFrontend(destination.frontend, { source: client }, destination.view);
-    if (verdict.kind !== 'forward') return NONE;
-    return new Set(usable(destination, verdict.targets).map(endpointKey));
+    const { frontend, view, isOwn } = destination;
+    const { action } = frontendAction(frontend, { source: client }, view);
+    if (action.kind !== 'forward') return NONE;
+    return new Set(action.endpoints.filter((endpoint) => !isOwn(endpoint)).map(endpointKey));
   }
 
   /** The endpoint failed the client. */
   failed(client: Ip, endpoint: EndpointKey): void {
     this.#destination?.balancer.forget(client, endpoint);
   }
-}
-
-function usable({ isOwn }: Destination, targets: readonly Target[]): readonly Endpoint[] {
-  return targets.map(({ endpoint }) => endpoint).filter((endpoint) => !isOwn(endpoint));
 }

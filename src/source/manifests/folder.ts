@@ -21,6 +21,8 @@ interface FileState {
   readonly stamp: string;
   readonly documents: readonly SourceDocument[];
   readonly errors: readonly ManifestMessage[];
+  /** It was found empty, once. */
+  readonly emptied?: boolean;
 }
 
 export class ManifestFolders {
@@ -55,8 +57,8 @@ export class ManifestFolders {
   }
 
   /**
-   * Reads the files that changed. A file that cannot be read or parsed keeps the documents that it had; so do all
-   * files of a folder that has gone.
+   * Reads the files that changed. A file that cannot be read or parsed keeps the documents that it had, and so does one that has just become empty, until
+   * the next call; so do all files of a folder that has gone.
    */
   async load(scan: FolderScan): Promise<void> {
     const next = new Map<string, FileState>();
@@ -101,6 +103,10 @@ export class ManifestFolders {
       const reason = messageOf(error);
       const message = `the file cannot be read (${reason})${old ? '; what it held still counts' : ''}`;
       return { stamp, documents: old?.documents ?? [], errors: [{ file, line: 0, message }] };
+    }
+    // Programs empty a file before they write it: only one that is found empty twice is.
+    if (text === '' && old && old.documents.length > 0 && old.emptied !== true) {
+      return { ...old, stamp: '', emptied: true };
     }
     const { documents, errors } = parseYamlDocuments(file, text);
     if (errors.length === 0 || !old || old.documents.length === 0) return { stamp, documents, errors };

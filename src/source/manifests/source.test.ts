@@ -9,6 +9,7 @@ import { systemFiles, type Files } from '../../system/files.ts';
 import { SourceError } from '../source-error.ts';
 import { Store } from '../store.ts';
 import { formatMessage } from './document.ts';
+import { ManifestFolders } from './folder.ts';
 import { loadManifests } from './load.ts';
 import { startManifestSource, type ManifestSource } from './source.ts';
 
@@ -117,6 +118,26 @@ test('while a file is broken its last good state stays, and the rest goes on', a
   await writeFile(file, service('a', 82));
   await soon(() => portOf('a'), 82);
   expect(source.problems()).toEqual([]);
+});
+
+test('a file that is emptied before it is written loses nothing; one that stays empty holds nothing', async () => {
+  const files = new FakeFiles();
+  files.write('/m/a.yaml', service('a'));
+  const folders = new ManifestFolders(['/m'], files);
+  const look = async (): Promise<number> => {
+    const scan = await folders.scan();
+    if (folders.differs(scan)) await folders.load(scan);
+    return folders.documents().length;
+  };
+  expect(await look()).toBe(1);
+  files.write('/m/a.yaml', '');
+  expect(await look()).toBe(1);
+  files.write('/m/a.yaml', `${service('a')}---\n${service('b')}`);
+  expect(await look()).toBe(2);
+  files.write('/m/a.yaml', '');
+  expect(await look()).toBe(2);
+  expect(await look()).toBe(0);
+  expect(folders.differs(await folders.scan())).toBe(false);
 });
 
 test('a file that cannot be read keeps what it held', async () => {

@@ -3,6 +3,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { ApiServerReply, ApiServerRequest } from './child.ts';
+import { NODE } from '../node-command.ts';
 import type { Json } from './json.ts';
 
 const CHILD = fileURLToPath(new URL('./child.ts', import.meta.url));
@@ -26,7 +27,7 @@ export class RemoteApiServer {
 
   /** Listens on loopback of the namespace. */
   static async start(namespace: string): Promise<RemoteApiServer> {
-    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, CHILD], {
+    const child = spawn('ip', ['netns', 'exec', namespace, ...NODE, CHILD], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { createNamespace, netnsMissing, removeNamespace } from '../netns.ts';
+import { NODE } from '../node-command.ts';
 import type { Consumer, ScenarioResult } from './consumer.ts';
 import { CLIENT_IPS, NODE_IPS, OTHER_NODE_IP } from './world.ts';
 
@@ -31,7 +32,7 @@ export const userspaceConsumer: Consumer = {
       }
       const { stdout } = await promisify(execFile)(
         'ip',
-        ['netns', 'exec', host.namespace, process.execPath, INSIDE, scenario.file],
+        ['netns', 'exec', host.namespace, ...NODE, INSIDE, scenario.file],
         { timeout: 60_000 },
       );
       return JSON.parse(stdout) as ScenarioResult;
