@@ -94,7 +94,6 @@ type Asking = Pick<Query, 'name' | 'type' | 'flags' | 'klass'> & {
 };
 type Told =
   | { readonly kind: 'told'; readonly packet: Buffer }
-  | { readonly kind: 'too-many' }
   /** `code` of the last failure. */
   | { readonly kind: 'silent'; readonly code: string };
 
@@ -199,10 +198,6 @@ export function createForwarder(options: ForwarderOptions): Handler {
   };
 
   const ask = async (asking: Asking, transport: Transport): Promise<Told> => {
-    if (waiting >= options.maxConcurrent) {
-      options.onReject();
-      return { kind: 'too-many' };
-    }
     waiting++;
     try {
       return await attempt(asking, transport);
@@ -239,8 +234,6 @@ export function createForwarder(options: ForwarderOptions): Handler {
         // A refusal without its question is passed on as its code.
         return told.packet.readUInt16BE(4) === 0 ? coded(rcode) : { kind: 'packet', packet: told.packet };
       }
-      case 'too-many':
-        return coded(RCODE.REFUSED);
       case 'silent':
         return unreachable(asked, options.servers, told.code);
     }
@@ -259,7 +252,11 @@ export function createForwarder(options: ForwarderOptions): Handler {
       const { type, key } = asked.query;
       if (!isOurs(key)) return next(asked);
       // Transfers are not for passing on: over UDP they cannot be whole, and over TCP they are many messages.
-      return type === RR.AXFR || type === RR.IXFR ? coded(RCODE.REFUSED) : forwarded(asked, next);
+      if (type === RR.AXFR || type === RR.IXFR) return coded(RCODE.REFUSED);
+      if (waiting < options.maxConcurrent) return forwarded(asked, next);
+      // At once: a refusal must cost less than an answer.
+      options.onReject();
+      return coded(RCODE.REFUSED);
     },
   };
 }
