@@ -22,12 +22,14 @@ function machine(says: Readonly<Record<string, string | number>>): Exec {
 }
 
 test('a machine on which nobody was has nothing to take out', async () => {
-  const left = await lookForLeftovers(machine({ nft: 'table inet filter\n', cat: DEV, ipset: '' }));
+  const left = await lookForLeftovers(machine({ nft: 'table inet filter {\n\tchain input {\n', cat: DEV, ipset: '' }));
   expect([left.hasTable('kube-proxy'), left.hasRulesOf(''), left.hasIpvs]).toEqual([false, false, false]);
 });
 
 test('tables, rules of either iptables, the link and the sets are seen', async () => {
-  const nft = await lookForLeftovers(machine({ nft: 'table ip kube-proxy\ntable ip6 nat\n', cat: DEV, ipset: '' }));
+  const nft = await lookForLeftovers(
+    machine({ nft: 'table ip kube-proxy {\n}\ntable ip6 nat {\n}\n', cat: DEV, ipset: '' }),
+  );
   expect([nft.hasTable('kube-proxy'), nft.hasTable('proxy'), nft.hasTable('fairlead')]).toEqual([true, false, false]);
   expect([nft.hasRulesOf('-nft'), nft.hasRulesOf('-legacy'), nft.hasRulesOf('')]).toEqual([true, false, true]);
   const legacy = await lookForLeftovers(machine({ nft: '', cat: `nat\n${DEV}`, ipset: '' }));

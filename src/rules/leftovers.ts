@@ -3,9 +3,10 @@
 import type { Exec } from '../system/exec.ts';
 import type { Variant } from './iptables/tool.ts';
 import { KNOWN_SETS, LINK } from './ipvs/names.ts';
+import { listChains } from './nftables/chain-list.ts';
 
 export interface Leftovers {
-  /** Whether nftables may have a table of the name, in either family. */
+  /** Whether nftables may have a table of the name with chains, in either family. */
   hasTable(name: string): boolean;
   /** Whether these programs may keep rules: the others' chains are among them, if there are any. */
   hasRulesOf(variant: Variant): boolean;
@@ -19,20 +20,21 @@ const PROC_FILES = ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names', '
 /** The first words of /proc/net/dev. */
 const LINKS_BEGIN = 'Inter-|';
 /** The tables that iptables over nf_tables makes. */
-const NFT_COUNTERPART = /^table ip6? (filter|nat|mangle|raw|security)$/m;
+const NFT_COUNTERPART = /^ip6? (filter|nat|mangle|raw|security)$/;
 
 /** What cannot be known counts as there. */
 export async function lookForLeftovers(exec: Exec): Promise<Leftovers> {
-  const listed = await exec.run('nft', ['list', 'tables'], { timeoutMs: TIMEOUT_MS });
-  const tables = listed.exitCode === 0 ? listed.stdout : undefined;
+  const chains = await listChains(exec, TIMEOUT_MS);
+  const tables = chains && [...chains.keys()];
   const { stdout: read } = await exec.run('cat', PROC_FILES, { timeoutMs: TIMEOUT_MS });
   const linksAt = read.indexOf(LINKS_BEGIN);
   const legacy = linksAt < 0 || read.slice(0, linksAt).trim() !== '';
-  const overNft = tables === undefined || NFT_COUNTERPART.test(tables);
+  const overNft = tables === undefined || tables.some((table) => NFT_COUNTERPART.test(table));
   const sets = await exec.run('ipset', ['list', '-name'], { timeoutMs: TIMEOUT_MS });
   const hasSets = sets.stdout.split('\n').some((name) => KNOWN_SETS.has(name));
   return {
-    hasTable: (name) => tables === undefined || tables.split('\n').some((line) => line.endsWith(` ${name}`)),
+    hasTable: (name) =>
+      tables === undefined || tables.some((table) => table === `ip ${name}` || table === `ip6 ${name}`),
     hasRulesOf: (variant) => {
       switch (variant) {
         case '-nft':

@@ -7,6 +7,7 @@ import type { Clock, Timer } from '../../system/clock.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { Follow, Followed } from '../../system/follow.ts';
 import type { Logger } from '../../observe/log.ts';
+import { listChains } from './chain-list.ts';
 import { FAMILIES, TABLE, nftFamily } from './layout.ts';
 
 /**
@@ -190,29 +191,16 @@ export class TableWatch {
     this.#looking ??= this.#lookOnce().finally(() => (this.#looking = undefined));
   }
 
-  /** Whether tables and chains are there: their list has no rules and no elements, and costs the same at any size. */
+  /** Whether tables and chains are there. */
   async #lookOnce(): Promise<void> {
     const { exec, onDrift } = this.#options;
     const before = this.#asked;
-    const result = await exec.run('nft', ['list', 'chains'], { timeoutMs: LOOK_TIMEOUT_MS });
+    const chains = await listChains(exec, LOOK_TIMEOUT_MS);
     // Tables that are being written are not missing.
-    if (result.exitCode !== 0 || !this.#wanted || this.#writing || before !== this.#asked) return;
-    const chains = chainsByTable(result.stdout);
+    if (!chains || !this.#wanted || this.#writing || before !== this.#asked) return;
     const missing = FAMILIES.map((family) => `${nftFamily(family)} ${TABLE}`).filter(
       (table) => !chains.get(table)?.has('nat-postrouting'),
     );
     if (missing.length > 0) onDrift(`missing: table ${missing.join(', table ')}`);
   }
-}
-
-function chainsByTable(listing: string): ReadonlyMap<string, ReadonlySet<string>> {
-  const tables = new Map<string, Set<string>>();
-  let chains = new Set<string>();
-  for (const line of listing.split('\n')) {
-    const table = /^table (\S+ \S+) \{$/.exec(line)?.[1];
-    if (table !== undefined) tables.set(table, (chains = new Set()));
-    const chain = /^\tchain (\S+) \{$/.exec(line)?.[1];
-    if (chain !== undefined) chains.add(chain);
-  }
-  return tables;
 }

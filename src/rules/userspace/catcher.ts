@@ -3,6 +3,7 @@
 import { ipFamily, type IpFamily } from '../../lib/ip.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
+import { listChains } from '../nftables/chain-list.ts';
 import {
   CATCH_CHAIN,
   CATCH_JUMPS,
@@ -142,8 +143,8 @@ export class Catcher {
 
   /** A mode that is started removes our rules once its own are in force: they are not to come back then. */
   async #isTakenOver(): Promise<boolean> {
-    const tables = await this.#run('nft', ['list', 'tables']);
-    if (/ (fairlead|kube-proxy)$/m.test(tables.stdout)) return true;
+    const tables = await listChains(this.#exec, TIMEOUT_MS);
+    if ([...(tables?.keys() ?? [])].some((table) => / (fairlead|kube-proxy)$/.test(table))) return true;
     const chain = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'KUBE-SERVICES']);
     return chain.exitCode === 0;
   }
