@@ -220,6 +220,7 @@ class RunningPlane implements IngressPlane {
     this.#streams?.apply(snapshot, table);
     this.#warnings.tell(table, before);
     this.#tellOfSync(table, before);
+    if (before) this.#forgetRemoved(snapshot, before.snapshot);
     this.#options.onApplied?.();
     this.#control.applied(this.#clock.now());
     if (!before) for (const backend of table.backends.values()) this.#warnOf(backend);
@@ -247,6 +248,13 @@ class RunningPlane implements IngressPlane {
     for (const { key, before: old, after } of table.snapshot.ingresses.differences(before.snapshot.ingresses)) {
       if (after && table.settings.has(key) && !(old && sameRouting(old, after))) told(key);
     }
+  }
+
+  #forgetRemoved({ ingresses }: Snapshot, before: Snapshot): void {
+    if (!this.#trafficCounts || ingresses === before.ingresses) return;
+    const removed = new Set<string>();
+    for (const { key, after } of ingresses.differences(before.ingresses)) if (!after) removed.add(key);
+    if (removed.size > 0) this.#trafficCounts.forget(removed);
   }
 
   readonly #tell: Tell = (notice) => {

@@ -3,22 +3,28 @@ import { expect, test } from 'vitest';
 import { createTally } from '../observe/tally.ts';
 import type { Location } from './host-routes.ts';
 import type { RequestRecord } from './http/forward.ts';
-import { compileRoutes } from './route-table.ts';
+import { compileRoutes, type RouteTable } from './route-table.ts';
 import { locationsOf } from './host-routes.ts';
 import { DEFAULT_SELECTION } from './class-selection.ts';
 import { ingress, service, snapshot } from '../../test/ingress/world.ts';
 import { TrafficCounts, type ToldBy } from './traffic-counts.ts';
 
-const TABLE = compileRoutes(
-  snapshot({
-    ingresses: ['a', 'b'].map((name) =>
-      ingress({ name, rules: [{ host: `${name}.example`, paths: [{ service: 'echo' }] }] }),
-    ),
-    services: [service({ name: 'echo', endpoints: ['10.0.0.1:80'] })],
-  }),
-  { ...DEFAULT_SELECTION, watchIngressWithoutClass: true },
-);
-const LOCATIONS: readonly Location[] = [...TABLE.hosts.values()].flatMap((routes) => [...locationsOf(routes)]);
+const recompiled = (): RouteTable =>
+  compileRoutes(
+    snapshot({
+      ingresses: ['a', 'b'].map((name) =>
+        ingress({ name, rules: [{ host: `${name}.example`, paths: [{ service: 'echo' }] }] }),
+      ),
+      services: [service({ name: 'echo', endpoints: ['10.0.0.1:80'] })],
+    }),
+    { ...DEFAULT_SELECTION, watchIngressWithoutClass: true },
+  );
+/** Of `a`, then of `b`. */
+const locationsNow = (): readonly Location[] =>
+  [...recompiled().hosts.values()]
+    .flatMap((routes) => [...locationsOf(routes)])
+    .sort((a, b) => (a.host < b.host ? -1 : 1));
+const LOCATIONS = locationsNow();
 
 function record(location: Location | undefined, status: number, duration: number, sent: number): RequestRecord {
   return {
@@ -65,7 +71,7 @@ test('what threads hand over now and then adds up to what one would have counted
   await fc.assert(
     fc.asyncProperty(fc.array(event, { maxLength: 30 }), async (events) => {
       const [alone, main] = [new TrafficCounts(), new TrafficCounts()];
-      const threads = [0, 1].map(() => ({ counts: new TrafficCounts(), told: [] as ToldBy }));
+      const threads = [0, 1].map(() => ({ counts: new TrafficCounts(), told: new Map() as ToldBy }));
       const tell = (index: number): void => {
         const thread = threads[index];
         if (thread) main.add(structuredClone(thread.counts.take()), thread.told);
@@ -78,7 +84,9 @@ test('what threads hand over now and then adds up to what one would have counted
           threads[each.thread]?.counts.record(made);
         } else {
           tell(each.thread);
-          if (each.kind === 'replaced') threads[each.thread] = { counts: new TrafficCounts(), told: [] };
+          const { told } = threads[each.thread] ?? {};
+          if (each.kind === 'replaced' && told) main.release(told);
+          if (each.kind === 'replaced') threads[each.thread] = { counts: new TrafficCounts(), told: new Map() };
         }
       }
       for (const index of threads.keys()) tell(index);
@@ -94,4 +102,52 @@ test('what nobody asked for since the last time is not told of again', () => {
   expect(counts.take()).toMatchObject({ ids: new Uint32Array([]), fresh: [], numbers: new Float64Array([]) });
   counts.record(record(LOCATIONS[1], 200, 1, 1));
   expect(counts.take()).toMatchObject({ ids: new Uint32Array([1]), fresh: [] });
+});
+
+test('nothing is shown of an Ingress that is no more, once every thread has told so, and it counts from nothing when it comes again', async () => {
+  const main = new TrafficCounts();
+  const threads = [0, 1].map(() => ({ counts: new TrafficCounts(), told: new Map() as ToldBy }));
+  const of = async (name: string): Promise<readonly string[]> =>
+    (await shown(main)).filter((line) => line.includes('requests{') && line.includes(`"ingress":"${name}"`));
+  const all = (act: (counts: TrafficCounts) => void): void => {
+    for (const { counts, told } of threads) {
+      act(counts);
+      main.add(structuredClone(counts.take()), told);
+    }
+  };
+  const count = (counts: TrafficCounts): void => {
+    for (const location of LOCATIONS) counts.record(record(location, 200, 1, 1));
+  };
+  all(count);
+  expect([await of('a'), await of('b')]).toEqual([
+    [expect.stringMatching(/ 2$/) as unknown],
+    [expect.stringMatching(/ 2$/) as unknown],
+  ]);
+  all((counts) => {
+    count(counts);
+    counts.forget(new Set(['default/a']));
+    // A request that was under way.
+    count(counts);
+  });
+  expect([await of('a'), await of('b')]).toEqual([[], [expect.stringMatching(/ 6$/) as unknown]]);
+  for (const { told } of threads) expect(told.size).toBe(1);
+  const [again] = locationsNow();
+  all((counts) => counts.record(record(again, 200, 1, 1)));
+  expect(await of('a')).toEqual([expect.stringMatching(/ 2$/) as unknown]);
+});
+
+test('what a thread that is gone had counted goes with its Ingress, too', async () => {
+  const main = new TrafficCounts();
+  const [old, young] = [new TrafficCounts(), new TrafficCounts()];
+  const told: ToldBy = new Map();
+  old.record(record(LOCATIONS[0], 200, 1, 1));
+  main.add(old.take(), told);
+  main.release(told);
+  expect(await shown(main)).not.toEqual([]);
+  young.record(record(LOCATIONS[0], 200, 1, 1));
+  const toldByYoung: ToldBy = new Map();
+  main.add(young.take(), toldByYoung);
+  young.forget(new Set(['default/a']));
+  main.add(young.take(), toldByYoung);
+  expect(await shown(main)).toEqual([]);
 });

@@ -60,11 +60,16 @@ interface LabelSet {
 
 /** What is counted for one location, method and status. */
 interface Child extends LabelSet {
+  readonly key: string;
   /** Requests, then each histogram. */
   readonly numbers: Float64Array;
   /** By which it is told of; -1 until it was. */
   id: number;
   changed: boolean;
+  /** Its Ingress is no more: a request that ends now is not counted. */
+  forgotten: boolean;
+  /** How many threads have told of it and have not forgotten it since. */
+  tellers: number;
 }
 
 /** What a thread has counted since it told last; plain data. */
@@ -74,10 +79,12 @@ export interface TrafficDelta {
   readonly ids: Uint32Array;
   /** Of each id, one after the other. */
   readonly numbers: Float64Array;
+  /** Ids of those that were told of and are forgotten. */
+  readonly gone: readonly number[];
 }
 
 /** The label sets that one thread has told of, by their ids; only `TrafficCounts` looks inside. */
-export type ToldBy = Child[];
+export type ToldBy = Map<number, Child>;
 
 export class TrafficCounts {
   readonly #byLocation = new WeakMap<Location, Map<number, Child>>();
@@ -99,6 +106,7 @@ export class TrafficCounts {
   /** Those that have counted something since it was told. */
   #changed: Child[] = [];
   #told = 0;
+  #gone: number[] = [];
 
   constructor(options: Partial<TrafficOptions> = {}) {
     this.#options = { ...DEFAULT_TRAFFIC, ...options };
@@ -157,10 +165,23 @@ export class TrafficCounts {
     observe(numbers, this.#responseSize, record.sent);
   }
 
+  /** Nothing is shown any more of these Ingresses, by namespace/name: they are no more, and what nobody removes would grow for ever. */
+  forget(ingresses: ReadonlySet<string>): void {
+    for (const child of this.#children.values()) {
+      if (!ingresses.has(`${child.labels['namespace']}/${child.labels['ingress']}`)) continue;
+      this.#children.delete(child.key);
+      child.forgotten = true;
+      if (child.id >= 0) this.#gone.push(child.id);
+    }
+    this.#changed = this.#changed.filter(({ forgotten }) => !forgotten);
+  }
+
   /** What was counted since this was called last; it counts from nothing again. */
   take(): TrafficDelta {
     const changed = this.#changed;
+    const gone = this.#gone;
     this.#changed = [];
+    this.#gone = [];
     const fresh: LabelSet[] = [];
     const ids = new Uint32Array(changed.length);
     const numbers = new Float64Array(changed.length * this.#size);
@@ -174,18 +195,36 @@ export class TrafficCounts {
       child.numbers.fill(0);
       child.changed = false;
     }
-    return { fresh, ids, numbers };
+    return { fresh, ids, numbers, gone };
   }
 
   /** Adds what another one has taken; `told` is what that one told of before. */
-  add({ fresh, ids, numbers }: TrafficDelta, told: ToldBy): void {
-    for (const { labels, host } of fresh) told.push(this.#child(labels, host));
+  add({ fresh, ids, numbers, gone }: TrafficDelta, told: ToldBy): void {
+    let next = 0;
+    for (const id of ids) {
+      if (told.has(id)) continue;
+      const set = fresh[next++];
+      if (!set) continue;
+      const child = this.#child(set.labels, set.host);
+      child.tellers++;
+      told.set(id, child);
+    }
     for (const [i, id] of ids.entries()) {
-      const child = told[id];
+      const child = told.get(id);
       if (!child) continue;
       const from = i * this.#size;
       for (let at = 0; at < this.#size; at++) child.numbers[at] = (child.numbers[at] ?? 0) + (numbers[from + at] ?? 0);
     }
+    for (const id of gone) {
+      const child = told.get(id);
+      told.delete(id);
+      if (child && --child.tellers === 0) this.#children.delete(child.key);
+    }
+  }
+
+  /** The thread is gone. What it counted stays, until the others forget it. */
+  release(told: ToldBy): void {
+    for (const child of told.values()) child.tellers--;
   }
 
   #changing(record: RequestRecord): Child {
@@ -200,7 +239,7 @@ export class TrafficCounts {
     }
     let child = children.get(key);
     if (!child) children.set(key, (child = this.#childOf(record, METHODS[method] ?? 'OTHER')));
-    if (!child.changed) {
+    if (!child.changed && !child.forgotten) {
       child.changed = true;
       this.#changed.push(child);
     }
@@ -236,7 +275,8 @@ export class TrafficCounts {
     const key = `${Object.values(labels).join('\0')}\0${host}`;
     let child = this.#children.get(key);
     if (!child) {
-      child = { labels, host, numbers: new Float64Array(this.#size), id: -1, changed: false };
+      const numbers = new Float64Array(this.#size);
+      child = { key, labels, host, numbers, id: -1, changed: false, forgotten: false, tellers: 0 };
       this.#children.set(key, child);
     }
     return child;

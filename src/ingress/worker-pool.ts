@@ -70,7 +70,7 @@ export class WorkerPool implements Serving {
       module: MODULE,
       youngMb: YOUNG_MB,
       dataOf: (index): WorkerData => ({ ...this.#data, index }),
-      known: (): Known => ({ families: [], counts: NOTHING, applied: false, told: [] }),
+      known: (): Known => ({ families: [], counts: NOTHING, applied: false, told: new Map() }),
       first: () => this.#everything(),
       follow: (member) => this.#follow(member),
       onMessage: (member, message) => this.#hear(member, message),
@@ -188,6 +188,7 @@ export class WorkerPool implements Serving {
 
   #ended({ index, known }: Member, why: string, replacedInMs: number | undefined): void {
     this.#limits.forget(index);
+    this.#traffic.release(known.told);
     this.#counted.keep(known.families);
     this.#pastAccepted += known.counts.accepted;
     if (replacedInMs === undefined) return;

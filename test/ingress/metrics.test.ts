@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { selfSigned } from '../../src/ingress/self-signed.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { LOOPBACK, exchange, httpPort, startBackend, startPlane } from './plane.ts';
-import { cafe, service, snapshot, tlsSecret } from './world.ts';
+import { cafe, ingress, service, snapshot, tlsSecret } from './world.ts';
 import { eventually } from '../support/until.ts';
 
 const OWN = ['controller_class', 'controller_namespace', 'controller_pod'];
@@ -145,3 +145,27 @@ test.each([0, 2])(
     expect(text).toMatch(/nginx_process_resident_memory_bytes\{.*\} [0-9]{7,}/);
   },
 );
+
+test.each([0, 2])('with %i workers what was counted of an Ingress goes with it, the rest stays', async (workers) => {
+  const metrics = createMetrics();
+  const plane = await startPlane({ metrics, workers });
+  const backend = await startBackend();
+  const services = [service({ name: 'tea', endpoints: [backend.address] })];
+  const [short, long] = ['short', 'long'].map((name) =>
+    ingress({ name, rules: [{ host: `${name}.example`, paths: [{ service: 'tea' }] }] }),
+  );
+  if (!short || !long) throw new Error('two Ingresses');
+  plane.update(snapshot({ ingresses: [short, long], services }));
+  await eventually('the routes in force', () => plane.ready);
+  const get = (host: string): Promise<string> =>
+    exchange(httpPort(plane), `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+  for (const host of ['short.example', 'long.example']) expect(await get(host)).toContain('200 OK');
+  const counted = async (): Promise<readonly string[]> =>
+    [...(await metrics.text()).matchAll(/^nginx_ingress_controller_requests\{.*ingress="([a-z]+)"/gm)].map(
+      ([, name = '']) => name,
+    );
+  await eventually('both counted', async () => [...(await counted())].sort().join() === 'long,short', 10_000);
+  plane.update(snapshot({ ingresses: [long], services }));
+  await eventually('the removal', async () => !(await counted()).includes('short'), 10_000);
+  expect(await counted()).toContain('long');
+});
