@@ -151,8 +151,9 @@ export function replyOf(message: {
 function forClient(message: Buffer, asked: Asked, extras: EdnsExtras | undefined): Buffer {
   const { query, transport } = asked;
   const limit = sizeLimit(query.edns, transport);
-  const whole = message.length <= limit ? message : cutTo(message, limit - (query.edns ? OPT_SIZE : 0));
-  const packet = ednsOf(Buffer.from(whole), query, extras, whole === message);
+  const fits = message.length <= limit;
+  const copy = fits ? Buffer.from(message) : cutTo(message, limit - (query.edns ? OPT_SIZE : 0));
+  const packet = ednsOf(copy, query, extras, fits);
   packet.writeUInt16BE(query.id, 0);
   packet.write(query.name, HEADER_SIZE, 'latin1');
   return packet;
