@@ -38,9 +38,8 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
     );
   try {
     const options = await requestOptions(config, cluster);
-    const tokenFile = tokenFileOf(question, entry, user?.authProvider);
-    const read = !user?.token && tokenFile !== undefined;
-    const token = read ? (await systemFiles.readText(tokenFile)).trim() : bearerOf(options);
+    const tokenFile = user?.token ? undefined : tokenFileOf(question, entry, user?.authProvider);
+    const token = tokenFile === undefined ? bearerOf(options) : (await systemFiles.readText(tokenFile)).trim();
     return {
       kind: 'credentials',
       credentials: {
@@ -50,7 +49,7 @@ async function answer(question: CredentialsQuestion): Promise<CredentialsAnswer>
         certPem: pemOf(options.cert),
         keyPem: pemOf(options.key),
         token,
-        tokenFile: user?.token ? undefined : tokenFile,
+        tokenFile,
         username: user?.username || undefined,
         password: user?.password || undefined,
         impersonateUser: user?.impersonateUser || undefined,
