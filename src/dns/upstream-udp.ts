@@ -5,26 +5,13 @@
 // one is a question's is chosen at random among many, each with a port of the system's random choice; and it is gone after the time that a question without
 // an answer keeps its port in any case, and after so many questions.
 
-import type { Ip } from '../lib/ip.ts';
-import type { Clock, Timer } from '../system/clock.ts';
+import type { Timer } from '../system/clock.ts';
 import { systemUdp, type Udp, type UdpFlow } from '../system/udp.ts';
-import { replyTo, type Exchange, type UpstreamServer } from './upstream.ts';
+import type { LinkOptions } from './upstream-link.ts';
+import { replyTo, type Exchange } from './upstream.ts';
 
-export interface UpstreamUdpOptions {
-  readonly server: UpstreamServer;
-  readonly clock: Pick<Clock, 'monotonic' | 'after'>;
-  /** Aborted at the end. */
-  readonly stopped: AbortSignal;
-  readonly source: Ip | undefined;
-  /** Sockets that may be kept; 0 is any number. */
-  readonly maxIdle: number;
-  /** Age after which one is not used again; 0 is any. */
-  readonly maxAgeMs: number;
-  /** Silence after which one is closed. */
-  readonly expireMs: number;
-  /** 0 to 65535, not to be guessed. */
-  readonly randomId: () => number;
-  readonly onReuse: (reused: boolean, proto: 'udp') => void;
+/** What they say of connections that are kept holds for sockets. */
+export interface UpstreamUdpOptions extends Omit<LinkOptions, 'tls' | 'dohMethod'> {
   readonly udp?: Udp;
 }
 
