@@ -1,6 +1,4 @@
 import { expect, test } from 'vitest';
-import { toPort } from '../lib/port.ts';
-import { parseIp } from '../lib/ip.ts';
 import { FakeClock } from '../system/clock-fake.ts';
 import type { Udp, UdpFlow } from '../system/udp.ts';
 import type { Exchange } from './upstream.ts';
@@ -8,6 +6,7 @@ import { UpstreamUdp, type UpstreamUdpOptions } from './upstream-udp.ts';
 import { encodeQuery } from './wire/query.ts';
 import { parseName, type DnsName } from './wire/name.ts';
 import { RR } from './wire/types.ts';
+import { ip, port } from '../../test/support/values.ts';
 
 /** One socket that was opened, as the server at the other end sees it. */
 interface Seen {
@@ -31,10 +30,8 @@ function world(options: Partial<UpstreamUdpOptions> = {}) {
       return { send: (data) => void seen.sent.push(Buffer.from(data)), close: () => void (seen.closed = true) };
     },
   };
-  const [address, port] = [parseIp('192.0.2.53'), toPort(53)];
-  if (!address || !port) throw new Error('no server');
   const upstream = new UpstreamUdp({
-    server: { address, port },
+    server: { address: ip('192.0.2.53'), port: port(53) },
     clock,
     stopped: stop.signal,
     source: undefined,

@@ -13,12 +13,12 @@ import { frame, FrameReader } from '../../src/dns/wire/frame.ts';
 import { parseName } from '../../src/dns/wire/name.ts';
 import { encodeQuery } from '../../src/dns/wire/query.ts';
 import { FLAG, RCODE, RR } from '../../src/dns/wire/types.ts';
-import { parseIp } from '../../src/lib/ip.ts';
 import { createTally } from '../../src/observe/tally.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { TEST_CERTIFICATE, TEST_KEY } from '../support/api-server/certificate.ts';
 import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
+import { ip } from '../support/values.ts';
 import { serveCorefile } from './corefile-plane.ts';
 import { startFakeUpstream } from './fake-upstream.ts';
 
@@ -34,10 +34,8 @@ async function echo(scheme: Scheme): Promise<{ readonly listener: Listener; read
     idle: async () => {},
     underWay: async () => {},
   };
-  const address = parseIp('127.0.0.1');
-  if (!address) throw new Error('no address');
   const listener = await startListener({
-    at: { address, port: 0, scheme },
+    at: { address: ip('127.0.0.1'), port: 0, scheme },
     server,
     site: { routes: new Routes([]), version: 0 },
     metrics: createDnsMetrics(createTally()),
