@@ -4,7 +4,6 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect as connectTls } from 'node:tls';
 import { Worker } from 'node:worker_threads';
 import { afterEach, expect, test } from 'vitest';
-import { encodeReply } from '../../src/dns/encode.ts';
 import { startListener, type Listener, type Scheme } from '../../src/dns/listener.ts';
 import { createDnsMetrics } from '../../src/dns/metrics.ts';
 import { Routes } from '../../src/dns/route.ts';
@@ -20,7 +19,7 @@ import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
 import { ip } from '../support/values.ts';
 import { serveCorefile } from './corefile-plane.ts';
-import { startFakeUpstream } from './fake-upstream.ts';
+import { startHeldUpstream } from './fake-upstream.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -174,12 +173,7 @@ test('a client that goes on asking is not waited for, and one that says nothing 
 });
 
 test.each(['tls', 'https'] as const)('an answer over %s that is under way at a reload arrives', async (scheme) => {
-  let release = (): void => {};
-  const released = new Promise<void>((resolve) => (release = resolve));
-  const upstream = await startFakeUpstream(async ({ query }) => {
-    await released;
-    return [encodeReply(query, { kind: 'code', rcode: RCODE.NOERROR }, 512, () => 0)];
-  });
+  const upstream = await startHeldUpstream();
   closing.push(() => upstream.close());
   const [before, after] = [await freePort(), await freePort()];
   const corefile = (port: number): string =>
@@ -197,7 +191,7 @@ test.each(['tls', 'https'] as const)('an answer over %s that is under way at a r
   await server.rewrite(corefile(after));
   reload();
   await until(() => server.lines.some((line) => line.includes('is in force')));
-  release();
+  upstream.release();
   expect(await told).toBe(RCODE.NOERROR);
   // And who comes now is served at the new address.
   expect(await askOver(scheme, after)).toBe(RCODE.NOERROR);

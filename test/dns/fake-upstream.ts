@@ -2,9 +2,11 @@
 
 import { createSocket } from 'node:dgram';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { encodeReply } from '../../src/dns/encode.ts';
 import { frame, FrameReader } from '../../src/dns/wire/frame.ts';
 import { nameText } from '../../src/dns/wire/name.ts';
 import { parseQuery, type Query } from '../../src/dns/wire/query.ts';
+import { RCODE } from '../../src/dns/wire/types.ts';
 import type { Transport } from '../../src/dns/handler.ts';
 import type { UpstreamServer } from '../../src/dns/upstream.ts';
 import { parseUpstream } from '../../src/dns/upstream.ts';
@@ -66,4 +68,14 @@ export async function startFakeUpstream(behave: Behaviour): Promise<FakeUpstream
     ]);
   };
   return { server, asked, close: () => (closed ??= close()) };
+}
+
+/** One that keeps its answers, NOERROR without records, to itself until it is released. */
+export async function startHeldUpstream(): Promise<FakeUpstream & { readonly release: () => void }> {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const upstream = await startFakeUpstream(async ({ query }) => {
+    await released;
+    return [encodeReply(query, { kind: 'code', rcode: RCODE.NOERROR }, 512, () => 0)];
+  });
+  return { ...upstream, release };
 }

@@ -10,11 +10,10 @@ import { toolPath } from '../support/debian-tools.ts';
 import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
 import { serveCorefile, type CorefileServer } from './corefile-plane.ts';
-import { encodeReply } from '../../src/dns/encode.ts';
 import { RCODE } from '../../src/dns/wire/types.ts';
 import { ask } from './ask.ts';
 import { dig } from './dig.ts';
-import { startFakeUpstream } from './fake-upstream.ts';
+import { startFakeUpstream, startHeldUpstream } from './fake-upstream.ts';
 
 const run = promisify(execFile);
 const missing = toolPath('dnsperf') === undefined ? 'no dnsperf: apt-get install dnsperf' : undefined;
@@ -91,12 +90,7 @@ test.skipIf(missing).each([
 );
 
 test('a question that waits for upstream while the Corefile changes is answered as if nothing had happened', async () => {
-  let release = (): void => {};
-  const released = new Promise<void>((resolve) => (release = resolve));
-  const upstream = await startFakeUpstream(async ({ query }) => {
-    await released;
-    return [encodeReply(query, { kind: 'code', rcode: RCODE.NOERROR }, 512, () => 0)];
-  });
+  const upstream = await startHeldUpstream();
   closing.push(() => upstream.close());
   const port = await freePort();
   const forward = `  forward . ${upstream.server.address}:${upstream.server.port}`;
@@ -109,7 +103,7 @@ test('a question that waits for upstream while the Corefile changes is answered 
     await new Promise((resolve) => setTimeout(resolve, 80));
     return server.lines.some((line) => line.includes('is in force'));
   });
-  release();
+  upstream.release();
   // The oldest may have waited for longer than a question waits for upstream.
   expect(await Promise.all(told.slice(-5))).toEqual(Array.from({ length: 5 }, () => RCODE.NOERROR));
 });
