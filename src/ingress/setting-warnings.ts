@@ -2,7 +2,7 @@
 
 import type { Logger } from '../observe/log.ts';
 import type { Tell } from './notice.ts';
-import type { PersistentMap } from '../lib/persistent-map.ts';
+import { PersistentMap, type Difference } from '../lib/persistent-map.ts';
 import type { ConfigMapRecord, SecretRecord } from '../model/records.ts';
 import type { ClientCertificateSettings } from './annotations/auth-tls.ts';
 import type { BackendTlsSettings } from './annotations/proxy-ssl.ts';
@@ -36,19 +36,13 @@ export class SettingWarnings {
   }
 
   tell(table: RouteTable, before: RouteTable | undefined): void {
-    if (before?.settings !== table.settings) {
-      const changes = before ? table.settings.differences(before.settings) : undefined;
-      for (const { key, after, before: old } of changes ?? additions(table.settings.entries())) {
-        const known = new Set(old?.problems.map(problemText));
-        for (const problem of after?.problems ?? []) {
-          if (!known.has(problemText(problem))) this.#tellOf(key, problem);
-        }
+    for (const { key, after, before: old } of since(table.settings, before?.settings)) {
+      const known = new Set(old?.problems.map(problemText));
+      for (const problem of after?.problems ?? []) {
+        if (!known.has(problemText(problem))) this.#tellOf(key, problem);
       }
     }
-    if (before?.hosts !== table.hosts) {
-      const changes = before ? table.hosts.differences(before.hosts) : undefined;
-      for (const { after } of changes ?? additions(table.hosts.entries())) this.#tellOfPaths(after);
-    }
+    for (const { after } of since(table.hosts, before?.hosts)) this.#tellOfPaths(after);
     this.#tellOfReferences(table, before);
   }
 
@@ -138,9 +132,7 @@ export class SettingWarnings {
     if (before?.settings === table.settings && sameObjects) return;
     this.#tellOfHeaders(table);
     const changed: string[] = [];
-    for (const { key, after } of before
-      ? table.settings.differences(before.settings)
-      : additions(table.settings.entries())) {
+    for (const { key, after } of since(table.settings, before?.settings)) {
       if (after && namesObjects(after)) {
         this.#naming.add(key);
         changed.push(key);
@@ -213,8 +205,6 @@ function problemText({ name, reason }: Problem): string {
   return `${name} ${reason}`;
 }
 
-function* additions<V>(
-  entries: Iterable<readonly [string, V]>,
-): Generator<{ readonly key: string; readonly before: V | undefined; readonly after: V | undefined }> {
-  for (const [key, after] of entries) yield { key, before: undefined, after };
+function since<V>(now: PersistentMap<V>, before: PersistentMap<V> | undefined): Iterable<Difference<V>> {
+  return now.differences(before ?? PersistentMap.empty());
 }

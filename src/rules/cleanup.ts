@@ -2,6 +2,7 @@
 
 import type { Exec } from '../system/exec.ts';
 import type { CleanupOutcome } from './backend.ts';
+import { all } from './cleanup-outcome.ts';
 import type { IpvsConfig } from './config.ts';
 import { removeAll as removeIpvs } from './ipvs/remove.ts';
 import { removeTables } from './nftables/apply.ts';
@@ -15,12 +16,10 @@ export async function cleanupRules(
   { exec }: { readonly exec: Exec },
   { excludeCIDRs }: Pick<IpvsConfig, 'excludeCIDRs'> = { excludeCIDRs: [] },
 ): Promise<CleanupOutcome> {
-  const tables = await removeTables(exec);
-  // With the chains of either mode.
-  const ipvs = await removeIpvs(exec, { excludeCIDRs });
-  const relays = await removeCatching(exec);
-  return {
-    removed: [...tables.removed, ...ipvs.removed, ...relays.removed],
-    problems: [...tables.problems, ...ipvs.problems, ...relays.problems],
-  };
+  return all([
+    await removeTables(exec),
+    // With the chains of either mode.
+    await removeIpvs(exec, { excludeCIDRs }),
+    await removeCatching(exec),
+  ]);
 }

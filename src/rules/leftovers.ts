@@ -3,7 +3,7 @@
 import type { Exec } from '../system/exec.ts';
 import type { Variant } from './iptables/tool.ts';
 import { KNOWN_SETS, LINK } from './ipvs/names.ts';
-import { listChains } from './nftables/chain-list.ts';
+import { hasTable, listChains } from './nftables/chain-list.ts';
 
 export interface Leftovers {
   /** Whether nftables may have a table of the name with chains, in either family. */
@@ -20,21 +20,19 @@ const PROC_FILES = ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names', '
 /** The first words of /proc/net/dev. */
 const LINKS_BEGIN = 'Inter-|';
 /** The tables that iptables over nf_tables makes. */
-const NFT_COUNTERPART = /^ip6? (filter|nat|mangle|raw|security)$/;
+const IPTABLES_TABLES = ['filter', 'nat', 'mangle', 'raw', 'security'];
 
 /** What cannot be known counts as there. */
 export async function lookForLeftovers(exec: Exec): Promise<Leftovers> {
   const chains = await listChains(exec, TIMEOUT_MS);
-  const tables = chains && [...chains.keys()];
   const { stdout: read } = await exec.run('cat', PROC_FILES, { timeoutMs: TIMEOUT_MS });
   const linksAt = read.indexOf(LINKS_BEGIN);
   const legacy = linksAt < 0 || read.slice(0, linksAt).trim() !== '';
-  const overNft = tables === undefined || tables.some((table) => NFT_COUNTERPART.test(table));
+  const overNft = !chains || IPTABLES_TABLES.some((name) => hasTable(chains, name));
   const sets = await exec.run('ipset', ['list', '-name'], { timeoutMs: TIMEOUT_MS });
   const hasSets = sets.stdout.split('\n').some((name) => KNOWN_SETS.has(name));
   return {
-    hasTable: (name) =>
-      tables === undefined || tables.some((table) => table === `ip ${name}` || table === `ip6 ${name}`),
+    hasTable: (name) => !chains || hasTable(chains, name),
     hasRulesOf: (variant) => {
       switch (variant) {
         case '-nft':

@@ -9,6 +9,7 @@ import type { Exec } from '../system/exec.ts';
 import type { Follow } from '../system/follow.ts';
 import { interfaceAddresses } from '../system/interfaces.ts';
 import type { RulesBackend, RulesMode } from './backend.ts';
+import { NOTHING } from './cleanup-outcome.ts';
 import { configFor, type RulesConfig, type RulesSettings } from './config.ts';
 import type { HealthCheck } from './health-check/plan.ts';
 import type { ProxyHealth } from './health-check/proxy-health.ts';
@@ -178,11 +179,10 @@ async function createBackend(
       const { createUserspaceBackend } = await import('./userspace/backend.ts');
       const { removeOthersThanUserspace, withTakeover } = await import('./takeover.ts');
       const backend = createUserspaceBackend(options);
-      const nothing = { removed: [], problems: [] };
       const { IpvsLeftover } = await import('./ipvs/leftover.ts');
       const ipvs = new IpvsLeftover({ exec, clock, log, chains: { which: 'all' } });
       // Relays that the kernel does not lead to leave its rules alone.
-      const remove = async () => (backend.catches ? removeOthersThanUserspace(exec, ipvs) : nothing);
+      const remove = async () => (backend.catches ? removeOthersThanUserspace(exec, ipvs) : NOTHING);
       return withTakeover(backend, remove, log, ipvs);
     }
   }

@@ -5,20 +5,18 @@ import type { Snapshot } from '../model/snapshot.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Exec, ExecResult } from '../system/exec.ts';
 import type { CleanupOutcome, RulesBackend, SyncOutcome } from './backend.ts';
+import { all, NOTHING } from './cleanup-outcome.ts';
 import { removeChains } from './iptables/remove.ts';
 import type { Variant } from './iptables/tool.ts';
 import type { IpvsLeftover } from './ipvs/leftover.ts';
 import { lookForLeftovers, type Leftovers } from './leftovers.ts';
 import { removeTables } from './nftables/apply.ts';
-import { TABLE } from './nftables/layout.ts';
+import { KUBE_PROXY_TABLE, TABLE } from './nftables/layout.ts';
 import { CATCH_TABLE } from './userspace/catch-rules.ts';
 import { removeCatching } from './userspace/catcher.ts';
 
-/** kube-proxy's table in nftables mode. */
-const KUBE_PROXY_TABLE = 'kube-proxy';
 const TIMEOUT_MS = 60_000;
 const MOST_TRIES = 3;
-const NOTHING: CleanupOutcome = { removed: [], problems: [] };
 
 /** The backend, with the others' rules removed after its first sync; what cannot be removed is tried again after the next. */
 export function withTakeover(
@@ -115,13 +113,6 @@ async function removeOurTables(exec: Exec, left: Leftovers): Promise<CleanupOutc
 
 async function removeCatchingOf(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {
   return removeCatching(exec, { tables: left.hasTable(CATCH_TABLE), chains: left.hasRulesOf('') });
-}
-
-function all(outcomes: readonly CleanupOutcome[]): CleanupOutcome {
-  return {
-    removed: outcomes.flatMap(({ removed }) => removed),
-    problems: outcomes.flatMap(({ problems }) => problems),
-  };
 }
 
 async function removeKubeProxyTables(exec: Exec, left: Leftovers): Promise<CleanupOutcome> {

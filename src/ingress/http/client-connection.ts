@@ -5,7 +5,7 @@ import type { ClientInfo, ClientStream } from './byte-stream.ts';
 import { originOfConnection } from './client-address.ts';
 import type { ClientEnd, RequestUnderWay } from './client-end.ts';
 import type { Expiring } from './deadlines.ts';
-import { enter, leave, type Engine, type OpenConnection } from './engine.ts';
+import { enter, firstDeadline, leave, type Engine, type OpenConnection } from './engine.ts';
 import { Exchange } from './exchange.ts';
 import { refusedRecord, type Origin } from './forward.ts';
 import { PREFACE } from './http2-frames.ts';
@@ -56,7 +56,7 @@ class ClientConnection implements ClientEnd, OpenConnection, Expiring {
     this.#onPreface = onPreface;
     this.#stream = stream;
     this.origin = originOfConnection(info);
-    this.deadline = engine.deadlines.now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
+    this.deadline = firstDeadline(engine);
     stream.on('data', (chunk) => this.#onData(chunk));
     stream.on('end', () => this.#onEnd());
     stream.on('drain', () => this.#onDrain());

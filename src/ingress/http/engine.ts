@@ -108,6 +108,11 @@ export function createEngine(
   };
 }
 
+/** The deadline of a connection that has just come, for the head of its first request. */
+export function firstDeadline({ deadlines, times, stopping }: Engine): number {
+  return deadlines.now + (stopping ? times.firstRequestMs : times.headMs);
+}
+
 /** It counts as open, and its deadline is looked at, until it leaves. */
 export function enter(engine: Engine, connection: OpenConnection & Expiring): void {
   engine.connections.add(connection);

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import type { ClientInfo } from './byte-stream.ts';
 import { originOfConnection } from './client-address.ts';
 import type { Expiring } from './deadlines.ts';
-import { enter, leave, type Engine, type OpenConnection } from './engine.ts';
+import { enter, firstDeadline, leave, type Engine, type OpenConnection } from './engine.ts';
 import { MAX_FIELDS } from './fields.ts';
 import type { Origin } from './forward.ts';
 import { HpackDecoder, type FieldBlock, type HeaderField } from './hpack.ts';
@@ -74,7 +74,7 @@ class Http2Connection implements OpenConnection, Expiring, StreamHost {
     this.origin = originOfConnection(info);
     this.output = new Http2Output(socket, engine.outputBuffers);
     const { now } = engine.deadlines;
-    this.deadline = now + engine.times[engine.stopping ? 'firstRequestMs' : 'headMs'];
+    this.deadline = firstDeadline(engine);
     this.#resets = new TokenBucket(RESETS.burst, RESETS.perSecond, now);
     this.#idleFrames = new TokenBucket(IDLE_FRAMES.burst, IDLE_FRAMES.perSecond, now);
     this.#maxStreams = engine.maxStreams;

@@ -24,6 +24,7 @@ export class RequestJournal implements RequestRecord {
   upstreamDuration: number | undefined = undefined;
   retries = 0;
   canary: string | undefined = undefined;
+  /** The first attempt began; undefined before. */
   #askedAt: number | undefined = undefined;
 
   constructor(head: RequestHead, origin: Origin, captured: readonly string[] | undefined, now: number) {
@@ -33,11 +34,6 @@ export class RequestJournal implements RequestRecord {
     this.remoteAddress = origin.remoteAddress;
     this.captured = captured;
     this.startedAt = now;
-  }
-
-  /** The first attempt began; undefined before. */
-  get askedAt(): number | undefined {
-    return this.#askedAt;
   }
 
   /** An attempt begins, on a connection that is there already where `connected` says so. */

@@ -1,4 +1,5 @@
 import type { Clock } from '../../system/clock.ts';
+import { Joint } from '../../system/tcp-joint.ts';
 import type { Tcp, TcpSocket } from '../../system/tcp.ts';
 import type { Targets } from '../balance.ts';
 
@@ -6,19 +7,41 @@ export interface ReachOptions<T> {
   readonly tcp: Tcp;
   readonly clock: Clock;
   readonly connectMs: number;
-  /** Nobody waits for it any more. */
-  readonly gone: AbortSignal;
-  readonly onBytes: (bytes: Buffer) => void;
+  /** Both are closed when nothing has come from either for so long. */
+  readonly idleMs: number;
+  /** What the endpoint is sent before what the client says from now on. */
+  readonly first?: string | Buffer | undefined;
   readonly onFailed?: (target: T) => void;
   readonly onReached?: (target: T) => void;
 }
 
 const TRIES = 3;
 
-/** An endpoint that takes the connection: the next in turn, and the one after it where that fails. Never rejects. */
-export async function reach<T extends { readonly ip: string; readonly port: number }>(
+/** Joins the client to an endpoint until both have ended; without one the client is closed. Errors of the client are heard by others. Never rejects. */
+export async function joinEndpoint<T extends { readonly ip: string; readonly port: number }>(
+  client: TcpSocket,
+  targets: Targets<T> | undefined,
+  options: ReachOptions<T>,
+): Promise<void> {
+  const gone = new AbortController();
+  client.once('close', () => gone.abort());
+  const joint = new Joint(client, options);
+  const backend = targets && (await reach(targets, gone.signal, joint.onBytes, options));
+  if (!backend || client.destroyed) {
+    client.destroy();
+    backend?.destroy();
+    return;
+  }
+  if (options.first !== undefined) backend.write(options.first);
+  joint.join(backend);
+}
+
+/** An endpoint that takes the connection: the next in turn, and the one after it where that fails. Nobody waits for it any more once `gone`. */
+async function reach<T extends { readonly ip: string; readonly port: number }>(
   targets: Targets<T>,
-  { tcp, clock, connectMs, gone, onBytes, onFailed, onReached }: ReachOptions<T>,
+  gone: AbortSignal,
+  onBytes: (bytes: Buffer) => void,
+  { tcp, clock, connectMs, onFailed, onReached }: ReachOptions<T>,
 ): Promise<TcpSocket | undefined> {
   const tried: T[] = [];
   while (tried.length < TRIES && !gone.aborted) {

@@ -1,12 +1,11 @@
 import type { Clock } from '../../system/clock.ts';
-import { Joint } from '../../system/tcp-joint.ts';
 import type { Tcp, TcpSocket } from '../../system/tcp.ts';
 import type { Ip } from '../../lib/ip.ts';
 import type { Port } from '../../lib/port.ts';
 import type { RoundRobin } from '../balance.ts';
 import { plainAddress } from '../http/client-address.ts';
 import { proxyLine, readProxyHeader, type ProxiedClient } from '../http/proxy-protocol.ts';
-import { reach } from './reach.ts';
+import { joinEndpoint } from './reach.ts';
 
 /** One endpoint of a Service. */
 export interface StreamTarget {
@@ -47,11 +46,9 @@ export class TcpConnections {
 
   /** Never rejects. */
   async serve(client: TcpSocket): Promise<void> {
-    const gone = new AbortController();
     this.#open.add(client);
     client.on('error', () => {});
     client.on('close', () => {
-      gone.abort();
       this.#open.delete(client);
       if (this.#open.size === 0) this.#idle?.();
     });
@@ -61,23 +58,14 @@ export class TcpConnections {
       client.destroy();
       return;
     }
-    const { idleMs, connectMs } = settings;
-    const joint = new Joint(client, { clock: this.#clock, idleMs });
-    const { onBytes } = joint;
-    const backend = await reach(this.#turn, {
+    const { idleMs, connectMs, proxyOut } = settings;
+    await joinEndpoint(client, this.#turn, {
       tcp: this.#tcp,
       clock: this.#clock,
       connectMs,
-      gone: gone.signal,
-      onBytes,
+      idleMs,
+      first: proxyOut ? lineFor(client, proxied) : undefined,
     });
-    if (!backend || client.destroyed) {
-      client.destroy();
-      backend?.destroy();
-      return;
-    }
-    if (settings.proxyOut) backend.write(lineFor(client, proxied));
-    joint.join(backend);
   }
 
   /** Waits until the last one has ended, or the signal; then ends those that are left. */

@@ -6,6 +6,7 @@ import type { Logger } from '../../observe/log.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
+import { all, NOTHING } from '../cleanup-outcome.ts';
 import { removeChains, type RemoveOptions } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
 import { LINK, partsOfServer } from './names.ts';
@@ -64,7 +65,7 @@ export class IpvsLeftover {
         this.#running = this.#again();
       });
     }
-    return { removed: [], problems: [] };
+    return NOTHING;
   }
 
   async stop(): Promise<void> {
@@ -88,10 +89,7 @@ export class IpvsLeftover {
       const family = ipFamily(address) === 6 ? 'ipv6' : 'ipv4';
       await exec.run('conntrack', ['-D', '-f', family, '-p', 'udp', '--orig-dst', address], { timeoutMs: TIMEOUT_MS });
     }
-    return {
-      removed: parts.flatMap(({ removed }) => removed),
-      problems: parts.flatMap(({ problems }) => problems),
-    };
+    return all(parts);
   }
 
   /** How many TCP connections go through virtual servers of this mode, and to which addresses there are flows of UDP. */

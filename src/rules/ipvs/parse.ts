@@ -1,8 +1,7 @@
 // What the tools and the kernel say → what is there. Read at start, after a failure, and when something was found missing; never on the way
 // of a sync, but for the connections of real servers that are to go.
 
-import { isLoopback, parseIp, type Ip } from '../../lib/ip.ts';
-import { hostPort } from '../../lib/ip.ts';
+import { hostPort, isLoopback, parseIp, type Ip } from '../../lib/ip.ts';
 import { KNOWN_SETS, LINK, type RealKey, type ServerKey, type SetEntry } from './names.ts';
 
 export interface SavedServer {

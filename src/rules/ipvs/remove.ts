@@ -4,10 +4,11 @@ import type { Cidr } from '../../lib/cidr.ts';
 import { ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { Exec } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
+import { all, NOTHING } from '../cleanup-outcome.ts';
 import { FAMILIES } from '../iptables/names.ts';
 import { familiesOfKubeProxyIpvs, removeOwnChains } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
-import { KNOWN_SETS, LINK, familyOf, partsOfServer, type SetBase } from './names.ts';
+import { KNOWN_SETS, LINK, familyOf, type SetBase } from './names.ts';
 import { isExcluded, isOwnServer } from './ownership.ts';
 import { parseServers, parseSets } from './parse.ts';
 import { addressLines, serverWords } from './render.ts';
@@ -27,14 +28,8 @@ export interface RemoveIpvsOptions {
 export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Promise<CleanupOutcome> {
   const theirs = await familiesOfKubeProxyIpvs(exec);
   const families = FAMILIES.filter((family) => !theirs.has(family));
-  const nothing: CleanupOutcome = { removed: [], problems: [] };
-  const servers = families.length === 0 ? nothing : await removeServers(exec, { ...options, families });
-  const chains = await removeOwnChains(exec);
-  const sets = await removeSets(exec, theirs);
-  return {
-    removed: [...servers.removed, ...chains.removed, ...sets.removed],
-    problems: [...servers.problems, ...chains.problems, ...sets.problems],
-  };
+  const servers = families.length === 0 ? NOTHING : await removeServers(exec, { ...options, families });
+  return all([servers, await removeOwnChains(exec), await removeSets(exec, theirs)]);
 }
 
 /** The virtual servers that are this mode's, and the dummy link; of some families alone, their addresses in place of the link. */
@@ -54,7 +49,7 @@ export async function removeServers(
       (await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout,
     );
     const own = [...servers.keys()].filter(
-      (key) => families.includes(familyOf(partsOfServer(key).address)) && isOwnServer(key, saved, excludeCIDRs),
+      (key) => families.includes(familyOf(key)) && isOwnServer(key, saved, excludeCIDRs),
     );
     await kernel.ipvsadm(own.map((key) => `-D ${serverWords(key)}\n`).join(''));
     if (own.length > 0) removed.push(`${own.length} IPVS virtual servers`);

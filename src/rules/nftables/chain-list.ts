@@ -14,6 +14,11 @@ export async function listChains(exec: Exec, timeoutMs: number): Promise<ChainLi
   return exitCode === 0 ? chainsByTable(stdout) : undefined;
 }
 
+/** Whether there is a table of that name, of either IP family. */
+export function hasTable(list: ChainList, name: string): boolean {
+  return list.has(`ip ${name}`) || list.has(`ip6 ${name}`);
+}
+
 function chainsByTable(listing: string): ChainList {
   const tables = new Map<string, Set<string>>();
   let chains = new Set<string>();

@@ -8,6 +8,8 @@ import type { IpFamily } from '../../lib/ip.ts';
 import { podRange, type RulesConfig } from '../config.ts';
 
 export const TABLE = 'fairlead';
+/** kube-proxy's table in nftables mode. */
+export const KUBE_PROXY_TABLE = 'kube-proxy';
 
 export const FAMILIES: readonly IpFamily[] = [4, 6];
 

@@ -11,6 +11,7 @@ import { openFilesLimit } from '../../system/proc.ts';
 import { systemTcp, type Tcp } from '../../system/tcp.ts';
 import { systemUdp, type Udp } from '../../system/udp.ts';
 import type { CleanupOutcome, RulesBackend, SyncOutcome } from '../backend.ts';
+import { NOTHING } from '../cleanup-outcome.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
@@ -201,7 +202,7 @@ class UserspaceBackend implements RulesBackend {
   }
 
   async cleanup(): Promise<CleanupOutcome> {
-    const rules = (await this.#catching?.remove()) ?? { removed: [], problems: [] };
+    const rules = (await this.#catching?.remove()) ?? NOTHING;
     await this.#takeLastClients();
     const closed = this.#bindings.closeAll();
     this.#bindings.closeRetired();

@@ -1,6 +1,7 @@
 // The rules that lead Service addresses which are not this machine's to the relays: text for nft and for iptables-restore. Pure.
 
 import { hostPort, ipFamily, type Ip, type IpFamily } from '../../lib/ip.ts';
+import { nftFamily } from '../nftables/layout.ts';
 
 /** What clients send to, and the relay's own socket that it is led to. */
 export interface CaughtAddress {
@@ -83,7 +84,3 @@ export const CATCH_JUMPS: readonly (readonly [table: string, chain: string])[] =
   ['nat', 'OUTPUT'],
   ['filter', 'INPUT'],
 ];
-
-export function nftFamily(family: IpFamily): 'ip' | 'ip6' {
-  return family === 4 ? 'ip' : 'ip6';
-}

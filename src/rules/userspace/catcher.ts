@@ -3,12 +3,13 @@
 import { ipFamily, type IpFamily } from '../../lib/ip.ts';
 import type { Exec, ExecResult } from '../../system/exec.ts';
 import type { CleanupOutcome } from '../backend.ts';
-import { listChains } from '../nftables/chain-list.ts';
+import { NOTHING } from '../cleanup-outcome.ts';
+import { hasTable, listChains } from '../nftables/chain-list.ts';
+import { KUBE_PROXY_TABLE, nftFamily, TABLE } from '../nftables/layout.ts';
 import {
   CATCH_CHAIN,
   CATCH_JUMPS,
   CATCH_TABLE,
-  nftFamily,
   renderCatchChains,
   renderCatchTable,
   type CaughtAddress,
@@ -96,7 +97,7 @@ export class Catcher {
   }
 
   async remove(): Promise<CleanupOutcome> {
-    if (this.#tool === undefined) return { removed: [], problems: [] };
+    if (this.#tool === undefined) return NOTHING;
     this.#written.clear();
     return removeCatching(this.#exec);
   }
@@ -143,10 +144,10 @@ export class Catcher {
 
   /** A mode that is started removes our rules once its own are in force: they are not to come back then. */
   async #isTakenOver(): Promise<boolean> {
-    const tables = await listChains(this.#exec, TIMEOUT_MS);
-    if ([...(tables?.keys() ?? [])].some((table) => / (fairlead|kube-proxy)$/.test(table))) return true;
-    const chain = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'KUBE-SERVICES']);
-    return chain.exitCode === 0;
+    const chains = await listChains(this.#exec, TIMEOUT_MS);
+    if (chains && [TABLE, KUBE_PROXY_TABLE].some((name) => hasTable(chains, name))) return true;
+    const services = await this.#run('iptables', [...WAIT, '-t', 'nat', '-S', 'KUBE-SERVICES']);
+    return services.exitCode === 0;
   }
 
   #with(tool: Tool): CatchTool {
