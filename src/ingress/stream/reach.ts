@@ -23,6 +23,7 @@ export async function joinEndpoint<T extends { readonly ip: string; readonly por
   targets: Targets<T> | undefined,
   options: ReachOptions<T>,
 ): Promise<void> {
+  if (client.destroyed) return;
   const gone = new AbortController();
   client.once('close', () => gone.abort());
   const joint = new Joint(client, options);
