@@ -52,6 +52,11 @@ export function flagWithoutEffect(command: Command, kind: FlagKind, name: string
   return { ...flag, ...(value === undefined ? {} : { value }), withoutEffect: true };
 }
 
+/** The names of those of them that do nothing. */
+export function idleNames(flags: readonly Flag[]): readonly string[] {
+  return flags.filter(({ withoutEffect }) => withoutEffect === true).map(({ name }) => name);
+}
+
 export function fallbackOf({ fallback }: Flag, command: Command): string | undefined {
   return typeof fallback === 'object' ? fallback[command] : fallback;
 }

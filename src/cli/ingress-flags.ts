@@ -8,7 +8,7 @@ const flag = (kind: FlagKind, name: string, help: string, rest: Pick<Flag, 'valu
 const nothing = (kind: FlagKind, name: string, value?: string): Flag => flagWithoutEffect('ingress', kind, name, value);
 
 /** Settings of nginx' own machinery, of profilers and of GeoIP databases. */
-export const INGRESS_FLAGS_WITHOUT_EFFECT: readonly Flag[] = [
+const WITHOUT_EFFECT: readonly Flag[] = [
   nothing('text', 'sync-rate-limit', 'NUMBER'),
   nothing('text', 'sync-period', 'DURATION'),
   nothing('text', 'dynamic-configuration-retries', 'N'),
@@ -123,5 +123,5 @@ export const INGRESS_FLAGS: readonly Flag[] = [
       fallback: 'false',
     },
   ),
-  ...INGRESS_FLAGS_WITHOUT_EFFECT,
+  ...WITHOUT_EFFECT,
 ];

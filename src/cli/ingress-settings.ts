@@ -5,7 +5,8 @@ import type { Logger } from '../observe/log.ts';
 import type { AddressSource, PodIdentity } from '../source/api/published-addresses.ts';
 import type { Arguments } from './args.ts';
 import { UsageError } from './errors.ts';
-import { INGRESS_FLAGS_WITHOUT_EFFECT } from './ingress-flags.ts';
+import { idleNames } from './flag.ts';
+import { INGRESS_FLAGS } from './ingress-flags.ts';
 import type { WebhookSettings } from './admission.ts';
 import { parseIp } from '../lib/ip.ts';
 import { parseLabelSelector, type LabelSelector } from '../lib/label-selector.ts';
@@ -170,8 +171,8 @@ function addressSource(args: Arguments, pod: PodIdentity | undefined): AddressSo
 
 /** One line for the flags that are taken and do nothing. */
 export function noticeFlagsWithoutEffect(args: Arguments, log: Logger): void {
-  const names = new Set(INGRESS_FLAGS_WITHOUT_EFFECT.map(({ name }) => name));
-  const given = args.given.filter((name) => names.has(name));
+  const idle = idleNames(INGRESS_FLAGS);
+  const given = args.given.filter((name) => idle.includes(name));
   if (given.length > 0) log.warn('flags have no effect here', { flags: given.map((name) => `--${name}`).join(' ') });
 }
 

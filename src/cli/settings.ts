@@ -91,6 +91,11 @@ function wholeNumber(args: Arguments, flag: string): number | undefined {
   throw new UsageError(`flag --${flag} is a whole number from 1, not "${text}"`);
 }
 
+/** Where virtual servers of IPVS are those of others. */
+export function excludedByFlag(args: Arguments): readonly Cidr[] {
+  return cidrs('ipvs-exclude-cidrs', args.list('ipvs-exclude-cidrs') ?? [], false);
+}
+
 function detectLocal(args: Arguments): DetectLocal {
   const ranges = cidrs('cluster-cidr', args.list('cluster-cidr') ?? [], true);
   return ranges.length === 0 ? { kind: 'none' } : { kind: 'cidrs', cidrs: ranges };

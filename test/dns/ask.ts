@@ -6,11 +6,20 @@ import { encodeQuery } from '../../src/dns/wire/query.ts';
 import { FLAG, RR } from '../../src/dns/wire/types.ts';
 import type { Server } from './dig.ts';
 
-/** Asks for an address; the code of the answer, or `lost` after the time. */
-export function ask({ address, port }: Server, name: string, ms = 2000): Promise<number | 'lost'> {
+/** A question for the address of a name. */
+export function question(name: string): Buffer {
   const parsed = parseName(name);
   if (!parsed) throw new Error(name);
-  const packet = encodeQuery({ id: 7, flags: FLAG.RD, name: parsed, type: RR.A });
+  return encodeQuery({ id: 7, flags: FLAG.RD, name: parsed, type: RR.A });
+}
+
+export function codeOf(answer: Buffer): number {
+  return (answer[3] ?? 0) & 0xf;
+}
+
+/** Asks for an address; the code of the answer, or `lost` after the time. */
+export function ask({ address, port }: Server, name: string, ms = 2000): Promise<number | 'lost'> {
+  const packet = question(name);
   return new Promise((resolve) => {
     const socket = createSocket('udp4');
     const end = (result: number | 'lost'): void => {
@@ -20,7 +29,7 @@ export function ask({ address, port }: Server, name: string, ms = 2000): Promise
     };
     const timer = setTimeout(() => end('lost'), ms);
     socket.on('error', () => {});
-    socket.on('message', (answer) => end((answer[3] ?? 0) & 0xf));
+    socket.on('message', (answer) => end(codeOf(answer)));
     socket.send(packet, port, address);
   });
 }

@@ -9,15 +9,14 @@ import { createDnsMetrics } from '../../src/dns/metrics.ts';
 import { Routes } from '../../src/dns/route.ts';
 import type { Answered, DnsServer } from '../../src/dns/server.ts';
 import { frame, FrameReader } from '../../src/dns/wire/frame.ts';
-import { parseName } from '../../src/dns/wire/name.ts';
-import { encodeQuery } from '../../src/dns/wire/query.ts';
-import { FLAG, RCODE, RR } from '../../src/dns/wire/types.ts';
+import { RCODE } from '../../src/dns/wire/types.ts';
 import { createTally } from '../../src/observe/tally.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { TEST_CERTIFICATE, TEST_KEY } from '../support/api-server/certificate.ts';
 import { freePort } from '../support/free-port.ts';
 import { until } from '../support/until.ts';
 import { ip } from '../support/values.ts';
+import { codeOf, question } from './ask.ts';
 import { serveCorefile } from './corefile-plane.ts';
 import { startHeldUpstream } from './fake-upstream.ts';
 
@@ -199,10 +198,7 @@ test.each(['tls', 'https'] as const)('an answer over %s that is under way at a r
 
 /** The code of the answer; `closed` when none came. */
 function askOver(scheme: 'tls' | 'https', port: number): Promise<number | 'closed'> {
-  const name = parseName('www.example.test');
-  if (!name) throw new Error('no name');
-  const packet = encodeQuery({ id: 7, flags: FLAG.RD, name, type: RR.A });
-  const codeOf = (answer: Buffer): number => (answer[3] ?? 0) & 0xf;
+  const packet = question('www.example.test');
   return new Promise((resolve) => {
     if (scheme === 'tls') {
       const socket = connectTls({ host: '127.0.0.1', port, ca: TEST_CERTIFICATE }, () => socket.write(frame(packet)));

@@ -34,6 +34,7 @@ export class FairleadProcess {
   #stdout = '';
   #stderr = '';
   #rest = '';
+  #exit: Exit | undefined;
   readonly #waiting = new Set<() => void>();
 
   constructor(words: readonly string[], options: StartOptions = {}) {
@@ -50,8 +51,9 @@ export class FairleadProcess {
     this.#child.stderr?.on('data', (data: Buffer) => this.#read(data.toString()));
     this.exited = new Promise((resolve) => {
       this.#child.once('close', (code, signal) => {
+        this.#exit = { code, signal };
         this.#wake();
-        resolve({ code, signal });
+        resolve(this.#exit);
       });
     });
   }
@@ -74,10 +76,17 @@ export class FairleadProcess {
     return this.#lines;
   }
 
-  /** Resolves with the first line that fits, among those there are and those to come; rejects after the bound. */
+  /** Resolves with the first line that fits, among those there are and those to come; rejects after the bound, or when it has ended without one. */
   async logged(fits: (line: LogLine) => boolean, timeoutMs = 30_000): Promise<LogLine> {
     return until(
-      () => this.#lines.find(fits),
+      () => {
+        const line = this.#lines.find(fits);
+        if (line || !this.#exit) return line;
+        const { code, signal } = this.#exit;
+        throw new Error(
+          `it ended (code ${code}, signal ${signal}) without such a log line. There is:\n${this.#stderr}`,
+        );
+      },
       timeoutMs,
       () => `no such log line. There is:\n${this.#stderr}`,
       (wake) => {

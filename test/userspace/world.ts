@@ -3,9 +3,7 @@
 import { createSocket } from 'node:dgram';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
-import { parseIp, type Ip } from '../../src/lib/ip.ts';
 import { PersistentMap } from '../../src/lib/persistent-map.ts';
-import { toPort, type Port } from '../../src/lib/port.ts';
 import type { EndpointSliceRecord, Protocol, Records, ServiceRecord } from '../../src/model/records.ts';
 import { resolve, type Resolution } from '../../src/model/resolve.ts';
 import type { NodeIdentity } from '../../src/model/snapshot.ts';
@@ -15,6 +13,7 @@ import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { createUserspaceBackend, type UserspaceOptions } from '../../src/rules/userspace/backend.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { serviceRecord } from '../support/records.ts';
+import { ip, port } from '../support/values.ts';
 
 interface EndpointSpec {
   readonly ip: string;
@@ -34,18 +33,6 @@ export interface ServiceSpec extends Partial<Omit<ServiceRecord, 'name' | 'ports
 }
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [], zone: undefined, podCIDRs: [] };
-
-export function ip(text: string): Ip {
-  const parsed = parseIp(text);
-  if (parsed === undefined) throw new Error(`not an address: ${text}`);
-  return parsed;
-}
-
-function port(number: number): Port {
-  const parsed = toPort(number);
-  if (parsed === undefined) throw new Error(`not a port: ${number}`);
-  return parsed;
-}
 
 /** The Snapshot of these Services and no others; with `previous`, made from what differs. */
 export function cluster(

@@ -4,6 +4,8 @@ import { parseListen } from '../listen-address.ts';
 import { hostPort } from '../../lib/ip.ts';
 import type { Arguments } from '../args.ts';
 import { UsageError } from '../errors.ts';
+import { idleNames } from '../flag.ts';
+import { KUBE_PROXY_FLAGS } from '../kube-proxy-flags.ts';
 import { LEAVES, configurationOf, valueAt, type FieldPath, type KubeProxyConfiguration } from './schema.ts';
 import { validate } from './validate.ts';
 
@@ -59,8 +61,7 @@ export const FLAG_FIELDS: Readonly<Record<string, readonly FieldPath[]>> = {
   'log-json-info-buffer-size': ['logging.options.json.infoBufferSize'],
 };
 
-/** Those that set no field and do nothing either. */
-const IDLE = ['boot-id-file', 'machine-id-file'];
+const IDLE = idleNames(KUBE_PROXY_FLAGS);
 
 /** Those that count beside `--config` although they have a field there. */
 const BESIDE_CONFIG: readonly string[] = ['node-name', 'logging-format', 'v'];
@@ -117,13 +118,11 @@ export function idleFlags(
   args: Arguments,
   hasFile: boolean,
 ): { readonly meaningless: readonly string[]; readonly overruled: readonly string[] } {
-  const isMeaningless = (flag: string): boolean =>
-    IDLE.includes(flag) || (FLAG_FIELDS[flag]?.every((path) => LEAVES.get(path)?.change === 'none') ?? false);
-  const meaningless = args.given.filter(isMeaningless);
+  const meaningless = args.given.filter((flag) => IDLE.includes(flag));
   const overruled = args.given.filter(
     (flag) =>
       hasFile &&
-      !isMeaningless(flag) &&
+      !IDLE.includes(flag) &&
       !BESIDE_CONFIG.includes(flag) &&
       (flag in FLAG_FIELDS || Object.hasOwn(PORT_FLAGS, flag)),
   );
