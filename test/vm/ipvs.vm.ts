@@ -196,6 +196,24 @@ describe('what others do', () => {
   );
 });
 
+test(
+  'at an address that the node has on a dummy link Services answer, and so does all else of the node',
+  { timeout: LIMIT_MS },
+  async () => {
+    const { node } = world;
+    const own = '192.0.2.7';
+    await node.run('sh', '-c', `ip link add own0 type dummy; ip addr add ${own}/32 dev own0; ip link set own0 up`);
+    try {
+      await node.serve({ protocol: 'TCP', address: own, port: 9000, name: 'node' });
+      await world.start([{ ...WEB, externalIPs: [own] }]);
+      for (const port of [80, 30_080]) expect(['a', 'b']).toContain(await world.dial(own, port));
+      expect(await world.dial(own, 9000)).toBe('node');
+    } finally {
+      await node.run('ip', 'link', 'delete', 'own0');
+    }
+  },
+);
+
 /** Makes the kernel, and not its tools, refuse something of the Services at 172.30.0.11, 172.30.0.12 and fd00:10:96::13. */
 function spoiled(text: string): string {
   return (

@@ -407,6 +407,17 @@ test('scheduler, time-outs and strictARP change while it runs, without a virtual
   expect(kernel.servers.get(VIP)?.options).toBe('-s rr');
 });
 
+test('an address of the node on a dummy link counts as any other: NodePorts answer there, and only ClusterIPs go to kube-ipvs0 as well', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const [own, dns] = [ip('192.0.2.7'), ip('172.30.0.10')];
+  kernel.dummy.push(own, dns);
+  const clusterDns = { ...OTHER, name: 'dns', clusterIPs: [dns] };
+  await backendOver(kernel).sync(clusterOf([{ ...WEB, nodePort: 30_001, externalIPs: [own] }, clusterDns]).snapshot);
+  for (const port of [80, 30_001]) expect(kernel.servers.get(`TCP ${own}:${port}`)?.reals.size).toBe(2);
+  expect([...(kernel.link ?? [])].sort()).toEqual(['172.30.0.1', '172.30.0.10']);
+  expect([...(kernel.sets.get('KUBE-IPVS-IPS')?.entries ?? [])].sort()).toEqual(['172.30.0.1', '172.30.0.10']);
+});
+
 test('chains of the iptables mode go, and only when IPVS can take over', async () => {
   const kernel = new FakeIpvs(LOCAL);
   const { IptablesBackend } = await import('../iptables/apply.ts');

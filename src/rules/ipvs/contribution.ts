@@ -36,7 +36,7 @@ export interface Contribution {
 export interface ContributionContext {
   /** Those that this machine has. */
   readonly families: readonly IpFamily[];
-  /** Addresses of the node that are on other links; what is there already is not put on the dummy link. */
+  /** Addresses of the node that are on other links; what is there already is not put on the dummy link, but for ClusterIPs. */
   readonly local: ReadonlySet<Ip>;
   /** Those of them on which NodePorts answer. */
   readonly nodePortAddresses: readonly Ip[];
@@ -111,7 +111,8 @@ class Writer {
       ...(this.#context.resets ? { named: port.endpoints.map(realKey) } : {}),
     });
     for (const endpoint of endpoints) if (endpoint.local) this.#hairpin(port, endpoint);
-    if (this.#context.local.has(address)) return;
+    // What is the node's own stays its own (kubernetes#114815). A DNS server of the node may have taken a ClusterIP: that is a Service's all the same.
+    if (kind !== 'clusterIP' && this.#context.local.has(address)) return;
     this.addresses.add(address);
     this.entries.add(`${setName(port.family, 'IPVS-IPS')} ${address}`);
   }

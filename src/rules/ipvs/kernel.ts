@@ -78,7 +78,7 @@ export class IpvsKernel {
   }
 
   async addresses(): Promise<SavedAddresses> {
-    const text = await this.#say('ip', ['-details', '-json', 'address', 'show']);
+    const text = await this.#say('ip', ['-json', 'address', 'show']);
     try {
       return parseAddresses(text);
     } catch (error) {

@@ -128,22 +128,21 @@ add mine 1.2.3.4
   ).toEqual(new Map([['KUBE-IPVS-IPS', 7]]));
 });
 
-test('addresses of the dummy link are ours; loopback, link-local ones and those of other dummy links are nobody’s', () => {
-  const link = (ifname: string, locals: readonly string[], kind?: string): unknown => ({
+test('addresses of kube-ipvs0 are ours, those of other links the node’s, dummies among them; loopback and link-local ones are nobody’s', () => {
+  const link = (ifname: string, locals: readonly string[]): unknown => ({
     ifname,
-    linkinfo: kind === undefined ? undefined : { info_kind: kind },
     addr_info: locals.map((local) => ({ local, scope: 'global' })),
   });
   const text = JSON.stringify([
     link('lo', ['127.0.0.1', '::1']),
     link('eth0', ['192.168.0.2', 'fe80::1', 'fd00::2', '169.254.1.1']),
-    link('nodelocaldns', ['10.96.0.10'], 'dummy'),
-    link('kube-ipvs0', ['172.30.0.1'], 'dummy'),
+    link('dummy0', ['192.0.2.7']),
+    link('kube-ipvs0', ['172.30.0.1']),
   ]);
   expect(parseAddresses(text)).toEqual({
     hasLink: true,
     ours: new Set(['172.30.0.1']),
-    local: ['192.168.0.2', 'fd00::2'],
+    local: ['192.0.2.7', '192.168.0.2', 'fd00::2'],
   });
   expect(parseAddresses('')).toEqual({ hasLink: false, ours: new Set(), local: [] });
 });

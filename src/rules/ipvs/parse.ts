@@ -87,11 +87,11 @@ export interface SavedAddresses {
   readonly hasLink: boolean;
   /** On the dummy link. */
   readonly ours: ReadonlySet<Ip>;
-  /** On other links, but for loopback and link-local addresses, and links that are dummies, too; sorted. */
+  /** On other links, but for loopback and link-local addresses; sorted. A node may have its own addresses on a dummy link. */
   readonly local: readonly Ip[];
 }
 
-/** Reads `ip -details -json address show`. Throws SyntaxError when it is no JSON. */
+/** Reads `ip -json address show`. Throws SyntaxError when it is no JSON. */
 export function parseAddresses(text: string): SavedAddresses {
   const ours = new Set<Ip>();
   const local = new Set<Ip>();
@@ -99,12 +99,11 @@ export function parseAddresses(text: string): SavedAddresses {
   for (const link of asList(JSON.parse(text === '' ? '[]' : text))) {
     const name = asText(link['ifname']);
     if (name === LINK) hasLink = true;
-    const isDummy = asText(asRecord(link['linkinfo'])['info_kind']) === 'dummy';
     for (const address of asList(link['addr_info'])) {
       const ip = parseIp(asText(address['local']));
       if (ip === undefined) continue;
       if (name === LINK) ours.add(ip);
-      else if (!isDummy && !isLoopback(ip) && !isLinkLocal(ip)) local.add(ip);
+      else if (!isLoopback(ip) && !isLinkLocal(ip)) local.add(ip);
     }
   }
   return { hasLink, ours, local: [...local].sort() };
