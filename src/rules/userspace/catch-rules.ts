@@ -64,6 +64,10 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
     type ${type} . inet_proto . inet_service : ${type} . inet_service
     elements = { ${services.join(', ')} }
   }
+  set sockets {
+    type ${type} . inet_proto . inet_service
+    elements = { ${places.map(({ socket }) => socket[0]).join(', ')} }
+  }
   chain prerouting {
     type nat hook prerouting priority -101; policy accept;
     ${lead}
@@ -80,7 +84,7 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
     type filter hook input priority 0; policy accept;
     ct status dnat accept
     ct direction reply accept
-    ${ip} daddr . meta l4proto . th dport @services drop
+    ${ip} daddr . meta l4proto . th dport @sockets drop
   }
 }
 `;

@@ -117,7 +117,7 @@ export class Catcher {
     ]);
     if (timedOut) return true;
     if (exitCode !== 0) return false;
-    const rules = [/dnat .*map @relays[^]*dnat .*map @relays/, /snat .*map @services/, /@services drop/];
+    const rules = [/dnat .*map @relays[^]*dnat .*map @relays/, /snat .*map @services/, /@sockets drop/];
     if (!rules.every((rule) => rule.test(stdout))) return false;
     const maps = [...stdout.matchAll(/map \w+ \{[^}]*elements = \{([^}]*)\}/g)];
     return !isThorough || (maps.length === 2 && maps.every(([, elements]) => elements?.split(',').length === count));
