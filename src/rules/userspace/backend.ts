@@ -57,7 +57,7 @@ export interface UserspaceOptions {
   readonly random?: () => number;
   /** How long `stop` waits without any connection ending by itself before it resets those that are left; 3 s unless given. */
   readonly stopGraceMs?: number;
-  /** An endpoint that does not accept within this time is given up for the next one; 5 s unless given. */
+  /** An endpoint that does not accept within this time is given up; 5 s unless given. Others are tried beside it long before. */
   readonly connectTimeoutMs?: number;
   /** A UDP flow ends after this much silence; 60 s unless given. */
   readonly udpIdleTimeoutMs?: number;
