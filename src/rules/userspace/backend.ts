@@ -354,6 +354,11 @@ class UserspaceBackend implements RulesBackend {
     return mine.find((ip) => view.nodeIps.includes(ip)) ?? mine[0];
   }
 
+  /** Families whose addresses the kernel could lead here, if there were an address to lead them to. */
+  #lacking(): ReadonlySet<IpFamily> {
+    return new Set(this.catches ? ([4, 6] as const).filter((family) => this.#standIn(family) === undefined) : []);
+  }
+
   async #catch(): Promise<CatchOutcome> {
     if (!this.#catching) return { kind: 'unchanged' };
     const outcome = await this.#catching.write(this.#bindings.caught());
@@ -387,7 +392,9 @@ class UserspaceBackend implements RulesBackend {
     this.#gauges.unbound.set(unbound.length);
     const others = [loopNotice(this.#owners.loops(this.#bindings.boundKeys())), sctpNotice([...this.#sctp])];
     this.#notify(
-      [...unboundNotices(unbound), ...others, ...this.#settingNotices()].filter((each) => each !== undefined),
+      [...unboundNotices(unbound, this.#lacking()), ...others, ...this.#settingNotices()].filter(
+        (each) => each !== undefined,
+      ),
     );
     this.#retryTimer?.cancel();
     const delay = this.#bindings.retryIn();
@@ -408,6 +415,12 @@ class UserspaceBackend implements RulesBackend {
   }
 
   async #retry(): Promise<void> {
+    if (this.#applied) {
+      const surroundings = this.#lookAround(this.#applied);
+      // An address to lead others to may have come; the next sync sees to the rest.
+      this.#isMoved ||= surroundings !== this.#surroundings;
+      this.#surroundings = surroundings;
+    }
     await this.#bindings.retry('due');
     const caught = await this.#catch();
     if (caught.kind === 'failed') this.#options.log.warn(caught.reason);

@@ -1,7 +1,7 @@
 // What a user is told of the Services that userspace cannot carry: one notice for each cause, with the mend. Pure.
 
 import { parseCidr } from '../../lib/cidr.ts';
-import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip } from '../../lib/ip.ts';
+import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { ServicePortKey } from '../../model/snapshot.ts';
 import type { Loop } from './loops.ts';
 import type { Listener } from './plan.ts';
@@ -17,6 +17,7 @@ export type NoticeCause =
   | 'not-here'
   | 'not-here-external'
   | 'not-here-loopback'
+  | 'no-stand-in'
   | 'no-right'
   | 'in-use'
   | 'descriptors'
@@ -34,10 +35,11 @@ export interface Notice {
 /** Names in one notice; the rest is counted, and `state` lists them all. */
 const NAMED = 5;
 
-export function unboundNotices(unbound: readonly Unbound[]): readonly Notice[] {
+/** `lacking`: families whose Service addresses are to be caught, but this machine has no address of its own to lead them to. */
+export function unboundNotices(unbound: readonly Unbound[], lacking: ReadonlySet<IpFamily>): readonly Notice[] {
   const groups = new Map<NoticeCause, Unbound[]>();
   for (const item of unbound) {
-    const cause = causeOf(item);
+    const cause = causeOf(item, lacking);
     const group = groups.get(cause);
     if (group) group.push(item);
     else groups.set(cause, [item]);
@@ -90,11 +92,12 @@ export function servicePortName(key: ServicePortKey): string {
   return key.replace(/\/(TCP|UDP|SCTP)\/IPv[46]$/, '');
 }
 
-function causeOf({ listener, code }: Unbound): NoticeCause {
+function causeOf({ listener, code }: Unbound, lacking: ReadonlySet<IpFamily>): NoticeCause {
   switch (code) {
     case 'EADDRNOTAVAIL':
     case 'EAFNOSUPPORT':
       if (isLoopback(listener.address)) return 'not-here-loopback';
+      if (listener.frontend.kind !== 'nodePort' && lacking.has(ipFamily(listener.address))) return 'no-stand-in';
       return listener.frontend.kind === 'clusterIP' ? 'not-here' : 'not-here-external';
     case 'EACCES':
     case 'EPERM':
@@ -135,6 +138,18 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
         `${what} of the loopback range: ${names}. Linux has all of 127.0.0.0/8; elsewhere each address has to be added. ` +
         `Mend: \`ifconfig lo0 alias ${addresses[0] ?? 'ADDRESS'}\` and so on as root`
       );
+    case 'no-stand-in': {
+      const families = [...new Set(addresses.map((address) => ipFamily(address)))].sort();
+      const add = families.map(
+        (family) => `\`ip addr add ${family === 4 ? '192.0.2.1/32' : '2001:db8::1/128'} dev lo\``,
+      );
+      const routes = rangesOf(addresses).map((range) => `\`ip route add local ${range} dev lo\``);
+      return (
+        `${what} (not on this machine): ${names}. --userspace-catch-addresses leads them to an address of this machine, which has none for ` +
+        `${families.map((family) => `IPv${family}`).join(' and ')} but loopback and link-local ones. Mend, as root: bring an interface up, ` +
+        `${add.join(' and ')} where there is none, or without catching ${routes.join(' and ')}`
+      );
+    }
     case 'no-right':
       return (
         `${what} (no right to ports under 1024): ${names}. Mend: \`sysctl net.ipv4.ip_unprivileged_port_start=0\` as root, ` +
