@@ -4,12 +4,12 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { parseIp } from '../../src/lib/ip.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { systemClock, type Clock } from '../../src/system/clock.ts';
 import { Joint } from '../../src/system/tcp-joint.ts';
 import { systemTcp, type TcpSocket } from '../../src/system/tcp.ts';
 import { until } from '../support/until.ts';
+import { ip } from '../support/values.ts';
 
 /** What one end saw of its connection. */
 interface Seen {
@@ -45,8 +45,7 @@ async function rig(
   options: { readonly clock?: Clock; readonly idleMs?: number } = {},
 ): Promise<Rig> {
   const { clock = systemClock, ...rest } = options;
-  const address = parseIp('127.0.0.1');
-  if (address === undefined) throw new Error('no address');
+  const address = ip('127.0.0.1');
   const served: Seen[] = [];
   const pairs: { client: TcpSocket; upstream: TcpSocket }[] = [];
   let open = 0;
