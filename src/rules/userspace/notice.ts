@@ -139,7 +139,7 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
         `Mend: \`ifconfig lo0 alias ${addresses[0] ?? 'ADDRESS'}\` and so on as root`
       );
     case 'no-stand-in': {
-      const families = [...new Set(addresses.map((address) => ipFamily(address)))].sort();
+      const families = ([4, 6] as const).filter((family) => addresses.some((ip) => ipFamily(ip) === family));
       const add = families.map(
         (family) => `\`ip addr add ${family === 4 ? '192.0.2.1/32' : '2001:db8::1/128'} dev lo\``,
       );
