@@ -15,14 +15,13 @@ import { NOTHING } from '../cleanup-outcome.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
-import { Admission, connectionLimit, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
 import type { CatchOutcome } from './catcher.ts';
 import { Catching } from './catching.ts';
 import { Balancer, endpointKey } from './balance.ts';
+import { Limits } from './limits.ts';
 import { userspaceMetrics, type ListenerGauges } from './metrics.ts';
 import {
-  filesNotice,
   loopNotice,
   sctpNotice,
   servicePortName,
@@ -61,8 +60,6 @@ export interface UserspaceOptions {
   readonly connectTimeoutMs?: number;
   /** A UDP flow ends after this much silence; 60 s unless given. */
   readonly udpIdleTimeoutMs?: number;
-  /** UDP flows at a time; 4096, or fewer where few files may be open, unless given. */
-  readonly maxUdpFlows?: number;
   /** How many files this process may have open; as the kernel says unless given. */
   readonly openFiles?: number;
   readonly tcp?: Tcp;
@@ -96,8 +93,7 @@ class UserspaceBackend implements RulesBackend {
   readonly #options: UserspaceOptions;
   readonly #traffic = new Traffic();
   readonly #owners = new EndpointOwners();
-  readonly #files: number;
-  readonly #admission: Admission;
+  readonly #limits: Limits;
   /** Undefined where no addresses are to be caught. */
   readonly #catching: Catching | undefined;
   readonly #tcpRelay: TcpRelay;
@@ -124,8 +120,8 @@ class UserspaceBackend implements RulesBackend {
     const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
     const { connections, flows, failures, evictions, ...gauges } = userspaceMetrics(metrics);
     this.#gauges = gauges;
-    this.#files = options.openFiles ?? openFilesLimit() ?? FILES;
-    this.#admission = new Admission(this.#limits(), (news) => this.#tellOfLimit(news));
+    const files = options.openFiles ?? openFilesLimit() ?? FILES;
+    this.#limits = new Limits({ config: options.config.userspace, files, log });
     const onFailure = (protocol: string) => (endpoint: string, code: string) => {
       failures.add(1, { protocol });
       log.debug('endpoint failed', { protocol, endpoint, code });
@@ -133,7 +129,7 @@ class UserspaceBackend implements RulesBackend {
     this.#tcpRelay = new TcpRelay({
       tcp,
       clock,
-      admission: this.#admission,
+      admission: this.#limits.admission,
       connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
       dropHoldMs: DROP_HOLD_MS,
       onCount: (count) => connections.set(count),
@@ -143,9 +139,15 @@ class UserspaceBackend implements RulesBackend {
       udp,
       clock,
       idleTimeoutMs: options.udpIdleTimeoutMs ?? 60_000,
-      maxFlows: options.maxUdpFlows ?? shareOfFiles(this.#files).flows,
-      onEviction: () => evictions.add(),
-      onCount: (count) => flows.set(count),
+      maxFlows: () => this.#limits.maxFlows,
+      onEviction: () => {
+        evictions.add();
+        this.#limits.evicted();
+      },
+      onCount: (count) => {
+        flows.set(count);
+        this.#limits.carries(count);
+      },
       onFailure: onFailure('UDP'),
     });
     this.#traffic.expose(metrics, () => this.#tcpRelay.settle());
@@ -192,7 +194,7 @@ class UserspaceBackend implements RulesBackend {
 
   configure(config: RulesConfig): void {
     this.#config = config;
-    this.#admission.configure(this.#limits());
+    this.#limits.configure(config.userspace);
     this.#surroundings = undefined;
     this.#isMoved = true;
   }
@@ -366,25 +368,6 @@ class UserspaceBackend implements RulesBackend {
     return outcome;
   }
 
-  #limits(): AdmissionOptions {
-    const { maxConnections, maxBufferedBytes } = this.#config.userspace;
-    return { maxConnections: connectionLimit(maxConnections, this.#files), maxBufferedBytes };
-  }
-
-  #tellOfLimit(news: AdmissionNews): void {
-    const { log } = this.#options;
-    if (news.kind === 'over') {
-      log.info('new connections are taken again', { refused: news.refused, limit: news.excess });
-      return;
-    }
-    const { maxConnections, maxBufferedBytes } = this.#limits();
-    log.warn(
-      news.excess === 'connections'
-        ? `${maxConnections} TCP connections are carried, the most there may be: new ones are reset until some end. Mend: a higher --userspace-max-connections, and \`ulimit -n\``
-        : `${maxBufferedBytes >> 20} MiB wait in the relays for slow readers, the most there may be: new TCP connections are reset until there is less. Mend: a higher --userspace-max-buffered-mib`,
-    );
-  }
-
   /** Gauges, notices, and when to try the unbound again. */
   #report(): void {
     const unbound = this.#bindings.unbound();
@@ -405,13 +388,10 @@ class UserspaceBackend implements RulesBackend {
   }
 
   #settingNotices(): readonly (Notice | undefined)[] {
-    const { maxConnections, proxyProtocolTo } = this.#config.userspace;
+    const { proxyProtocolTo } = this.#config.userspace;
     const services = this.#applied?.services;
-    const asked = maxConnections === 'by-descriptors' ? 0 : maxConnections;
-    return [
-      filesNotice(asked, this.#limits().maxConnections, this.#files),
-      services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name))),
-    ];
+    const untold = services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name)));
+    return [...this.#limits.notices(), untold];
   }
 
   async #retry(): Promise<void> {

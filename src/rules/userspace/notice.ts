@@ -25,6 +25,7 @@ export type NoticeCause =
   | 'loop'
   | 'sctp'
   | 'files'
+  | 'files-udp'
   | 'untold';
 
 export interface Notice {
@@ -67,14 +68,14 @@ export function loopNotice(loops: readonly Loop[]): Notice | undefined {
   };
 }
 
-/** More connections are asked for than `files` open files allow. */
-export function filesNotice(asked: number, allowed: number, files: number): Notice | undefined {
-  if (asked <= allowed) return undefined;
+/** More is asked for than `files` open files allow. */
+export function filesNotice(what: 'connections' | 'flows', asked: number, allowed: number, files: number): Notice {
+  const flag = what === 'connections' ? '--userspace-max-connections' : '--userspace-max-udp-flows';
   return {
-    cause: 'files',
+    cause: what === 'connections' ? 'files' : 'files-udp',
     message:
-      `--userspace-max-connections ${asked} is more than this process may have: with ${files} files open at a time it carries ${allowed} at most. ` +
-      'Mend: `ulimit -n`, or LimitNOFILE= of its unit, somewhat above twice the connections',
+      `${flag} ${asked} is more than this process may have: with ${files} files open at a time it carries ${allowed} at most. ` +
+      `Mend: \`ulimit -n\`, or LimitNOFILE= of its unit, somewhat above ${what === 'connections' ? 'twice the connections' : 'three times the flows'}`,
   };
 }
 
@@ -166,6 +167,7 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
     case 'loop':
     case 'sctp':
     case 'files':
+    case 'files-udp':
     case 'untold':
       return `${what}: ${names}`;
   }
