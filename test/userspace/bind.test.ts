@@ -64,15 +64,22 @@ test('addresses that are to be caught where there is none to lead them to are na
     addresses: () => [...own],
     tcp,
   });
-  await backend.sync(cluster([{ name: 'far', ip: '198.18.0.1', port: 80, endpoints: [pod] }]).snapshot);
+  await backend.sync(
+    cluster(['198.18.0.1', '198.18.0.2'].map((each) => ({ name: `far-${each}`, ip: each, port: 80, endpoints: [pod] })))
+      .snapshot,
+  );
   expect(log.warnings).toEqual([
-    'cannot bind 1 Service address (not on this machine): shop/far TCP 198.18.0.1:80. --userspace-catch-addresses leads them to an address of this ' +
-      'machine, which has none for IPv4 but loopback and link-local ones. Mend, as root: bring an interface up, `ip addr add 192.0.2.1/32 dev lo` where ' +
-      'there is none, or without catching `ip route add local 198.18.0.0/16 dev lo`',
+    'cannot bind 2 Service addresses (not on this machine): shop/far-198.18.0.1 TCP 198.18.0.1:80, shop/far-198.18.0.2 TCP 198.18.0.2:80. --userspace-catch-addresses leads them to an address of this ' +
+      'machine, which has none for IPv4 but loopback and link-local ones. Mend, as root: an interface with an address and ' +
+      'a route to the others; for clients of this machine alone `ip route add local 198.18.0.0/16 dev lo`',
   ]);
   own.push(mine);
   await eventually('it is caught', () => log.notes.some((note) => note.includes('settled')));
-  expect(backend.state()).toMatchObject({ unbound: [], listeners: [{ address: '198.18.0.1' }] });
+  expect(backend.state()).toMatchObject({
+    unbound: [],
+    listeners: [{ address: '198.18.0.1' }, { address: '198.18.0.2' }],
+  });
+  expect(log.warnings).toHaveLength(1);
 });
 
 test('a port that another program has is named, and taken as soon as it is free', async () => {

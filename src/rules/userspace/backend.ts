@@ -395,13 +395,12 @@ class UserspaceBackend implements RulesBackend {
   }
 
   async #retry(): Promise<void> {
-    if (this.#applied) {
-      const surroundings = this.#lookAround(this.#applied);
-      // An address to lead others to may have come; the next sync sees to the rest.
-      this.#isMoved ||= surroundings !== this.#surroundings;
-      this.#surroundings = surroundings;
-    }
-    await this.#bindings.retry('due');
+    const before = this.#surroundings;
+    if (this.#applied) this.#surroundings = this.#lookAround(this.#applied);
+    // An address to lead others to may have come; the next sync sees to the rest.
+    const moved = this.#surroundings !== before;
+    this.#isMoved ||= moved;
+    await this.#bindings.retry(moved ? 'all' : 'due');
     const caught = await this.#catch();
     if (caught.kind === 'failed') this.#options.log.warn(caught.reason);
     this.#report();

@@ -85,7 +85,8 @@ export class Balancer {
   }
 
   #roundRobin(endpoints: readonly Endpoint[], tried: ReadonlySet<EndpointKey>): Endpoint | undefined {
-    const start = this.#next++;
+    // A second choice for the same connection takes nobody's turn: of two endpoints the first of each connection would be the same for ever.
+    const start = tried.size === 0 ? this.#next++ : this.#next;
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[(start + i) % endpoints.length];
       if (endpoint && !tried.has(endpointKey(endpoint))) return endpoint;

@@ -141,14 +141,11 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
       );
     case 'no-stand-in': {
       const families = ([4, 6] as const).filter((family) => addresses.some((ip) => ipFamily(ip) === family));
-      const add = families.map(
-        (family) => `\`ip addr add ${family === 4 ? '192.0.2.1/32' : '2001:db8::1/128'} dev lo\``,
-      );
       const routes = rangesOf(addresses).map((range) => `\`ip route add local ${range} dev lo\``);
       return (
         `${what} (not on this machine): ${names}. --userspace-catch-addresses leads them to an address of this machine, which has none for ` +
-        `${families.map((family) => `IPv${family}`).join(' and ')} but loopback and link-local ones. Mend, as root: bring an interface up, ` +
-        `${add.join(' and ')} where there is none, or without catching ${routes.join(' and ')}`
+        `${families.map((family) => `IPv${family}`).join(' and ')} but loopback and link-local ones. Mend, as root: an interface with an address and a ` +
+        `route to the others; for clients of this machine alone ${routes.join(' and ')}`
       );
     }
     case 'no-right':
