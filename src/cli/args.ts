@@ -3,7 +3,7 @@
 
 import { nearestName } from '../lib/edit-distance.ts';
 import { UsageError } from './errors.ts';
-import { type Command, type Flag } from './flag.ts';
+import type { Command, Flag } from './flag.ts';
 import { FLAGS } from './flags.ts';
 
 export interface Arguments {

@@ -1,6 +1,6 @@
 // Every flag, once: its name, what it takes, which commands have it, and its line in the help.
 
-import { type Command, type Flag } from './flag.ts';
+import type { Command, Flag } from './flag.ts';
 import { INGRESS_FLAGS } from './ingress-flags.ts';
 import { KUBE_PROXY_FLAGS } from './kube-proxy-flags.ts';
 import { NODE_LOCAL_FLAGS } from './node-local-flags.ts';

@@ -1,12 +1,11 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseCidr } from '../lib/cidr.ts';
 import { PersistentMap } from '../lib/persistent-map.ts';
 import { changesBetween } from './changes.ts';
 import type { EndpointSliceRecord, Records, ServiceRecord, SliceEndpoint } from './records.ts';
 import { resolve, type Resolution } from './resolve.ts';
 import type { NodeIdentity, Snapshot } from './snapshot.ts';
-import { ip, port } from '../../test/support/values.ts';
+import { cidr, ip, port } from '../../test/support/values.ts';
 import { serviceRecord } from '../../test/support/records.ts';
 import { EMPTY_RECORDS } from '../source/store.ts';
 
@@ -123,9 +122,7 @@ describe('resolve', () => {
 
   test('source ranges count by family, and a /0 among them lets everybody in', () => {
     const rangesOf = (...ranges: string[]) => {
-      const services = PersistentMap.from([
-        ['shop/web', serviceRecord({ sourceRanges: ranges.flatMap((range) => parseCidr(range) ?? []) })],
-      ]);
+      const services = PersistentMap.from([['shop/web', serviceRecord({ sourceRanges: ranges.map(cidr) })]]);
       return resolve({ ...EMPTY_RECORDS, services }, NODE).snapshot.services.get('shop/web')?.ports[0]?.sourceRanges;
     };
     expect(rangesOf('10.0.0.0/8', 'fd00::/64')).toEqual(['10.0.0.0/8']);

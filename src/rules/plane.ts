@@ -35,6 +35,8 @@ export interface RulesPlaneOptions {
   readonly health?: ProxyHealth;
   /** A health-check node port that cannot be listened on. */
   readonly onHealthCheckFailure?: (check: HealthCheck, message: string) => void;
+  /** Awaited once it is certain that this machine can carry the mode, before anything is changed. */
+  readonly onChosen?: (mode: RulesMode) => Promise<void>;
 }
 
 export interface RulesPlane extends Plane {
@@ -48,6 +50,7 @@ export interface RulesPlane extends Plane {
 export async function startRulesPlane(options: RulesPlaneOptions): Promise<RulesPlane> {
   const choice = await choose(options.mode, options.config, options.exec, (notice) => options.log.warn(notice));
   const { mode } = choice;
+  await options.onChosen?.(mode);
   const ready = { ...options, config: configFor(mode, options.config) };
   const backend = await createBackend(choice, ready);
   options.log.debug('backend chosen', { mode });

@@ -1,12 +1,11 @@
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
-import { parseIp } from '../lib/ip.ts';
 import { reset, systemTcp, type TcpSocket } from './tcp.ts';
+import { ip } from '../../test/support/values.ts';
 
 /** Gives what the client saw of a connection, once both sides are closed. */
 async function seen(serve: (socket: TcpSocket) => void): Promise<string> {
-  const address = parseIp('127.0.0.1');
-  if (!address) throw new Error('no address');
+  const address = ip('127.0.0.1');
   let closed: () => void;
   const serverClosed = new Promise<void>((resolve) => (closed = resolve));
   const onConnection = (socket: TcpSocket): void => {

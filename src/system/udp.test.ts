@@ -1,11 +1,10 @@
 import { createSocket } from 'node:dgram';
 import { expect, test } from 'vitest';
-import { parseIp } from '../lib/ip.ts';
 import { systemUdp } from './udp.ts';
+import { ip } from '../../test/support/values.ts';
 
 test('a datagram with source port 0, which only a forger sends, does not end the process when it is answered', async () => {
-  const address = parseIp('127.0.0.1');
-  if (!address) throw new Error('127.0.0.1 does not parse');
+  const address = ip('127.0.0.1');
   const received: number[] = [];
   const result = await systemUdp.listen({ address, port: 0, onMessage: (_data, port) => received.push(port) });
   if (result.kind !== 'listening') throw new Error(result.code);

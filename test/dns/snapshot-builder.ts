@@ -10,6 +10,7 @@ import type {
   SlicePort,
 } from '../../src/model/records.ts';
 import type { ResolvedService, Snapshot } from '../../src/model/snapshot.ts';
+import { serviceRecord } from '../support/records.ts';
 import { ip, port } from '../support/values.ts';
 
 interface PortFacts {
@@ -69,23 +70,15 @@ export function buildService(facts: ServiceFacts): ResolvedService {
   const slices = (facts.slices ?? []).map((slice, i) => buildSlice(facts, slice, i));
   return {
     key: `${facts.namespace}/${facts.name}`,
-    record: {
+    record: serviceRecord({
       namespace: facts.namespace,
       name: facts.name,
       type: facts.externalName === undefined ? 'ClusterIP' : 'ExternalName',
       clusterIPs: (facts.clusterIPs ?? []).map(ip),
       headless,
       externalName: facts.externalName,
-      externalIPs: [],
-      loadBalancerIPs: [],
-      sourceRanges: [],
       ports: (facts.ports ?? []).map((one) => ({ ...slicePort(one), nodePort: undefined })),
-      affinityTimeoutSeconds: undefined,
-      internalTrafficPolicy: 'Cluster',
-      externalTrafficPolicy: 'Cluster',
-      healthCheckNodePort: undefined,
-      proxyName: undefined,
-    },
+    }),
     carried: headless ? { kind: 'ignored', reason: 'headless' } : { kind: 'carried' },
     ports: [],
     slices,

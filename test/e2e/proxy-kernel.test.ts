@@ -1,6 +1,6 @@
 // `proxy --config` in the kernel of a network namespace: the rules follow the Node and the file without a restart.
 
-import { writeFileSync } from 'node:fs';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Laptop } from '../support/laptop.ts';
 import { Topology, netnsMissing } from '../support/netns.ts';
@@ -170,5 +170,26 @@ endpoints: [{addresses: [10.1.0.9]}]
       () => 'masqueradeAll does not count',
     );
     expect(masqueradesAll).toBe(true);
+  });
+
+  test.each([
+    ['proxy', []],
+    ['proxy --init-only', ['--init-only']],
+  ])('a mode that this machine cannot carry ends `%s` before anything is changed on the node', async (_name, more) => {
+    const file = configure('', 'ipvs');
+    const { namespace } = topology.node;
+    // As it is on a kernel without IPVS, wherever this runs.
+    settings.write('ipvsadm', '#!/bin/sh\necho "Can\'t initialize ipvs: Protocol not available" >&2; exit 1\n');
+    chmodSync(`${settings.dir}/ipvsadm`, 0o755);
+    const env = { PATH: `${settings.dir}:${process.env.PATH ?? ''}` };
+    const established = () => topology.node.run('sysctl', '-n', 'net.netfilter.nf_conntrack_tcp_timeout_established');
+    const before = await established();
+    expect(before.trim()).not.toBe('7200');
+    const words = ['proxy', '--config', file, '--manifests', folder.dir, ...more];
+    expect(await runFairlead(words, { namespace, env })).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/no IPVS|IPVS mode/),
+    });
+    expect(await established()).toBe(before);
   });
 });

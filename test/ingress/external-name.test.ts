@@ -4,10 +4,11 @@ import { createServer } from 'node:http';
 import { networkInterfaces } from 'node:os';
 import { expect, onTestFinished, test } from 'vitest';
 import { lookupElsewhere } from '../../src/ingress/http/name-lookup.ts';
-import { isOfThisMachine, parseIp } from '../../src/lib/ip.ts';
+import { isOfThisMachine } from '../../src/lib/ip.ts';
 import { httpPort, portOf, startPlane } from './plane.ts';
 import { ask } from './site.ts';
 import { ingress, service, snapshot } from './world.ts';
+import { ip } from '../support/values.ts';
 
 /** An address of this machine that others have for it. */
 const OUTER = Object.values(networkInterfaces())
@@ -74,6 +75,5 @@ test.each([
   ['2001:db8::1', false],
   ['fd00::1', false],
 ])('%s is of this machine: %s', (text, expected) => {
-  const ip = parseIp(text);
-  expect(ip !== undefined && isOfThisMachine(ip)).toBe(expected);
+  expect(isOfThisMachine(ip(text))).toBe(expected);
 });

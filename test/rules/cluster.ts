@@ -7,6 +7,7 @@ import type { EndpointSliceRecord, Protocol, Records, ServiceRecord, TrafficPoli
 import { resolve, resolveService, type Resolution } from '../../src/model/resolve.ts';
 import type { NodeIdentity, ResolvedService } from '../../src/model/snapshot.ts';
 import { defaultRulesConfig, type RulesConfig } from '../../src/rules/config.ts';
+import { EMPTY_RECORDS } from '../../src/source/store.ts';
 import { cidr, ip, port } from '../support/values.ts';
 
 export interface ServiceSketch {
@@ -102,19 +103,10 @@ function slicesOf(sketch: ServiceSketch): readonly EndpointSliceRecord[] {
 }
 
 function recordsOf(sketches: readonly ServiceSketch[]): Records {
-  const none = { namespaces: PersistentMap.empty<never>(), pods: PersistentMap.empty<never>() };
   return {
-    ...none,
+    ...EMPTY_RECORDS,
     services: PersistentMap.from(sketches.map((each) => [`default/${each.name}`, serviceRecord(each)] as const)),
     endpointSlices: PersistentMap.from(sketches.map((each) => [`default/${each.name}`, slicesOf(each)] as const)),
-    nodes: PersistentMap.empty(),
-    ingresses: PersistentMap.empty(),
-    ingressClasses: PersistentMap.empty(),
-    secrets: PersistentMap.empty(),
-    configMaps: PersistentMap.empty(),
-    serviceCIDRs: PersistentMap.empty(),
-    serviceImports: PersistentMap.empty(),
-    importedSlices: PersistentMap.empty(),
   };
 }
 

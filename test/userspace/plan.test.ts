@@ -1,6 +1,5 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseCidr } from '../../src/lib/cidr.ts';
 import { cluster, type ServiceSpec } from './world.ts';
 import {
   ListenerTable,
@@ -10,7 +9,7 @@ import {
   planListeners,
   type Listener,
 } from '../../src/rules/userspace/plan.ts';
-import { ip } from '../support/values.ts';
+import { cidr, ip } from '../support/values.ts';
 
 const NODE_IP = ip('192.168.0.2');
 const LOOPBACK = [ip('127.0.0.1'), ip('::1')];
@@ -58,9 +57,7 @@ test('NodePorts answer on the node addresses that this machine has, and on loopb
   const own = [...LOOPBACK, ip('10.1.1.1'), ip('fd00::5'), NODE_IP];
   expect(nodePortAddresses({ kind: 'primary' }, [NODE_IP, ip('203.0.113.9')], own)).toEqual([...LOOPBACK, NODE_IP]);
   expect(nodePortAddresses({ kind: 'all' }, [NODE_IP], own)).toEqual(own);
-  const range = parseCidr('10.0.0.0/8');
-  const cidrs = range === undefined ? [] : [range];
-  expect(nodePortAddresses({ kind: 'cidrs', cidrs }, [NODE_IP], own)).toEqual([
+  expect(nodePortAddresses({ kind: 'cidrs', cidrs: [cidr('10.0.0.0/8')] }, [NODE_IP], own)).toEqual([
     ip('::1'),
     ip('10.1.1.1'),
     ip('fd00::5'),

@@ -1,12 +1,10 @@
 import { expect, test } from 'vitest';
 import { cluster, type ServiceSpec } from './world.ts';
-import { parseCidr } from '../../src/lib/cidr.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { renderUserspace } from '../../src/rules/userspace/render.ts';
-import { ip } from '../support/values.ts';
+import { cidr, ip } from '../support/values.ts';
 
 test('renders listeners and their endpoints, the same for the same Snapshot', () => {
-  const range = parseCidr('203.0.113.0/24');
   const services: readonly ServiceSpec[] = [
     {
       name: 'web',
@@ -25,7 +23,7 @@ test('renders listeners and their endpoints, the same for the same Snapshot', ()
       ip: '127.96.0.2',
       port: 6379,
       loadBalancerIPs: [{ ip: ip('198.51.100.7'), vip: true }],
-      sourceRanges: range === undefined ? [] : [range],
+      sourceRanges: [cidr('203.0.113.0/24')],
       endpoints: [{ ip: '127.0.1.3', port: 6379 }],
     },
     { name: 'none', ip: '127.96.0.3', port: 80, endpoints: [] },

@@ -11,6 +11,7 @@ import type { Level, Metrics } from '../../src/observe/metrics.ts';
 import { silentLogger, type Logger } from '../../src/observe/log.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { createUserspaceBackend, type UserspaceOptions } from '../../src/rules/userspace/backend.ts';
+import { EMPTY_RECORDS } from '../../src/source/store.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { serviceRecord } from '../support/records.ts';
 import { ip, port } from '../support/values.ts';
@@ -41,18 +42,9 @@ export function cluster(
   node: NodeIdentity = NODE,
 ): Resolution {
   const records: Records = {
+    ...EMPTY_RECORDS,
     services: PersistentMap.from(services.map((spec) => [`shop/${spec.name}`, recordOf(spec)])),
     endpointSlices: PersistentMap.from(services.map((spec) => [`shop/${spec.name}`, slices(spec)])),
-    nodes: PersistentMap.empty(),
-    namespaces: PersistentMap.empty(),
-    pods: PersistentMap.empty(),
-    ingresses: PersistentMap.empty(),
-    ingressClasses: PersistentMap.empty(),
-    secrets: PersistentMap.empty(),
-    configMaps: PersistentMap.empty(),
-    serviceCIDRs: PersistentMap.empty(),
-    serviceImports: PersistentMap.empty(),
-    importedSlices: PersistentMap.empty(),
   };
   return resolve(records, node, previous);
 }

@@ -16,7 +16,8 @@ import { withFlagsBeside } from '../kube-proxy/from-flags.ts';
 import { ProxyEvents } from '../kube-proxy/events.ts';
 import { LiveConfiguration } from '../kube-proxy/live.ts';
 import { loadConfiguration, type LoadedConfiguration } from '../kube-proxy/load.ts';
-import { openLoopback, setConntrackLimits, setIpvsParameters, setOomScore } from '../kube-proxy/privileged.ts';
+import { NodePreparation } from '../kube-proxy/preparation.ts';
+import { openLoopback, possibleMode, setConntrackLimits, setIpvsParameters } from '../kube-proxy/privileged.ts';
 import { ConfigurationFollower } from '../kube-proxy/reload.ts';
 import { pagesForPeople } from '../kube-proxy/pages.ts';
 import { proxyDebugRoutes, proxyHealthRoutes } from '../kube-proxy/routes.ts';
@@ -61,10 +62,11 @@ async function initOnly(args: Arguments, { configuration, origin, notices }: Loa
     loggingOf(() => configuration),
   );
   for (const notice of notices) context.log.warn(notice);
+  const mode = await possibleMode(configuration, origin, context);
   const problems = [
     ...(await setConntrackLimits(configuration, context)),
-    ...(await openLoopback(configuration, origin, context)),
-    ...(modeOf(configuration, origin) === 'ipvs' ? await setIpvsParameters(configuration, context) : []),
+    ...(mode === 'iptables' ? await openLoopback(configuration, origin, context) : []),
+    ...(mode === 'ipvs' ? await setIpvsParameters(configuration, context) : []),
   ];
   if (problems.length > 0) throw new CommandError(problems.join('\nfairlead: '));
   context.log.info('what needs privileges is done');
@@ -94,13 +96,10 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
   for (const notice of loaded.notices) log.warn(notice);
   const { configuration, origin } = loaded;
   const nodeName = nodeNameOf(configuration, context.hostname);
-  const mode = modeOf(configuration, origin);
   const events = new ProxyEvents(context, nodeName);
   const health = new ProxyHealth(activeSection(configuration).syncPeriod, clock.now());
-  const prepare = (now: KubeProxyConfiguration): Promise<void> =>
-    prepareNode(now, mode === 'userspace', context, (note) => events.conntrackLimitsNotSet(note));
-  await prepare(configuration);
-  const changes = followChanges(live, health, prepare);
+  live.onChange((now) => health.setSyncPeriod(activeSection(now).syncPeriod));
+  const node = new NodePreparation(context, live, (note) => events.conntrackLimitsNotSet(note));
   const { promise: ended, resolve: end } = Promise.withResolvers<Ending>();
   const follower =
     loaded.file &&
@@ -122,11 +121,12 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
     nodeName,
     plane: {
       ...context,
-      mode,
+      mode: modeOf(configuration, origin),
       removeOnStop: false,
       log: log.named('rules'),
       health,
       onHealthCheckFailure: (service, note) => events.healthCheckNotServed(service, note),
+      onChosen: (mode) => node.begin(mode),
     },
   });
   try {
@@ -152,41 +152,8 @@ async function run(args: Arguments, loaded: LoadedConfiguration): Promise<number
       ended,
     });
   } finally {
-    await Promise.all([follower?.stop(), events.stop(), changes()]);
+    await Promise.all([follower?.stop(), events.stop(), node.done()]);
   }
-}
-
-/** The steps that need privileges. What cannot be done is told, and traffic is carried all the same: kube-proxy ends here. */
-async function prepareNode(
-  configuration: KubeProxyConfiguration,
-  skipsConntrack: boolean,
-  context: RunningContext,
-  onProblem: (note: string) => void,
-): Promise<void> {
-  await setOomScore(configuration, context);
-  if (skipsConntrack) return;
-  for (const problem of await setConntrackLimits(configuration, context)) {
-    context.log.error(problem);
-    onProblem(problem);
-  }
-}
-
-/** Carries edits of the file to what is no part of the rules. Returns what waits for the last of it. */
-function followChanges(
-  live: LiveConfiguration,
-  health: ProxyHealth,
-  prepare: (configuration: KubeProxyConfiguration) => Promise<void>,
-): () => Promise<void> {
-  let working: Promise<void> = Promise.resolve();
-  let before = live.current;
-  live.onChange((now) => {
-    health.setSyncPeriod(activeSection(now).syncPeriod);
-    const same =
-      JSON.stringify(now.conntrack) === JSON.stringify(before.conntrack) && now.oomScoreAdj === before.oomScoreAdj;
-    before = now;
-    if (!same) working = working.then(() => prepare(now));
-  });
-  return () => working;
 }
 
 interface EndpointsOptions {

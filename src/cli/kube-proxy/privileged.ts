@@ -2,8 +2,8 @@
 
 import { cpus } from 'node:os';
 import { applySysctls, planSysctls } from '../../rules/conntrack/sysctls.ts';
-import type { NodeIdentity } from '../../model/snapshot.ts';
-import { configFor } from '../../rules/config.ts';
+import type { RulesMode } from '../../rules/backend.ts';
+import { configFor, type RulesSettings } from '../../rules/config.ts';
 import { prepareLoopback } from '../../rules/iptables/loopback.ts';
 import { chooseMode } from '../../rules/mode.ts';
 import { RulesError } from '../../rules/rules-error.ts';
@@ -23,25 +23,38 @@ export async function setConntrackLimits(
   return problems;
 }
 
-/** In iptables mode: NodePorts on 127.0.0.1, where the configuration wants them. Returns what could not be done. */
+/**
+ * The mode of the configuration, when this machine can carry it: nothing is to be changed before. Undefined where the mode has no steps of its
+ * own here, so that any machine will do. Throws RulesError.
+ */
+export async function possibleMode(
+  configuration: KubeProxyConfiguration,
+  origin: Origin,
+  { exec, log }: Context,
+): Promise<RulesMode | undefined> {
+  const wanted = modeOf(configuration, origin);
+  if (wanted === 'auto' || wanted === 'userspace') return undefined;
+  return chooseMode(wanted, settingsOf(configuration, origin), exec, (notice) => log.warn(notice));
+}
+
+/** NodePorts on 127.0.0.1 for the iptables mode, where the configuration wants them. Returns what could not be done. */
 export async function openLoopback(
   configuration: KubeProxyConfiguration,
   origin: Origin,
   { exec, log }: Context,
 ): Promise<readonly string[]> {
-  const nobody: NodeIdentity = { name: '', ips: [], zone: undefined, podCIDRs: [] };
-  const settings = rulesConfigOf(configuration, origin, nobody);
-  const wanted = modeOf(configuration, origin);
-  if (wanted !== 'iptables' && wanted !== 'kube-proxy-default') return [];
   try {
-    if ((await chooseMode(wanted, settings, exec)) !== 'iptables') return [];
-    const problem = await prepareLoopback(exec, configFor('iptables', settings));
+    const problem = await prepareLoopback(exec, configFor('iptables', settingsOf(configuration, origin)));
     if (problem === undefined) log.info('NodePorts may answer on 127.0.0.1');
     return problem === undefined ? [] : [`NodePorts will not answer on 127.0.0.1: ${problem}`];
   } catch (error) {
     if (error instanceof RulesError) return [error.message];
     throw error;
   }
+}
+
+function settingsOf(configuration: KubeProxyConfiguration, origin: Origin): RulesSettings {
+  return rulesConfigOf(configuration, origin, { name: '', ips: [], zone: undefined, podCIDRs: [] });
 }
 
 /** Sets what the IPVS mode needs, and returns what could not be set. The rules set it themselves where they may. */

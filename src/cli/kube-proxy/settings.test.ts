@@ -1,17 +1,16 @@
 import { describe, expect, test } from 'vitest';
-import { parseCidr } from '../../lib/cidr.ts';
-import { parseIp } from '../../lib/ip.ts';
 import type { NodeIdentity } from '../../model/snapshot.ts';
 import { parseArguments } from '../args.ts';
 import { configurationFromFlags, idleFlags } from './from-flags.ts';
 import { configurationOf } from './schema.ts';
 import { nodeNameOf, rulesConfigOf, withBindAddress } from './settings.ts';
+import { cidr, ip } from '../../../test/support/values.ts';
 
 const node: NodeIdentity = {
   name: 'node-a',
-  ips: ['192.0.2.1', '2001:db8::1'].flatMap((ip) => parseIp(ip) ?? []),
+  ips: ['192.0.2.1', '2001:db8::1'].map(ip),
   zone: undefined,
-  podCIDRs: ['10.1.0.0/24', 'fd00:1::/64'].flatMap((cidr) => parseCidr(cidr) ?? []),
+  podCIDRs: ['10.1.0.0/24', 'fd00:1::/64'].map(cidr),
 };
 
 const configured = (values: Readonly<Record<string, unknown>>) => configurationOf(new Map(Object.entries(values)));

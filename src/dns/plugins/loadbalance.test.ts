@@ -1,12 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { parseCidr } from '../../lib/cidr.ts';
-import { parseIp } from '../../lib/ip.ts';
 import { parseRecord } from '../record-text.ts';
 import { addressData } from '../wire/record.ts';
 import { parseName } from '../wire/name.ts';
 import { CLASS_IN } from '../wire/types.ts';
 import type { OwnedRecord } from '../wire/message.ts';
 import { parseWeights, preferred, shuffled, weightedFirst } from './loadbalance.ts';
+import { cidr, ip } from '../../../test/support/values.ts';
 
 const addresses: readonly OwnedRecord[] = ['192.0.2.1', '192.0.2.2', '10.0.0.3'].flatMap((ip) => {
   const record = parseRecord(`www.example.org. 60 IN A ${ip}`);
@@ -19,8 +18,7 @@ describe('the file of weights', () => {
   test('has names, and addresses with their weights below', () => {
     const read = parseWeights('# weights\n\nwww.example.org\n192.0.2.1 3\n  fd00::1 255\nother\n10.0.0.1 1\n');
     const own = read.kind === 'weights' ? read.weights.get(parseName('www.example.org.') ?? ('' as never)) : undefined;
-    const ips = ['192.0.2.1', 'fd00::1'].map((text) => parseIp(text)).filter((ip) => ip !== undefined);
-    expect(ips.map((ip) => own?.get(addressData(ip)))).toEqual([3, 255]);
+    expect(['192.0.2.1', 'fd00::1'].map((text) => own?.get(addressData(ip(text))))).toEqual([3, 255]);
   });
 
   test.each([
@@ -49,7 +47,7 @@ test('each address comes first as often as its weight says', () => {
 });
 
 test('addresses of preferred ranges come first, in the order of the ranges', () => {
-  const ranges = ['10.0.0.0/8', '192.0.2.2/32'].map((text) => parseCidr(text)).filter((range) => range !== undefined);
+  const ranges = ['10.0.0.0/8', '192.0.2.2/32'].map(cidr);
   expect(shown(preferred(ranges, shuffled)(addresses, Math.random))).toEqual(['10.0.0.3', '192.0.2.2', '192.0.2.1']);
 });
 

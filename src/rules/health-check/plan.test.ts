@@ -1,10 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { parseCidr } from '../../lib/cidr.ts';
-import { parseIp } from '../../lib/ip.ts';
 import { healthCheckAddresses, healthCheckAnswer, type HealthCheck } from './plan.ts';
+import { cidr, ip } from '../../../test/support/values.ts';
 
-const ips = (...texts: string[]) => texts.flatMap((text) => parseIp(text) ?? []);
-const cidrs = (...texts: string[]) => texts.flatMap((text) => parseCidr(text) ?? []);
+const ips = (...texts: string[]) => texts.map(ip);
+const cidrs = (...texts: string[]) => texts.map(cidr);
 
 describe('where health checks listen', () => {
   const node = ips('192.0.2.1', '2001:db8::1');

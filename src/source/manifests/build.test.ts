@@ -1,16 +1,13 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseCidr, type Cidr } from '../../lib/cidr.ts';
+import type { Cidr } from '../../lib/cidr.ts';
 import { buildRecords, type BuiltRecords } from './build.ts';
 import { formatMessage, type ManifestOptions, type SourceDocument } from './document.ts';
 import { parseYamlDocuments } from './yaml-documents.ts';
+import { cidr } from '../../../test/support/values.ts';
 
 function cidrs(...texts: string[]): readonly Cidr[] {
-  return texts.map((text) => {
-    const cidr = parseCidr(text);
-    if (!cidr) throw new Error(`no range: ${text}`);
-    return cidr;
-  });
+  return texts.map(cidr);
 }
 
 function build(text: string, options: Partial<ManifestOptions> = {}): BuiltRecords {
