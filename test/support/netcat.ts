@@ -25,10 +25,10 @@ export class Netcat {
     this.#child.stdin.write(text);
   }
 
-  /** Resolves when the other side has said that. */
-  async heard(text: string): Promise<void> {
-    await until(
-      () => this.#heard.includes(text),
+  /** Resolves with all that the other side has said, as soon as this is among it. */
+  heard(text: string): Promise<string> {
+    return until(
+      () => this.#heard.includes(text) && this.#heard,
       10_000 * SLOWNESS,
       () => `"${text}" was not heard, only "${this.#heard}"`,
     );

@@ -115,9 +115,9 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
         await relay.heard('client after it');
         await node.run('conntrack', '-F');
         talker.say('client after the loss\n');
-        await relay.heard('client after the loss');
+        expect(await relay.heard('client after the loss')).toBe('first\nclient after it\nclient after the loss\n');
         relay.say('the end\n');
-        await talker.heard('the end');
+        expect(await talker.heard('the end')).toBe('server after the loss\nthe end\n');
         await Promise.all([relay.close(), talker.close()]);
       }
     },
