@@ -65,6 +65,14 @@ export const RULES_FLAGS: readonly Flag[] = [
     fallback: 'what the limit of open files allows, 65536 at most',
   },
   {
+    name: 'userspace-max-udp-flows',
+    kind: 'text',
+    value: 'N',
+    help: 'userspace mode: carry so many UDP flows at a time; for each further one the longest silent ends before its time',
+    commands: ['up', 'proxy'],
+    fallback: '4096, or a third of the limit of open files',
+  },
+  {
     name: 'userspace-max-buffered-mib',
     kind: 'text',
     value: 'MIB',

@@ -80,6 +80,7 @@ export function userspaceConfig(args: Arguments, catches = false): UserspaceConf
     proxyProtocolTo,
     catchAddresses: args.isSet('userspace-catch-addresses') ?? catches,
     maxConnections: wholeNumber(args, 'userspace-max-connections') ?? userspace.maxConnections,
+    maxUdpFlows: wholeNumber(args, 'userspace-max-udp-flows') ?? userspace.maxUdpFlows,
     maxBufferedBytes: buffered === undefined ? userspace.maxBufferedBytes : buffered * 1024 * 1024,
   };
 }

@@ -45,6 +45,8 @@ export interface UserspaceConfig {
   readonly proxyProtocolTo: readonly string[];
   /** TCP connections at a time; further ones are reset. `by-descriptors`: as many as the open files of the process allow. */
   readonly maxConnections: number | 'by-descriptors';
+  /** UDP flows at a time; for each further one the longest silent ends. `by-descriptors`: 4096, or fewer where few files may be open. */
+  readonly maxUdpFlows: number | 'by-descriptors';
   /** Bytes that were read on one side and not yet written on the other, of all TCP connections; with more, new ones are reset. */
   readonly maxBufferedBytes: number;
   /** As root: lead Service addresses that are not this machine's to the relays, by rules in the kernel. Asked for at the start only. */
@@ -81,6 +83,7 @@ export const defaultRulesConfig: RulesConfig = {
   userspace: {
     proxyProtocolTo: [],
     maxConnections: 'by-descriptors',
+    maxUdpFlows: 'by-descriptors',
     maxBufferedBytes: 256 * 1024 * 1024,
     catchAddresses: false,
   },

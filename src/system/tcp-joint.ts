@@ -2,7 +2,7 @@
 // (RFC 9293 section 3.6: the other direction may go on), a reset as a reset, and neither before what was received ahead of it has been sent on.
 
 import type { Clock, Timer } from './clock.ts';
-import { reset, type TcpSocket } from './tcp.ts';
+import { isGone, reset, type TcpSocket } from './tcp.ts';
 
 export interface JointOptions {
   readonly clock: Clock;
@@ -16,12 +16,37 @@ const RESET_AFTER_MS = 100;
 const LINGER_MS = 5_000;
 /** A reader that takes nothing of what is left for it in that time gets no more. */
 const STUCK_MS = 60_000;
+/** Who is held back is not read, so nothing tells that it has gone: so often it is looked at. */
+const LOOK_MS = 10_000;
 
 /** One of the two. */
-interface Side {
+class Side {
   readonly socket: TcpSocket;
   /** The code of the first write that failed. What was received before may still be unread: it is read on, and nothing more is written. */
   broken: string | undefined;
+  readonly #clock: Clock;
+  #look: Timer | undefined;
+  #isGone = false;
+
+  constructor(socket: TcpSocket, clock: Clock) {
+    this.socket = socket;
+    this.#clock = clock;
+    socket.once('close', () => this.#look?.cancel());
+  }
+
+  /** The other side takes no more for now. Of who has gone the rest is read, which is what the system has: only so its reset is heard. */
+  holdBack(): void {
+    if (this.#isGone) return;
+    this.socket.pause();
+    // Not ended with the pause: a long transfer is held back and let go a thousand times a second.
+    this.#look ??= this.#clock.after(LOOK_MS, () => {
+      this.#look = undefined;
+      if (!this.socket.isPaused()) return;
+      this.#isGone = isGone(this.socket);
+      if (this.#isGone) this.socket.resume();
+      else this.holdBack();
+    });
+  }
 }
 
 export class Joint {
@@ -45,8 +70,8 @@ export class Joint {
   /** From here on both are closed when they are done with; `close` of each tells. */
   join(socket: TcpSocket): void {
     const { clock, idleMs } = this.#options;
-    const client: Side = { socket: this.#client, broken: undefined };
-    const upstream: Side = { socket, broken: undefined };
+    const client = new Side(this.#client, clock);
+    const upstream = new Side(socket, clock);
     lead(client, upstream, clock);
     lead(upstream, client, clock);
     this.#take = (bytes) => pass(upstream, client, (to) => writeCopy(to, bytes));
@@ -61,7 +86,7 @@ export class Joint {
 function pass(from: Side, { socket, broken }: Side, write: (to: TcpSocket) => boolean): void {
   // Nobody is there to hear it; it is read on for its end.
   if (broken !== undefined || socket.destroyed || socket.writableEnded) return;
-  if (!write(socket)) from.socket.pause();
+  if (!write(socket)) from.holdBack();
 }
 
 function lead(from: Side, to: Side, clock: Clock): void {

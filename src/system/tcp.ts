@@ -19,6 +19,8 @@ export interface TcpSocket extends Duplex {
   readonly bytesWritten: number;
   /** Use `reset` instead. */
   resetAndDestroy(): unknown;
+  /** Use `isGone` instead. */
+  readonly _handle?: { getpeername?(into: object): number } | null | undefined;
 }
 
 interface TcpListener {
@@ -83,6 +85,15 @@ export function reset(socket: Resettable): void {
   const isEnding = socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
   if (!isEnding || socket.destroyed) socket.resetAndDestroy();
   else socket.once('finish', () => void socket.resetAndDestroy());
+}
+
+/**
+ * Whether the system has given the connection up, by a reset or as the peer gave no sign of life, or both sides have ended it. Node hears of that when it
+ * reads; this is for a socket that is not being read. What was received before can still be read.
+ */
+export function isGone({ _handle }: TcpSocket): boolean {
+  // ENOTCONN: a socket that is no more connected has no peer. `remoteAddress` says what it was when it was first asked.
+  return _handle?.getpeername !== undefined && _handle.getpeername({}) !== 0;
 }
 
 /** One read is at most this long. */

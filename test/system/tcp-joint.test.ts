@@ -239,6 +239,58 @@ test('a reader that takes nothing of what the other left behind is reset after a
   await until(() => clock.advance(2_000).then(() => world.open() === 0));
 });
 
+test('a side that is reset while the other takes nothing is found gone, and the other reset after a minute', async () => {
+  for (const first of ['client', 'server'] as const) {
+    for (const how of ['open', 'half-closed'] as const) {
+      const clock = new FakeClock();
+      const world = await rig(() => {}, { clock });
+      const { client, server, pair } = await joined(world);
+      const [rude, reader] = first === 'client' ? [client, server] : [server, client];
+      const middle = first === 'client' ? pair.upstream : pair.client;
+      if (how === 'half-closed') reader.socket.end();
+      await until(() => how === 'open' || rude.ended);
+      reader.socket.pause();
+      rude.socket.write(Buffer.alloc(32 << 20));
+      await comesToRest(() => middle.bytesWritten);
+      rude.socket.resetAndDestroy();
+      await clock.advance(59_000);
+      expect([first, how, pair.client.destroyed && pair.upstream.destroyed]).toEqual([first, how, false]);
+      // The system may still have taken some of it, which counts as reading.
+      await until(() => clock.advance(10_000).then(() => world.open() === 0));
+    }
+  }
+});
+
+test('what a side has said before its reset is heard by one that reads late', async () => {
+  const clock = new FakeClock();
+  const world = await rig((socket) => socket.write(Buffer.alloc(32 << 20)), { clock });
+  const { client, server, pair } = await joined(world);
+  client.socket.pause();
+  await comesToRest(() => pair.client.bytesWritten);
+  server.socket.resetAndDestroy();
+  await until(() => clock.advance(10_000).then(() => pair.upstream.destroyed));
+  const { bytesRead } = pair.upstream;
+  client.socket.resume();
+  await until(() => client.text.length >= bytesRead);
+  await until(() => clock.advance(100).then(() => client.how !== undefined && world.open() === 0));
+  expect([client.text.length, client.how]).toEqual([bytesRead, 'reset']);
+});
+
+test('an answer that was sent to its end is whole for one that reads it minutes later', async () => {
+  const size = 8 << 20;
+  const clock = new FakeClock();
+  const world = await rig((socket) => socket.end(Buffer.alloc(size)), { clock });
+  const { client, pair } = await joined(world);
+  client.socket.pause();
+  client.socket.end();
+  await comesToRest(() => pair.client.bytesWritten);
+  for (let minutes = 0; minutes < 10; minutes++) await clock.advance(60_000);
+  expect([client.ended, client.how]).toEqual([false, undefined]);
+  client.socket.resume();
+  await until(() => client.ended && world.open() === 0);
+  expect([client.text.length, client.how]).toEqual([size, 'end']);
+});
+
 test('both sides are closed when nothing has come from either for the idle time', async () => {
   const clock = new FakeClock();
   const world = await rig(() => {}, { clock, idleMs: 1000 });

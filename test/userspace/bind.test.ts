@@ -44,6 +44,44 @@ test('addresses that are not on this machine are named in one notice with the me
   expect(backend.state()).toMatchObject({ unbound: [], listeners: [{ address: VIP, servicePort: 'shop/web' }] });
 });
 
+test('addresses that are to be caught where there is none to lead them to are named with the mend, and caught when there is', async () => {
+  const pod = await tcpPod('127.0.1.31');
+  const done = { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false } as const;
+  const own = [ip('127.0.0.1'), ip('169.254.0.1')];
+  const mine = ip('192.0.2.1');
+  const tcp: Tcp = {
+    ...systemTcp,
+    listen: ({ address }) =>
+      Promise.resolve(
+        address === mine && own.includes(mine)
+          ? { kind: 'listening', listener: { port: 4242, close: () => {} } }
+          : { kind: 'failed', code: 'EADDRNOTAVAIL' },
+      ),
+  };
+  const { backend, log } = userspace({
+    config: { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, catchAddresses: true } },
+    exec: { run: () => Promise.resolve(done) },
+    addresses: () => [...own],
+    tcp,
+  });
+  await backend.sync(
+    cluster(['198.18.0.1', '198.18.0.2'].map((each) => ({ name: `far-${each}`, ip: each, port: 80, endpoints: [pod] })))
+      .snapshot,
+  );
+  expect(log.warnings).toEqual([
+    'cannot bind 2 Service addresses (not on this machine): shop/far-198.18.0.1 TCP 198.18.0.1:80, shop/far-198.18.0.2 TCP 198.18.0.2:80. --userspace-catch-addresses leads them to an address of this ' +
+      'machine, which has none for IPv4 but loopback and link-local ones. Mend, as root: an interface with an address and ' +
+      'a route to the others; for clients of this machine alone `ip route add local 198.18.0.0/16 dev lo`',
+  ]);
+  own.push(mine);
+  await eventually('it is caught', () => log.notes.some((note) => note.includes('settled')));
+  expect(backend.state()).toMatchObject({
+    unbound: [],
+    listeners: [{ address: '198.18.0.1' }, { address: '198.18.0.2' }],
+  });
+  expect(log.warnings).toHaveLength(1);
+});
+
 test('a port that another program has is named, and taken as soon as it is free', async () => {
   const pod = await tcpPod('127.0.1.31');
   const other = createServer();

@@ -281,7 +281,7 @@ function tcpSilentAt(address: string): Tcp {
   };
 }
 
-test('an endpoint that does not answer in time is given up for the next one', async () => {
+test('a client whose endpoint does not answer soon gets another one', async () => {
   const pod = await tcpPod('127.0.1.12');
   const port = await freePort(VIP);
   const clock = new FakeClock();
@@ -290,17 +290,31 @@ test('an endpoint that does not answer in time is given up for the next one', as
   await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints }]).snapshot);
   const answer = ask(VIP, port);
   await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
-  await clock.advance(4_999);
+  await clock.advance(249);
   expect(pod.seen()).toBe(0);
   await clock.advance(1);
   expect(await answer).toBe('127.0.1.12');
   expect(metrics.values.get('fairlead_userspace_endpoint_failures_total')).toBe(1);
 });
 
+test('with session affinity a client leaves a silent endpoint once', async () => {
+  const pod = await tcpPod('127.0.1.12');
+  const port = await freePort(VIP);
+  const clock = new FakeClock();
+  const { backend, metrics } = userspace({ clock, tcp: tcpSilentAt('127.0.1.11') });
+  const endpoints = [{ ip: '127.0.1.11', port: 9 }, pod];
+  await backend.sync(cluster([{ name: 'web', ip: VIP, port, affinityTimeoutSeconds: 60, endpoints }]).snapshot);
+  const answer = ask(VIP, port);
+  await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  await clock.advance(1_500);
+  expect(await answer).toBe('127.0.1.12');
+  for (let i = 0; i < 3; i++) expect(await ask(VIP, port)).toBe('127.0.1.12');
+});
+
 test('a connection on its way to an endpoint that is removed goes to another at once', async () => {
   const pod = await tcpPod('127.0.1.12');
   const port = await freePort(VIP);
-  const { backend, metrics } = userspace({ tcp: tcpSilentAt('127.0.1.11') });
+  const { backend, metrics } = userspace({ clock: new FakeClock(), tcp: tcpSilentAt('127.0.1.11') });
   const first = cluster([{ name: 'web', ip: VIP, port, endpoints: [{ ip: '127.0.1.11', port: 9 }, pod] }]);
   await backend.sync(first.snapshot);
   const answer = ask(VIP, port);

@@ -2,11 +2,16 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
 import { FakeClock } from '../../src/system/clock-fake.ts';
+import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { freePort } from '../support/free-port.ts';
 import { cluster, tally, udpPod, userspace } from './world.ts';
 import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.202.1';
+
+function withFlows(maxUdpFlows: number) {
+  return { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, maxUdpFlows } };
+}
 
 interface Client {
   readonly socket: Socket;
@@ -91,7 +96,7 @@ test('a flow that is silent for its time ends, and the longest silent makes room
   const pod = await udpPod('127.0.1.21');
   const port = await freePort(VIP);
   const clock = new FakeClock();
-  const { backend, metrics } = userspace({ clock, udpIdleTimeoutMs: 60_000, maxUdpFlows: 3 });
+  const { backend, metrics } = userspace({ clock, udpIdleTimeoutMs: 60_000, config: withFlows(3) });
   await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
   const flows = () => metrics.values.get('fairlead_userspace_flows');
   const clients = [await udpClient(), await udpClient(), await udpClient(), await udpClient()];
@@ -104,6 +109,38 @@ test('a flow that is silent for its time ends, and the longest silent makes room
   await clock.advance(80_000);
   expect(flows()).toBe(0);
   expect((await clients[0]?.ask('again', port))?.text).toBe('127.0.1.21 again');
+});
+
+test('flows that have to make room are told once with the mend, and when they keep their time again', async () => {
+  const pod = await udpPod('127.0.1.21');
+  const port = await freePort(VIP);
+  const clock = new FakeClock();
+  const { backend, metrics, log } = userspace({ clock, udpIdleTimeoutMs: 60_000, config: withFlows(10) });
+  await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
+  for (let i = 0; i < 10; i++) await (await udpClient()).ask('x', port);
+  expect(log.warnings).toEqual([]);
+  for (let i = 0; i < 4; i++) await (await udpClient()).ask('x', port);
+  expect(log.warnings).toEqual([
+    expect.stringMatching(
+      /^10 UDP flows are carried, the most there may be.* Mend: a higher --userspace-max-udp-flows/,
+    ),
+  ]);
+  expect(metrics.values.get('fairlead_userspace_flows_evicted_total')).toBe(4);
+  expect(log.notes).not.toContain('UDP flows keep their time again');
+  await clock.advance(80_000);
+  expect(log.notes.filter((note) => note === 'UDP flows keep their time again')).toHaveLength(1);
+  for (let i = 0; i < 11; i++) await (await udpClient()).ask('x', port);
+  expect(log.warnings).toHaveLength(2);
+});
+
+test('more flows than files may be open for are told at the start', async () => {
+  const pod = await udpPod('127.0.1.21');
+  const port = await freePort(VIP);
+  const { backend, log } = userspace({ config: withFlows(5000), openFiles: 64 });
+  await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
+  expect(log.warnings).toEqual([
+    expect.stringMatching(/--userspace-max-udp-flows 5000 .* 64 files .* 16 at most.*Mend: `ulimit -n/),
+  ]);
 });
 
 test('where every source is dropped the socket stays silent, and without endpoints the kernel refuses', async () => {

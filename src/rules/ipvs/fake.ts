@@ -35,6 +35,8 @@ export class FakeIpvs implements Exec {
   readonly iptables = new FakeIptables();
   sets = new Map<string, FakeSet>();
   readonly servers = new Map<ServerKey, FakeServer>();
+  /** The states of connections through a virtual server that are no longer active. */
+  readonly ending = new Map<ServerKey, readonly string[]>();
   /** On the dummy link; undefined while there is none. */
   link: Set<Ip> | undefined;
   /** On other links. */
@@ -325,7 +327,17 @@ export class FakeIpvs implements Exec {
       this.tables++;
       return result(0, this.#proc());
     }
+    if (path === '/proc/net/ip_vs_conn') return result(0, this.#connections());
     return result(1, '', `cat: ${path}: No such file or directory\n`);
+  }
+
+  #connections(): string {
+    let text = 'Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n';
+    for (const [key, states] of this.ending) {
+      const place = hexPlace(key.split(' ')[1] ?? '').replace(':', ' ');
+      for (const state of states) text += `TCP C6336402 9198 ${place} 0A000001 0050 ${state.padEnd(11)}      58\n`;
+    }
+    return text;
   }
 
   #proc(): string {
@@ -335,7 +347,8 @@ export class FakeIpvs implements Exec {
       const [protocol = '', place = ''] = key.split(' ');
       text += `${protocol}  ${hexPlace(place)} ${options.split(' ')[1]} \n`;
       for (const [real, { options: own, connections }] of reals) {
-        text += `  -> ${hexPlace(real)}      Masq    ${own.split(' ').at(-1)}      ${connections}          0\n`;
+        const inactive = this.ending.get(key)?.length ?? 0;
+        text += `  -> ${hexPlace(real)}      Masq    ${own.split(' ').at(-1)}      ${connections}          ${inactive}\n`;
       }
     }
     for (let mark = 1; mark <= this.marks; mark++) {

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   addressesOf,
   countTable,
+  halfClosedIn,
   parseAddresses,
   parseBrief,
   parseConnections,
@@ -145,4 +146,15 @@ test('addresses of kube-ipvs0 are ours, those of other links the node’s, dummi
     local: ['192.0.2.7', '192.168.0.2', 'fd00::2'],
   });
   expect(parseAddresses('')).toEqual({ hasLink: false, ours: new Set(), local: [] });
+});
+
+test('connections that one side has ended are told by their states', () => {
+  const text = `Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP 0A010101 9198 0A010101 0050 0A010102 1F90 ESTABLISHED     898
+TCP 0A010101 9199 0A010101 0050 0A010102 1F90 CLOSE_WAIT       58
+TCP fd00:0000:0000:0000:0000:0000:0000:0001 B3AA fd00:0000:0000:0000:0000:0000:0000:0001 0050 fd00:0000:0000:0000:0000:0000:0000:0002 1F90 FIN_WAIT        118
+TCP 0A010101 91A2 0A010101 0051 0A010102 1F90 TIME_WAIT       118
+UDP 0A010101 91A2 0A010101 0035 0A010102 1F90 UDP             298
+`;
+  expect([...halfClosedIn(text)]).toEqual(['TCP 10.1.1.1:80', 'TCP [fd00::1]:80']);
 });

@@ -225,6 +225,20 @@ function hexPlace(text: string): string | undefined {
   return ip === undefined ? undefined : hostPort(ip, port);
 }
 
+/**
+ * Reads `/proc/net/ip_vs_conn`: the virtual servers of TCP connections that one side alone has ended, one for each. The other side may go on for as
+ * long as it likes, and the kernel does not count them among the active ones.
+ */
+export function* halfClosedIn(text: string): Generator<ServerKey> {
+  for (const [, address = '', port = ''] of text.matchAll(HALF_CLOSED)) {
+    const place = hexPlace(address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+    if (place !== undefined) yield `TCP ${place}`;
+  }
+}
+
+/** Protocol, client, virtual server, real server, state: each of the three an address and a port. */
+const HALF_CLOSED = /^TCP +\S+ +\S+ +(\S+) +(\S+) +\S+ +\S+ +(?:FIN_WAIT|CLOSE_WAIT) /gm;
+
 /** The lines of `/proc/net/ip_vs`, and how many of them are virtual and real servers: not the heading, nor those of firewall marks. */
 export function countTable(text: string): { readonly lines: number; readonly servers: number } {
   let lines = 0;

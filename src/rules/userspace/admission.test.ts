@@ -34,19 +34,25 @@ test('measures what waits in buffers ten times a second at most', () => {
   expect(told.map(({ kind }) => kind)).toEqual(['begins', 'over']);
 });
 
-test.each([64, 256, 1024, 20_000, 1_048_576])(
-  'of %i open files connections and flows leave some for the rest',
-  (files) => {
-    const { connections, flows } = shareOfFiles(files);
-    expect(connections).toBeGreaterThan(0);
-    expect(flows).toBeGreaterThan(0);
-    expect(connections * 2 + flows).toBeLessThan(files);
-  },
-);
+test.each(
+  [64, 256, 1024, 20_000, 1_048_576].flatMap((files) => [
+    [files, 'by-descriptors'] as const,
+    [files, 1_000_000] as const,
+  ]),
+)('of %i open files connections and flows (%s) leave some for the rest', (files, asked) => {
+  const { connections, flows } = shareOfFiles(files, asked);
+  expect(connections).toBeGreaterThan(0);
+  expect(flows).toBeGreaterThan(0);
+  expect(connections * 2 + flows).toBeLessThan(files);
+});
 
 test('connections are bounded by files and, where nobody asks for more, by memory', () => {
-  expect(connectionLimit('by-descriptors', 20_000)).toBe(shareOfFiles(20_000).connections);
-  expect(connectionLimit('by-descriptors', 1_048_576)).toBe(65_536);
-  expect(connectionLimit(200_000, 1_048_576)).toBe(200_000);
-  expect(connectionLimit(5_000, 200)).toBe(shareOfFiles(200).connections);
+  expect(connectionLimit('by-descriptors', 20_000, 'by-descriptors')).toBe(
+    shareOfFiles(20_000, 'by-descriptors').connections,
+  );
+  expect(connectionLimit('by-descriptors', 1_048_576, 'by-descriptors')).toBe(65_536);
+  expect(connectionLimit(200_000, 1_048_576, 'by-descriptors')).toBe(200_000);
+  expect(connectionLimit(5_000, 200, 100)).toBe(shareOfFiles(200, 100).connections);
+  expect(shareOfFiles(1_048_576, 'by-descriptors').flows).toBe(4096);
+  expect(shareOfFiles(1_048_576, 50_000).flows).toBe(50_000);
 });

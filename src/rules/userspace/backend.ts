@@ -15,14 +15,13 @@ import { NOTHING } from '../cleanup-outcome.ts';
 import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import type { NodeView } from '../packet.ts';
-import { Admission, connectionLimit, shareOfFiles, type AdmissionNews, type AdmissionOptions } from './admission.ts';
 import { Bindings } from './apply.ts';
 import type { CatchOutcome } from './catcher.ts';
 import { Catching } from './catching.ts';
 import { Balancer, endpointKey } from './balance.ts';
+import { Limits } from './limits.ts';
 import { userspaceMetrics, type ListenerGauges } from './metrics.ts';
 import {
-  filesNotice,
   loopNotice,
   sctpNotice,
   servicePortName,
@@ -57,12 +56,10 @@ export interface UserspaceOptions {
   readonly random?: () => number;
   /** How long `stop` waits without any connection ending by itself before it resets those that are left; 3 s unless given. */
   readonly stopGraceMs?: number;
-  /** An endpoint that does not accept within this time is given up for the next one; 5 s unless given. */
+  /** An endpoint that does not accept within this time is given up; 5 s unless given. Others are tried beside it long before. */
   readonly connectTimeoutMs?: number;
   /** A UDP flow ends after this much silence; 60 s unless given. */
   readonly udpIdleTimeoutMs?: number;
-  /** UDP flows at a time; 4096, or fewer where few files may be open, unless given. */
-  readonly maxUdpFlows?: number;
   /** How many files this process may have open; as the kernel says unless given. */
   readonly openFiles?: number;
   readonly tcp?: Tcp;
@@ -96,8 +93,7 @@ class UserspaceBackend implements RulesBackend {
   readonly #options: UserspaceOptions;
   readonly #traffic = new Traffic();
   readonly #owners = new EndpointOwners();
-  readonly #files: number;
-  readonly #admission: Admission;
+  readonly #limits: Limits;
   /** Undefined where no addresses are to be caught. */
   readonly #catching: Catching | undefined;
   readonly #tcpRelay: TcpRelay;
@@ -124,8 +120,8 @@ class UserspaceBackend implements RulesBackend {
     const { clock, metrics, log, random = Math.random, tcp = systemTcp, udp = systemUdp } = options;
     const { connections, flows, failures, evictions, ...gauges } = userspaceMetrics(metrics);
     this.#gauges = gauges;
-    this.#files = options.openFiles ?? openFilesLimit() ?? FILES;
-    this.#admission = new Admission(this.#limits(), (news) => this.#tellOfLimit(news));
+    const files = options.openFiles ?? openFilesLimit() ?? FILES;
+    this.#limits = new Limits({ config: options.config.userspace, files, log });
     const onFailure = (protocol: string) => (endpoint: string, code: string) => {
       failures.add(1, { protocol });
       log.debug('endpoint failed', { protocol, endpoint, code });
@@ -133,7 +129,7 @@ class UserspaceBackend implements RulesBackend {
     this.#tcpRelay = new TcpRelay({
       tcp,
       clock,
-      admission: this.#admission,
+      admission: this.#limits.admission,
       connectTimeoutMs: options.connectTimeoutMs ?? 5_000,
       dropHoldMs: DROP_HOLD_MS,
       onCount: (count) => connections.set(count),
@@ -143,9 +139,15 @@ class UserspaceBackend implements RulesBackend {
       udp,
       clock,
       idleTimeoutMs: options.udpIdleTimeoutMs ?? 60_000,
-      maxFlows: options.maxUdpFlows ?? shareOfFiles(this.#files).flows,
-      onEviction: () => evictions.add(),
-      onCount: (count) => flows.set(count),
+      maxFlows: () => this.#limits.maxFlows,
+      onEviction: () => {
+        evictions.add();
+        this.#limits.evicted();
+      },
+      onCount: (count) => {
+        flows.set(count);
+        this.#limits.carries(count);
+      },
       onFailure: onFailure('UDP'),
     });
     this.#traffic.expose(metrics, () => this.#tcpRelay.settle());
@@ -192,7 +194,7 @@ class UserspaceBackend implements RulesBackend {
 
   configure(config: RulesConfig): void {
     this.#config = config;
-    this.#admission.configure(this.#limits());
+    this.#limits.configure(config.userspace);
     this.#surroundings = undefined;
     this.#isMoved = true;
   }
@@ -354,30 +356,16 @@ class UserspaceBackend implements RulesBackend {
     return mine.find((ip) => view.nodeIps.includes(ip)) ?? mine[0];
   }
 
+  /** Families whose addresses the kernel could lead here, if there were an address to lead them to. */
+  #lacking(): ReadonlySet<IpFamily> {
+    return new Set(this.catches ? ([4, 6] as const).filter((family) => this.#standIn(family) === undefined) : []);
+  }
+
   async #catch(): Promise<CatchOutcome> {
     if (!this.#catching) return { kind: 'unchanged' };
     const outcome = await this.#catching.write(this.#bindings.caught());
     if (outcome.kind !== 'failed' && !this.#catching.isTakenOver) this.#bindings.closeRetired();
     return outcome;
-  }
-
-  #limits(): AdmissionOptions {
-    const { maxConnections, maxBufferedBytes } = this.#config.userspace;
-    return { maxConnections: connectionLimit(maxConnections, this.#files), maxBufferedBytes };
-  }
-
-  #tellOfLimit(news: AdmissionNews): void {
-    const { log } = this.#options;
-    if (news.kind === 'over') {
-      log.info('new connections are taken again', { refused: news.refused, limit: news.excess });
-      return;
-    }
-    const { maxConnections, maxBufferedBytes } = this.#limits();
-    log.warn(
-      news.excess === 'connections'
-        ? `${maxConnections} TCP connections are carried, the most there may be: new ones are reset until some end. Mend: a higher --userspace-max-connections, and \`ulimit -n\``
-        : `${maxBufferedBytes >> 20} MiB wait in the relays for slow readers, the most there may be: new TCP connections are reset until there is less. Mend: a higher --userspace-max-buffered-mib`,
-    );
   }
 
   /** Gauges, notices, and when to try the unbound again. */
@@ -387,7 +375,9 @@ class UserspaceBackend implements RulesBackend {
     this.#gauges.unbound.set(unbound.length);
     const others = [loopNotice(this.#owners.loops(this.#bindings.boundKeys())), sctpNotice([...this.#sctp])];
     this.#notify(
-      [...unboundNotices(unbound), ...others, ...this.#settingNotices()].filter((each) => each !== undefined),
+      [...unboundNotices(unbound, this.#lacking()), ...others, ...this.#settingNotices()].filter(
+        (each) => each !== undefined,
+      ),
     );
     this.#retryTimer?.cancel();
     const delay = this.#bindings.retryIn();
@@ -398,17 +388,19 @@ class UserspaceBackend implements RulesBackend {
   }
 
   #settingNotices(): readonly (Notice | undefined)[] {
-    const { maxConnections, proxyProtocolTo } = this.#config.userspace;
+    const { proxyProtocolTo } = this.#config.userspace;
     const services = this.#applied?.services;
-    const asked = maxConnections === 'by-descriptors' ? 0 : maxConnections;
-    return [
-      filesNotice(asked, this.#limits().maxConnections, this.#files),
-      services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name))),
-    ];
+    const untold = services && untoldNotice(proxyProtocolTo.filter((name) => !services.has(name)));
+    return [...this.#limits.notices(), untold];
   }
 
   async #retry(): Promise<void> {
-    await this.#bindings.retry('due');
+    const before = this.#surroundings;
+    if (this.#applied) this.#surroundings = this.#lookAround(this.#applied);
+    // An address to lead others to may have come; the next sync sees to the rest.
+    const moved = this.#surroundings !== before;
+    this.#isMoved ||= moved;
+    await this.#bindings.retry(moved ? 'all' : 'due');
     const caught = await this.#catch();
     if (caught.kind === 'failed') this.#options.log.warn(caught.reason);
     this.#report();

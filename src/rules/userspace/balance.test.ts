@@ -54,6 +54,17 @@ test('a connection tries each endpoint once and then has none left', () => {
   expect(balancer.pick([], CLIENT, NONE, 0)).toBeUndefined();
 });
 
+test('of two endpoints each is the first choice of every other connection, also where the first is always in vain', () => {
+  const balancer = new Balancer(0);
+  const all = endpoints(2);
+  const [dead, live] = all;
+  const choices = Array.from({ length: 6 }, () => {
+    const first = balancer.pick(all, CLIENT, NONE, 0);
+    return first === dead ? [first, balancer.pick(all, CLIENT, new Set(['10.0.0.1:80']), 0)] : [first];
+  });
+  expect(choices).toEqual([[dead, live], [live], [dead, live], [live], [dead, live], [live]]);
+});
+
 test('affinity holds for its timeout, counted from the last connection', () => {
   const balancer = new Balancer(0);
   const all = endpoints(3);

@@ -45,8 +45,21 @@ export class Balancer {
   /** The endpoint for a new connection, or undefined when each was tried. `now` in milliseconds. */
   pick(endpoints: readonly Endpoint[], client: Ip, tried: ReadonlySet<EndpointKey>, now: number): Endpoint | undefined {
     const endpoint = this.#sticky(endpoints, client, tried, now) ?? this.#roundRobin(endpoints, tried);
-    if (endpoint && this.#affinityMs !== undefined) this.#remember(client, endpoint, now);
+    if (endpoint) this.keep(client, endpoint, now);
     return endpoint;
+  }
+
+  /** With affinity, this is the client's endpoint from now on. Each new connection starts the timeout anew, as the kernel backends do. */
+  keep(client: Ip, endpoint: Endpoint, now: number): void {
+    if (this.#affinityMs === undefined) return;
+    this.#clients.delete(client);
+    const { ip, port } = endpoint;
+    this.#clients.set(client, { endpoint: endpointKey(endpoint), ip, port, chosenAt: now });
+    if (this.#clients.size <= CLIENTS_KEPT) return;
+    for (const oldest of this.#clients.keys()) {
+      this.#clients.delete(oldest);
+      return;
+    }
   }
 
   /** The endpoint failed the client: the next connection may go elsewhere. */
@@ -72,23 +85,12 @@ export class Balancer {
   }
 
   #roundRobin(endpoints: readonly Endpoint[], tried: ReadonlySet<EndpointKey>): Endpoint | undefined {
-    const start = this.#next++;
+    // A second choice for the same connection takes nobody's turn: of two endpoints the first of each connection would be the same for ever.
+    const start = tried.size === 0 ? this.#next++ : this.#next;
     for (let i = 0; i < endpoints.length; i++) {
       const endpoint = endpoints[(start + i) % endpoints.length];
       if (endpoint && !tried.has(endpointKey(endpoint))) return endpoint;
     }
     return undefined;
-  }
-
-  /** Each new connection starts the timeout anew, as the kernel backends do. */
-  #remember(client: Ip, endpoint: Endpoint, now: number): void {
-    this.#clients.delete(client);
-    const { ip, port } = endpoint;
-    this.#clients.set(client, { endpoint: endpointKey(endpoint), ip, port, chosenAt: now });
-    if (this.#clients.size <= CLIENTS_KEPT) return;
-    for (const oldest of this.#clients.keys()) {
-      this.#clients.delete(oldest);
-      return;
-    }
   }
 }

@@ -35,7 +35,7 @@ export function userspaceMetrics(metrics: Metrics): UserspaceMetrics {
     }),
     failures: metrics.counter({
       name: 'fairlead_userspace_endpoint_failures_total',
-      help: 'Endpoints that refused or could not be reached when a client was to be given one.',
+      help: 'Endpoints that refused, could not be reached, or let another be faster, when a client was to be given one.',
       labels: ['protocol'],
     }),
     evictions: metrics.counter({

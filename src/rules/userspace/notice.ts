@@ -1,7 +1,7 @@
 // What a user is told of the Services that userspace cannot carry: one notice for each cause, with the mend. Pure.
 
 import { parseCidr } from '../../lib/cidr.ts';
-import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip } from '../../lib/ip.ts';
+import { ipBytes, ipFamily, ipFromBytes, isLoopback, type Ip, type IpFamily } from '../../lib/ip.ts';
 import type { ServicePortKey } from '../../model/snapshot.ts';
 import type { Loop } from './loops.ts';
 import type { Listener } from './plan.ts';
@@ -17,6 +17,7 @@ export type NoticeCause =
   | 'not-here'
   | 'not-here-external'
   | 'not-here-loopback'
+  | 'no-stand-in'
   | 'no-right'
   | 'in-use'
   | 'descriptors'
@@ -24,6 +25,7 @@ export type NoticeCause =
   | 'loop'
   | 'sctp'
   | 'files'
+  | 'files-udp'
   | 'untold';
 
 export interface Notice {
@@ -34,10 +36,11 @@ export interface Notice {
 /** Names in one notice; the rest is counted, and `state` lists them all. */
 const NAMED = 5;
 
-export function unboundNotices(unbound: readonly Unbound[]): readonly Notice[] {
+/** `lacking`: families whose Service addresses are to be caught, but this machine has no address of its own to lead them to. */
+export function unboundNotices(unbound: readonly Unbound[], lacking: ReadonlySet<IpFamily>): readonly Notice[] {
   const groups = new Map<NoticeCause, Unbound[]>();
   for (const item of unbound) {
-    const cause = causeOf(item);
+    const cause = causeOf(item, lacking);
     const group = groups.get(cause);
     if (group) group.push(item);
     else groups.set(cause, [item]);
@@ -65,14 +68,14 @@ export function loopNotice(loops: readonly Loop[]): Notice | undefined {
   };
 }
 
-/** More connections are asked for than `files` open files allow. */
-export function filesNotice(asked: number, allowed: number, files: number): Notice | undefined {
-  if (asked <= allowed) return undefined;
+/** More is asked for than `files` open files allow. */
+export function filesNotice(what: 'connections' | 'flows', asked: number, allowed: number, files: number): Notice {
+  const flag = what === 'connections' ? '--userspace-max-connections' : '--userspace-max-udp-flows';
   return {
-    cause: 'files',
+    cause: what === 'connections' ? 'files' : 'files-udp',
     message:
-      `--userspace-max-connections ${asked} is more than this process may have: with ${files} files open at a time it carries ${allowed} at most. ` +
-      'Mend: `ulimit -n`, or LimitNOFILE= of its unit, somewhat above twice the connections',
+      `${flag} ${asked} is more than this process may have: with ${files} files open at a time it carries ${allowed} at most. ` +
+      `Mend: \`ulimit -n\`, or LimitNOFILE= of its unit, somewhat above ${what === 'connections' ? 'twice the connections' : 'three times the flows'}`,
   };
 }
 
@@ -90,11 +93,12 @@ export function servicePortName(key: ServicePortKey): string {
   return key.replace(/\/(TCP|UDP|SCTP)\/IPv[46]$/, '');
 }
 
-function causeOf({ listener, code }: Unbound): NoticeCause {
+function causeOf({ listener, code }: Unbound, lacking: ReadonlySet<IpFamily>): NoticeCause {
   switch (code) {
     case 'EADDRNOTAVAIL':
     case 'EAFNOSUPPORT':
       if (isLoopback(listener.address)) return 'not-here-loopback';
+      if (listener.frontend.kind !== 'nodePort' && lacking.has(ipFamily(listener.address))) return 'no-stand-in';
       return listener.frontend.kind === 'clusterIP' ? 'not-here' : 'not-here-external';
     case 'EACCES':
     case 'EPERM':
@@ -135,6 +139,15 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
         `${what} of the loopback range: ${names}. Linux has all of 127.0.0.0/8; elsewhere each address has to be added. ` +
         `Mend: \`ifconfig lo0 alias ${addresses[0] ?? 'ADDRESS'}\` and so on as root`
       );
+    case 'no-stand-in': {
+      const families = ([4, 6] as const).filter((family) => addresses.some((ip) => ipFamily(ip) === family));
+      const routes = rangesOf(addresses).map((range) => `\`ip route add local ${range} dev lo\``);
+      return (
+        `${what} (not on this machine): ${names}. --userspace-catch-addresses leads them to an address of this machine, which has none for ` +
+        `${families.map((family) => `IPv${family}`).join(' and ')} but loopback and link-local ones. Mend, as root: an interface with an address and a ` +
+        `route to the others; for clients of this machine alone ${routes.join(' and ')}`
+      );
+    }
     case 'no-right':
       return (
         `${what} (no right to ports under 1024): ${names}. Mend: \`sysctl net.ipv4.ip_unprivileged_port_start=0\` as root, ` +
@@ -151,6 +164,7 @@ function messageOf(cause: NoticeCause, items: readonly Unbound[]): string {
     case 'loop':
     case 'sctp':
     case 'files':
+    case 'files-udp':
     case 'untold':
       return `${what}: ${names}`;
   }

@@ -4,36 +4,28 @@
 import { parseIp, type Ip } from '../../lib/ip.ts';
 import type { Clock, Timer } from '../../system/clock.ts';
 import { Joint } from '../../system/tcp-joint.ts';
-import { reset, type Tcp, type TcpSocket } from '../../system/tcp.ts';
-import type { Endpoint, ServicePortKey } from '../../model/snapshot.ts';
+import { reset, type TcpSocket } from '../../system/tcp.ts';
+import type { ServicePortKey } from '../../model/snapshot.ts';
 import type { Admission } from './admission.ts';
-import { endpointKey, type EndpointKey } from './balance.ts';
+import type { EndpointKey } from './balance.ts';
+import { Dials, type DialOptions, type DialResult } from './dial.ts';
 import { proxyHeader } from './proxy-protocol.ts';
 import type { Route } from './route.ts';
 import type { Tally } from './traffic.ts';
 
-export interface TcpRelayOptions {
-  readonly tcp: Tcp;
+export interface TcpRelayOptions extends DialOptions {
   readonly clock: Clock;
   readonly admission: Admission;
-  /** An endpoint that has not answered by then is given up for the next one. */
-  readonly connectTimeoutMs: number;
   /** How long a connection that the rules drop is left unanswered before it is reset. */
   readonly dropHoldMs: number;
   /** Called when the number of connections has changed. */
   readonly onCount: (connections: number) => void;
-  /** Called for each endpoint that could not be reached. */
-  readonly onFailure: (endpoint: EndpointKey, code: string) => void;
 }
 
 /** Short connections come to their end one after the other; beside them one may stand for ever. In times of grace. */
 const LONGEST_FINISH = 5;
 /** Connections held for DROP at a time; beyond it they are reset at once, so that they cannot use up the descriptors. */
 const HELD = 1024;
-
-/** Why an attempt is given up: its endpoint is no longer the client's or the client is gone; or nobody answered. */
-const MOVED = 'MOVED';
-const TIMED_OUT = 'ETIMEDOUT';
 
 /** One client, from accept to the end. */
 interface Connection {
@@ -49,18 +41,12 @@ interface Connection {
   sent: number;
 }
 
-interface Attempt {
-  readonly client: Ip;
-  readonly endpoint: EndpointKey;
-  readonly abort: AbortController;
-}
-
 export class TcpRelay {
   readonly #options: TcpRelayOptions;
   readonly #connections = new Set<Connection>();
   /** The endpoints' side of those that were led to one; may outlive the client's by what is still to be sent. */
   readonly #upstreams = new Set<TcpSocket>();
-  readonly #attempts = new Map<Route, Set<Attempt>>();
+  readonly #dials: Dials;
   readonly #perRoute = new Map<Route, number>();
   #held = 0;
   #taken = 0;
@@ -69,6 +55,7 @@ export class TcpRelay {
 
   constructor(options: TcpRelayOptions) {
     this.#options = options;
+    this.#dials = new Dials(options);
   }
 
   get connections(): number {
@@ -127,16 +114,12 @@ export class TcpRelay {
     this.#perRoute.set(route, this.connectionsOf(route) + 1);
     onCount(this.#connections.size);
     client.once('close', () => this.#left(connection));
-    this.#lead(connection, source).catch((error: unknown) => {
-      client.destroy(error instanceof Error ? error : undefined);
-    });
+    this.#lead(connection, source);
   }
 
   /** After a change of the route: attempts to reach an endpoint that it no longer allows are given up for another. */
   recheck(route: Route): void {
-    for (const attempt of this.#attempts.get(route) ?? []) {
-      if (!route.allowed(attempt.client).has(attempt.endpoint)) attempt.abort.abort(MOVED);
-    }
+    this.#dials.recheck(route);
   }
 
   /** Resolves when every connection has ended. Those that are left are reset when none has ended for `graceMs`, or after `LONGEST_FINISH` times that. */
@@ -184,78 +167,36 @@ export class TcpRelay {
     if (this.#connections.size + this.#upstreams.size === 0) this.#idle?.();
   }
 
-  async #lead(connection: Connection, source: Ip): Promise<void> {
+  #lead(connection: Connection, source: Ip): void {
     const { client, route } = connection;
-    const tried = new Set<EndpointKey>();
     const joint = new Joint(client, this.#options);
-    while (!client.destroyed) {
-      const choice = route.choose(source, tried, this.#options.clock.monotonic());
-      if (choice.kind === 'drop') return this.#hold(client);
-      if (choice.kind === 'reject') {
-        reset(client);
-        return;
-      }
-      const key = endpointKey(choice.endpoint);
-      tried.add(key);
-      const upstream = await this.#reach(connection, joint, source, choice.endpoint);
-      if (upstream) {
-        this.#upstreams.add(upstream);
-        upstream.once('close', () => {
-          this.#upstreams.delete(upstream);
-          this.#checkIdle();
-        });
-        connection.upstream = upstream;
-        connection.endpoint = key;
-        const header = headerFor(source, client, route);
-        if (header) upstream.write(header);
-        joint.join(upstream);
-        return;
-      }
-      route.failed(source, key);
-    }
+    const dial = this.#dials.begin({
+      client: source,
+      route,
+      onBytes: joint.onBytes,
+      onEnd: (result) => this.#led(connection, source, joint, result),
+      onFault: (error) => void client.destroy(error instanceof Error ? error : undefined),
+    });
+    client.once('close', () => dial.giveUp());
   }
 
-  async #reach(
-    { client, route }: Connection,
-    { onBytes }: Joint,
-    source: Ip,
-    endpoint: Endpoint,
-  ): Promise<TcpSocket | undefined> {
-    const { tcp, clock, connectTimeoutMs, onFailure } = this.#options;
-    const abort = new AbortController();
-    const giveUp = (): void => abort.abort(MOVED);
-    const attempt = { client: source, endpoint: endpointKey(endpoint), abort };
-    const timer = clock.after(connectTimeoutMs, () => abort.abort(TIMED_OUT));
-    client.once('close', giveUp);
-    this.#begin(route, attempt);
-    const { ip: address, port } = endpoint;
-    const result = await tcp.connect({ address, port, onBytes, signal: abort.signal });
-    this.#end(route, attempt);
-    client.off('close', giveUp);
-    timer.cancel();
-    if (result.kind === 'failed') {
-      const code: unknown = abort.signal.aborted ? abort.signal.reason : result.code;
-      if (typeof code === 'string' && code !== MOVED) onFailure(attempt.endpoint, code);
-      return undefined;
+  #led(connection: Connection, source: Ip, joint: Joint, result: DialResult): void {
+    const { client, route } = connection;
+    if (result.kind === 'drop') this.#hold(client);
+    else if (result.kind === 'reject') reset(client);
+    else {
+      const upstream = result.socket;
+      this.#upstreams.add(upstream);
+      upstream.once('close', () => {
+        this.#upstreams.delete(upstream);
+        this.#checkIdle();
+      });
+      connection.upstream = upstream;
+      connection.endpoint = result.endpoint;
+      const header = headerFor(source, client, route);
+      if (header) upstream.write(header);
+      joint.join(upstream);
     }
-    // Given up in the turn in which it came to stand.
-    if (abort.signal.aborted) {
-      reset(result.socket);
-      return undefined;
-    }
-    return result.socket;
-  }
-
-  #begin(route: Route, attempt: Attempt): void {
-    const attempts = this.#attempts.get(route);
-    if (attempts) attempts.add(attempt);
-    else this.#attempts.set(route, new Set([attempt]));
-  }
-
-  #end(route: Route, attempt: Attempt): void {
-    const attempts = this.#attempts.get(route);
-    attempts?.delete(attempt);
-    if (attempts?.size === 0) this.#attempts.delete(route);
   }
 
   #hold(client: TcpSocket): void {

@@ -14,7 +14,7 @@ export interface UdpRelayOptions {
   /** A flow ends when neither side has sent for this long. */
   readonly idleTimeoutMs: number;
   /** Flows at a time, each a descriptor; the one that has been silent longest makes room. */
-  readonly maxFlows: number;
+  readonly maxFlows: () => number;
   /** Called when the number of flows has changed. */
   readonly onCount: (flows: number) => void;
   /** Called for each flow that made room before its time. */
@@ -103,9 +103,10 @@ export class UdpRelay {
     const now = clock.monotonic();
     const choice = from.clients.route.choose(from.source, from.tried, now);
     if (choice.kind !== 'endpoint') return;
+    const most = maxFlows();
     for (const oldest of this.#flows) {
-      if (this.#flows.size < maxFlows) break;
-      this.#end(oldest);
+      if (this.#flows.size < most) break;
+      this.#remove(oldest);
       onEviction();
     }
     const endpoint = endpointKey(choice.endpoint);
@@ -161,16 +162,20 @@ export class UdpRelay {
   }
 
   #end(flow: Flow): void {
+    this.#remove(flow);
+    this.#options.onCount(this.#flows.size);
+    if (this.#flows.size > 0) return;
+    this.#sweep?.cancel();
+    this.#sweep = undefined;
+  }
+
+  #remove(flow: Flow): void {
     flow.socket.close();
     this.#flows.delete(flow);
     flow.tally.open--;
     const flows = this.#byClient.get(flow.clients);
     flows?.delete(flow.peer);
     if (flows?.size === 0) this.#byClient.delete(flow.clients);
-    this.#options.onCount(this.#flows.size);
-    if (this.#flows.size > 0) return;
-    this.#sweep?.cancel();
-    this.#sweep = undefined;
   }
 
   #touch(flow: Flow): void {

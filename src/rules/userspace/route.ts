@@ -75,6 +75,16 @@ export class Route {
     return new Set(action.endpoints.filter((endpoint) => !isOwn(endpoint)).map(endpointKey));
   }
 
+  /** A client keeps the endpoint that it had before. */
+  get hasAffinity(): boolean {
+    return this.#destination?.frontend.servicePort.affinityTimeoutSeconds !== undefined;
+  }
+
+  /** Of several endpoints that the client was given, this is the one that it has. `now` in milliseconds. */
+  reached(client: Ip, endpoint: Endpoint, now: number): void {
+    this.#destination?.balancer.keep(client, endpoint, now);
+  }
+
   /** The endpoint failed the client. */
   failed(client: Ip, endpoint: EndpointKey): void {
     this.#destination?.balancer.forget(client, endpoint);
