@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { netnsMissing } from '../support/netns.ts';
 import { runFairlead } from '../support/process.ts';
 import type { ProxyProcesses } from '../support/proxy-runner.ts';
-import { CLUSTER_IP, SteadyWorld } from '../support/steady.ts';
+import { CLUSTER_IP, NODE_IP, NODE_PORT, SteadyWorld } from '../support/steady.ts';
 import { expectNoFailure } from '../support/no-failure.ts';
 
 const missing = netnsMissing('iptables');
@@ -65,6 +65,13 @@ describe.skipIf(missing)('userspace: the rules that lead to the relays', () => {
     expect(await connect(CLUSTER_IP, 80)).toMatchObject({ kind: 'answered' });
     await world.stop('SIGTERM');
     expect(await rules()).toBe('');
+  });
+
+  test('lead NodePorts as well, whose own sockets stay open beside', async () => {
+    expect(await rules()).toMatch(new RegExp(`${NODE_IP.replaceAll('.', '\\.')} \\. tcp \\. ${NODE_PORT} : `));
+    expect(await connect(NODE_IP, NODE_PORT)).toMatchObject({ kind: 'answered' });
+    await world.topology.node.run('nft', 'flush', 'ruleset');
+    expect(await connect(NODE_IP, NODE_PORT)).toMatchObject({ kind: 'answered' });
   });
 
   test('answer nobody who finds the port of a relay', async () => {

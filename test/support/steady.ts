@@ -12,7 +12,7 @@ import { until } from './until.ts';
 
 export const CLUSTER_IP = '172.30.0.1';
 export const NODE_PORT = 30080;
-const NODE_IP = '192.168.0.2';
+export const NODE_IP = '192.168.0.2';
 
 /** The Pods that answer, each on TCP and UDP 8080 with its name; `d` is on no list before a test puts it there. */
 export const PODS = { a: '10.0.0.1', b: '10.0.0.2', c: '10.0.0.3', d: '10.0.0.4' } as const;

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FairleadProcess } from '../support/process.ts';
 import { ProxyPlanes } from '../support/proxy-runner.ts';
 import { SLOWNESS } from '../support/slowness.ts';
-import { CLUSTER_IP, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
+import { CLUSTER_IP, NODE_IP, NODE_PORT, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
 import { until } from '../support/until.ts';
 import { expectNoFailure } from '../support/no-failure.ts';
 
@@ -52,12 +52,17 @@ test('a client that connects all the time fails not once while IPVS gives way to
 
 const LIMIT_MS = 24_000 * SLOWNESS;
 
-/** The Service `web` of every world, as the process of the relays reads it. */
+/** The node and the Service `web` of every world, as the process of the relays reads it. */
 const MANIFESTS = `
+apiVersion: v1
+kind: Node
+metadata: {name: node-a}
+status: {addresses: [{type: InternalIP, address: ${NODE_IP}}]}
+---
 apiVersion: v1
 kind: Service
 metadata: {namespace: shop, name: web}
-spec: {clusterIP: ${CLUSTER_IP}, ports: [{port: 80}]}
+spec: {type: NodePort, clusterIP: ${CLUSTER_IP}, ports: [{port: 80, nodePort: ${NODE_PORT}}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -72,9 +77,10 @@ endpoints:
 async function startRelays(): Promise<FairleadProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-'));
   writeFileSync(join(folder, 'web.yaml'), MANIFESTS);
-  const relays = new FairleadProcess(['proxy', '--mode=userspace', `--manifests=${folder}`, '--logging-format=json'], {
-    namespace: stage.topology.node.namespace,
-  });
+  const relays = new FairleadProcess(
+    ['proxy', '--mode=userspace', `--manifests=${folder}`, '--node-name=node-a', '--logging-format=json'],
+    { namespace: stage.topology.node.namespace },
+  );
   onTestFinished(async () => {
     await relays.close();
     rmSync(folder, { recursive: true });
@@ -94,7 +100,7 @@ test('a client that connects all the time fails not once while IPVS gives way to
     await world.start('ipvs');
     relays.kill();
     await relays.exited;
-  }, [{ protocol: 'TCP', address: CLUSTER_IP, port: 80 }]);
+  });
   expectNoFailure(result);
   expect(await node.run('nft', 'list', 'tables')).not.toContain('fairlead-userspace');
 });

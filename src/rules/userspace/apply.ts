@@ -39,9 +39,9 @@ export interface BoundListener {
 
 interface Bound {
   readonly close: () => void;
-  /** Undefined for TCP. */
-  readonly udp: UdpClients | undefined;
-  /** Where it listens in place of its own address. */
+  /** One for each socket; none for TCP. */
+  readonly udp: readonly UdpClients[];
+  /** Where it listens in place of its own address, or beside it. */
   readonly standIn: { readonly ip: Ip; readonly port: number } | undefined;
 }
 
@@ -173,7 +173,11 @@ export class Bindings {
     const found: BoundListener[] = [];
     for (const { listener, route, bound } of this.#slots.values()) {
       if (!bound) continue;
-      found.push({ listener, clients: bound.udp ? udpRelay.flowsOf(bound.udp) : tcpRelay.connectionsOf(route) });
+      const clients =
+        listener.protocol === 'TCP'
+          ? tcpRelay.connectionsOf(route)
+          : bound.udp.reduce((sum, each) => sum + udpRelay.flowsOf(each), 0);
+      found.push({ listener, clients });
     }
     return found.sort((a, b) => (a.listener.key < b.listener.key ? -1 : 1));
   }
@@ -220,13 +224,25 @@ export class Bindings {
     const { address, port, protocol, frontend } = slot.listener;
     const open = (place: Place): Promise<Opened> =>
       protocol === 'TCP' ? this.#openTcp(slot, place) : this.#openUdp(slot, place);
-    // Not only where the address cannot be bound: it may be this machine's by the link of IPVS mode, and go with it.
-    const standIn =
-      frontend.kind === 'nodePort' || isLoopback(address) ? undefined : this.#options.standIn(ipFamily(address));
+    const standIn = isLoopback(address) ? undefined : this.#options.standIn(ipFamily(address));
     if (standIn === undefined) return open({ address, port });
     const instead = await open({ address: standIn, port: 0 });
     if (instead.kind === 'failed') return instead;
-    return { ...instead, standIn: { ip: standIn, port: instead.port } };
+    const led = { ...instead, standIn: { ip: standIn, port: instead.port } };
+    // Any other address may be this machine's by the link of IPVS mode alone, and go with it.
+    if (frontend.kind !== 'nodePort') return led;
+    // The port is held as well, from others and for who is not led. It would not do alone: while IPVS gives way, its virtual server there goes before
+    // any socket.
+    const own = await open({ address, port });
+    if (own.kind === 'failed') {
+      led.close();
+      return own;
+    }
+    const close = (): void => {
+      led.close();
+      own.close();
+    };
+    return { ...led, close, udp: [...led.udp, ...own.udp] };
   }
 
   async #openTcp({ route }: Slot, place: Place): Promise<Opened> {
@@ -237,7 +253,7 @@ export class Bindings {
     });
     if (result.kind === 'failed') return result;
     const { port } = result.listener;
-    return { kind: 'bound', port, close: () => result.listener.close(), udp: undefined, standIn: undefined };
+    return { kind: 'bound', port, close: () => result.listener.close(), udp: [], standIn: undefined };
   }
 
   async #openUdp({ route }: Slot, place: Place): Promise<Opened> {
@@ -257,12 +273,12 @@ export class Bindings {
       udpRelay.forget(udpClients);
       result.listener.close();
     };
-    return { kind: 'bound', port: result.listener.port, close, udp: udpClients, standIn: undefined };
+    return { kind: 'bound', port: result.listener.port, close, udp: [udpClients], standIn: undefined };
   }
 
   #recheck({ route, bound }: Slot): void {
     this.#options.tcpRelay.recheck(route);
-    if (bound?.udp) this.#options.udpRelay.recheck(bound.udp);
+    for (const clients of bound?.udp ?? []) this.#options.udpRelay.recheck(clients);
   }
 
   #close(key: ListenerKey): void {
