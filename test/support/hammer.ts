@@ -17,6 +17,8 @@ export interface HammerOptions {
   readonly everyMs: number;
   /** No answer by then is a failure. */
   readonly timeoutMs: number;
+  /** No more are begun while so many wait for their answers: a machine that cannot keep up is not to pile them up until the last is late. */
+  readonly mostWaiting?: number;
 }
 
 export interface HammerFailure {
@@ -49,6 +51,7 @@ export class Hammer {
   readonly #begun: Promise<void>[] = [];
   readonly #connectMs: number[] = [];
   #slowestMs = 0;
+  #waiting = 0;
 
   constructor(options: HammerOptions) {
     this.#options = options;
@@ -71,7 +74,9 @@ export class Hammer {
   }
 
   #strike(): void {
-    for (const [index, target] of this.#options.targets.entries()) this.#begun.push(this.#connect(target, index));
+    const { targets, mostWaiting = Infinity } = this.#options;
+    if (this.#waiting >= mostWaiting) return;
+    for (const [index, target] of targets.entries()) this.#begun.push(this.#connect(target, index));
   }
 
   async #connect(target: HammerTarget, index: number): Promise<void> {
@@ -80,7 +85,9 @@ export class Hammer {
     const { timeoutMs } = this.#options;
     const flow = this.#flows[index];
     const ask = target.protocol === 'TCP' ? askTcp : askUdp;
+    this.#waiting++;
     const { by, code, connectMs } = await (flow ? flow.ask(timeoutMs) : ask(target, timeoutMs));
+    this.#waiting--;
     if (code === undefined) this.#answeredBy[by] = (this.#answeredBy[by] ?? 0) + 1;
     else
       this.#failures.push({

@@ -162,7 +162,12 @@ export class SteadyWorld<Runner extends ProxyRunner = ProxyRunner> {
 
   /** What a client sees that connects every 10 ms (more rarely where the processor is emulated) to each target while `happens`, and for a while before and after. */
   async hammered(happens: () => Promise<void>, targets = TARGETS): Promise<HammerResult> {
-    const hammer = await this.topology.client.hammer({ targets, everyMs: 10 * SLOWNESS, timeoutMs: 3000 * SLOWNESS });
+    const hammer = await this.topology.client.hammer({
+      targets,
+      everyMs: 10 * SLOWNESS,
+      timeoutMs: 3000 * SLOWNESS,
+      ...(SLOWNESS > 1 ? { mostWaiting: 40 } : {}),
+    });
     let result: HammerResult | undefined;
     try {
       await pause(200);

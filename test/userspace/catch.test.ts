@@ -1,11 +1,13 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { CaughtAddress } from '../../src/rules/userspace/catch-rules.ts';
 import { Catcher } from '../../src/rules/userspace/catcher.ts';
 import type { Exec } from '../../src/system/exec.ts';
+import { Netcat } from '../support/netcat.ts';
 import { CLIENT_IPS, netnsMissing, NODE_IPS, Topology } from '../support/netns.ts';
+import { until } from '../support/until.ts';
 import { ip } from '../support/values.ts';
 
-const missing = netnsMissing('iptables');
+const missing = netnsMissing('iptables', 'conntrack', 'nc');
 if (missing) process.stderr.write(`left out: Service addresses led to relays (${missing})\n`);
 
 const [NODE_4 = '', NODE_6 = ''] = NODE_IPS;
@@ -77,6 +79,47 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
       expect(await topology.client.connect(direct)).toMatchObject({ kind: 'answered' });
       expect(await topology.node.run('iptables-save')).not.toContain('FAIRLEAD');
       expect(await topology.node.run('nft', 'list', 'ruleset')).not.toMatch(/fairlead|FAIRLEAD/);
+    },
+  );
+
+  // IPVS, when it forgets a connection, makes conntrack forget what stands now between the same two addresses and ports.
+  test.each([
+    ['nft', 'TCP', VIP_4],
+    ['nft', 'TCP', VIP_6],
+    ['nft', 'UDP', VIP_4],
+    ['iptables', 'TCP', VIP_4],
+    ['iptables', 'TCP', VIP_6],
+    ['iptables', 'UDP', VIP_4],
+  ] as const)(
+    'led there by %s, a %s connection to %s goes on when conntrack has forgotten it',
+    async (tool, protocol, address) => {
+      const { node, client } = topology;
+      const catcher = new Catcher(execWith(tool));
+      await catcher.prepare();
+      const led = caught(protocol, address, 81, 7005);
+      await catcher.write([led]);
+      const kind = protocol === 'UDP' ? ['-u'] : [];
+      for (const from of [client, node]) {
+        const relay = new Netcat(node.namespace, ...kind, '-l', led.relay.ip, '7005');
+        onTestFinished(() => relay.close());
+        const listening = `${led.relay.ip.includes(':') ? `[${led.relay.ip}]` : led.relay.ip}:7005`;
+        await until(async () => (await node.run('ss', '-Hlntu')).includes(listening));
+        const talker = new Netcat(from.namespace, ...kind, address, '81');
+        onTestFinished(() => talker.close());
+        talker.say('first\n');
+        await relay.heard('first');
+        await node.run('conntrack', '-F');
+        relay.say('server after the loss\n');
+        await talker.heard('server after the loss');
+        talker.say('client after it\n');
+        await relay.heard('client after it');
+        await node.run('conntrack', '-F');
+        talker.say('client after the loss\n');
+        expect(await relay.heard('client after the loss')).toBe('first\nclient after it\nclient after the loss\n');
+        relay.say('the end\n');
+        expect(await talker.heard('the end')).toBe('server after the loss\nthe end\n');
+        await Promise.all([relay.close(), talker.close()]);
+      }
     },
   );
 

@@ -10,6 +10,8 @@ import { IpvsWorld, LIMIT_MS, WAIT_MS } from './ipvs-world.ts';
 const PODS = { a: '10.0.0.1', b: '10.0.0.2' } as const;
 type PodName = keyof typeof PODS;
 
+type Download = Awaited<ReturnType<IpvsWorld['client']['download']>>;
+
 const BYTES = 8 * 1024 * 1024;
 const PORTS = { once: 8080, talk: 8081, download: 8082, dns: 5353 };
 
@@ -49,6 +51,13 @@ async function reals(address: string): Promise<readonly string[]> {
   return [...saved.matchAll(new RegExp(`^-a -[tu] ${address}:\\d+ -r (\\S+):\\d+ -m -w (\\d+)$`, 'gm'))]
     .map(([, real = '', weight = '']) => `${real} ${weight}`)
     .sort();
+}
+
+/** How many connections are open to each real server of the Service at `address`. */
+async function open(address: string): Promise<Readonly<Record<string, number>>> {
+  const listing = await world.node.run('ipvsadm', '-L', '-n', '-t', `${address}:80`);
+  const found = listing.matchAll(/-> ([0-9.]+):\d+ +Masq +\d+ +(\d+)/g);
+  return Object.fromEntries([...found].map(([, real = '', count]) => [real, Number(count)]));
 }
 
 describe.concurrent('in IPVS mode', () => {
@@ -213,6 +222,58 @@ describe.concurrent('in IPVS mode', () => {
         expect(await old.state()).toMatchObject({ by, ended: '' });
       } finally {
         await old.close();
+      }
+    },
+  );
+});
+
+// Nothing else may run then: it is the plane of all of them that stops.
+describe('in IPVS mode, across a restart', () => {
+  test(
+    'slow downloads come whole from endpoints that the new process never sees; nothing new goes there, and the real servers go with them',
+    { timeout: LIMIT_MS },
+    async ({ expect }) => {
+      const [drained, missed] = ['172.30.0.40', '172.30.0.41'] as const;
+      const after = [service('drained', drained, 'download', ['b']), service('missed', missed, 'download', ['b'])];
+      await world.change(...after.map((each) => ({ ...each, endpoints: [`${PODS.a}:${PORTS.download}`] })));
+      const downloads: Download[] = [];
+      const begin = async (address: string): Promise<Download> => {
+        // As long as it is slow it takes four minutes: however busy the machine is, it is not at its end before.
+        const download = await world.client.download({ address, port: 80, everyMs: 2000 });
+        downloads.push(download);
+        return download;
+      };
+      const comes = async (download: Download): Promise<void> => {
+        const { bytes } = await download.state();
+        await until(async () => (await download.state()).bytes > bytes, WAIT_MS);
+      };
+      try {
+        const old = [await begin(drained), await begin(missed)];
+        await Promise.all(old.map(comes));
+        // One endpoint goes before the restart, the other while nothing of ours runs.
+        await world.change(service('drained', drained, 'download', ['b']));
+        await world.stop();
+        await world.start(after);
+        const goOn = async (address: string): Promise<void> => {
+          expect(await reals(address)).toEqual([`${PODS.a} 0`, `${PODS.b} 1`]);
+          await Promise.all([await begin(address), await begin(address)].map(comes));
+          expect(await open(address)).toEqual({ [PODS.a]: 1, [PODS.b]: 2 });
+        };
+        await Promise.all([goOn(drained), goOn(missed)]);
+        const end = async (download: Download): Promise<void> => {
+          await comes(download);
+          expect(await download.state()).toMatchObject({ ended: '' });
+          await download.hurry();
+          await until(async () => (await download.state()).ended !== '', WAIT_MS);
+          expect(await download.state()).toEqual({ bytes: BYTES, digest: digestOf(BYTES), ended: 'END' });
+        };
+        await Promise.all(old.map(end));
+        for (const address of [drained, missed]) expect(await reals(address)).toContain(`${PODS.a} 0`);
+      } finally {
+        await Promise.all(downloads.map((download) => download.close()));
+      }
+      for (const address of [drained, missed]) {
+        await until(async () => (await reals(address)).join() === `${PODS.b} 1`, WAIT_MS);
       }
     },
   );

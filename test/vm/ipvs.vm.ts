@@ -10,6 +10,7 @@ import type { Exec } from '../../src/system/exec.ts';
 import type { ServiceSketch } from '../rules/cluster.ts';
 import { writeKubeProxyRules } from '../support/kube-proxy-rules.ts';
 import type { HammerResult } from '../support/hammer.ts';
+import type { Host } from '../support/netns.ts';
 import { expectNoFailure } from '../support/no-failure.ts';
 import { SLOWNESS } from '../support/slowness.ts';
 import { until } from '../support/until.ts';
@@ -195,6 +196,34 @@ describe('what others do', () => {
     },
   );
 });
+
+test(
+  'at an address that the node has on a dummy link, and at that of an API server, Services answer, and so does all else there',
+  { timeout: LIMIT_MS },
+  async () => {
+    const { node, client } = world;
+    const [own, server] = ['192.0.2.7', '203.0.113.2'];
+    const answers = async (from: Host, address: string, port: number): Promise<string> => {
+      const outcome = await from.connect({ protocol: 'TCP', address, port });
+      return outcome.kind === 'answered' ? outcome.by : outcome.kind;
+    };
+    await node.run('sh', '-c', `ip link add own0 type dummy; ip addr add ${own}/32 dev own0; ip link set own0 up`);
+    try {
+      await node.serve({ protocol: 'TCP', address: own, port: 9000, name: 'node' });
+      await client.serve({ protocol: 'TCP', address: server, port: 6443, name: 'api' });
+      await world.start([
+        { ...WEB, externalIPs: [own, server] },
+        { name: 'kubernetes', clusterIPs: ['172.30.0.9'], endpoints: [`${server}:6443@node-b`] },
+      ]);
+      for (const port of [80, 30_080]) expect(['a', 'b']).toContain(await answers(client, own, port));
+      expect(await answers(client, own, 9000)).toBe('node');
+      expect(['a', 'b']).toContain(await answers(node, server, 80));
+      for (const from of [node, world.pod('a')]) expect(await answers(from, server, 6443)).toBe('api');
+    } finally {
+      await node.run('ip', 'link', 'delete', 'own0');
+    }
+  },
+);
 
 /** Makes the kernel, and not its tools, refuse something of the Services at 172.30.0.11, 172.30.0.12 and fd00:10:96::13. */
 function spoiled(text: string): string {

@@ -407,6 +407,58 @@ test('scheduler, time-outs and strictARP change while it runs, without a virtual
   expect(kernel.servers.get(VIP)?.options).toBe('-s rr');
 });
 
+test('an address of the node on a dummy link counts as any other: NodePorts answer there, and only ClusterIPs go to kube-ipvs0 as well', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const [own, dns] = [ip('192.0.2.7'), ip('172.30.0.10')];
+  kernel.dummy.push(own, dns);
+  const clusterDns = { ...OTHER, name: 'dns', clusterIPs: [dns] };
+  await backendOver(kernel).sync(clusterOf([{ ...WEB, nodePort: 30_001, externalIPs: [own] }, clusterDns]).snapshot);
+  for (const port of [80, 30_001]) expect(kernel.servers.get(`TCP ${own}:${port}`)?.reals.size).toBe(2);
+  expect([...(kernel.link ?? [])].sort()).toEqual(['172.30.0.1', '172.30.0.10']);
+  expect([...(kernel.sets.get('KUBE-IPVS-IPS')?.entries ?? [])].sort()).toEqual(['172.30.0.1', '172.30.0.10']);
+});
+
+test('an externalIP that is an API server’s address does not go to kube-ipvs0: all else of that node would be out of reach', async () => {
+  const kernel = new FakeIpvs(LOCAL);
+  const backend = backendOver(kernel);
+  const [master, next] = [ip('192.168.0.8'), ip('192.168.0.9')];
+  const api = (...places: readonly string[]): ServiceSketch => ({
+    name: 'kubernetes',
+    clusterIPs: ['172.30.0.9'],
+    endpoints: places.map((place) => `${place}:6443@node-b`),
+  });
+  const web = { ...WEB, externalIPs: [master, '203.0.113.80'], loadBalancerIPs: [next] };
+  const onLink = () => [...(kernel.link ?? [])].sort();
+  const others = ['172.30.0.1', '172.30.0.9'];
+  let state: Resolution | undefined;
+  for (const [sketches, expected] of [
+    [
+      [web, api(master)],
+      [...others, next, '203.0.113.80'],
+    ],
+    [
+      [web, api(next)],
+      [...others, master, '203.0.113.80'],
+    ],
+    // The last one that stops takes itself out before.
+    [
+      [web, api()],
+      [...others, master, '203.0.113.80'],
+    ],
+    [
+      [web, api(master, next)],
+      [...others, '203.0.113.80'],
+    ],
+  ] as const) {
+    state = clusterOf(sketches, state);
+    expect(await backend.sync(state.snapshot)).toMatchObject({ kind: 'applied' });
+    expect(onLink()).toEqual([...expected].sort());
+    expect([...(kernel.sets.get('KUBE-IPVS-IPS')?.entries ?? [])].sort()).toEqual(onLink());
+    // The node itself reaches the Service without it.
+    for (const address of [master, next]) expect(kernel.servers.get(`TCP ${address}:80`)?.reals.size).toBe(2);
+  }
+});
+
 test('chains of the iptables mode go, and only when IPVS can take over', async () => {
   const kernel = new FakeIpvs(LOCAL);
   const { IptablesBackend } = await import('../iptables/apply.ts');

@@ -18,6 +18,7 @@ import { linesIn } from '../iptables/plan.ts';
 import { findTool, programOf, type IptablesTool, type Variant } from '../iptables/tool.ts';
 import { LeftOut } from '../left-out.ts';
 import { RulesError } from '../rules-error.ts';
+import { apiServersOf } from './api-servers.ts';
 import { carriesServices, chainDifference } from './chains.ts';
 import { findCulprits } from './culprit.ts';
 import { DriftWatch } from './drift.ts';
@@ -58,6 +59,8 @@ export class IpvsBackend implements RulesBackend {
   #tried: Planner | undefined;
   readonly #leftOut = new LeftOut();
   #local: readonly Ip[] = [];
+  /** The last that were known: without any the API could not say that they are there again. */
+  #apiServers: readonly Ip[] = [];
   #setCounts = new Map<string, number>();
   #capacities: ReadonlyMap<string, number> = new Map();
   #foreign = { servers: 0, reals: 0 };
@@ -91,6 +94,8 @@ export class IpvsBackend implements RulesBackend {
   sync(snapshot: Snapshot): Promise<SyncOutcome> {
     return this.#alone(async () => {
       const now = this.#options.clock.monotonic();
+      const apiServers = apiServersOf(snapshot);
+      if (apiServers.length > 0) this.#apiServers = apiServers;
       if (this.#leftOut.forgive(snapshot, now)) this.#planner = undefined;
       for (;;) {
         const full = this.#planner === undefined;
@@ -177,7 +182,7 @@ export class IpvsBackend implements RulesBackend {
   async #change(snapshot: Snapshot): Promise<Counts | 'too-large'> {
     const planner = this.#planner;
     if (!planner) return 'too-large';
-    const changes = planner.advance(snapshot, this.#local);
+    const changes = planner.advance(snapshot, this.#local, this.#apiServers);
     const { added, removed } = changes.entries;
     if (!this.#count(added, removed)) {
       this.#planner = undefined;
@@ -201,7 +206,7 @@ export class IpvsBackend implements RulesBackend {
     await this.#setParameters();
     const saved = await this.#kernel.read(tool);
     const planner = (this.#tried = new Planner(config, tool.families, this.#leftOut.services));
-    planner.advance(snapshot, saved.addresses.local);
+    planner.advance(snapshot, saved.addresses.local, this.#apiServers);
     const difference = loadDifference(planner, saved, config);
     await this.#kernel.ipset(difference.setsAdded);
     // Chains of the iptables mode carry connections until IPVS can.

@@ -36,8 +36,10 @@ export interface Contribution {
 export interface ContributionContext {
   /** Those that this machine has. */
   readonly families: readonly IpFamily[];
-  /** Addresses of the node that are on other links; what is there already is not put on the dummy link. */
+  /** Addresses of the node that are on other links; what is there already is not put on the dummy link, but for ClusterIPs. */
   readonly local: ReadonlySet<Ip>;
+  /** Nor are these: on the dummy link they would be this node's own, and the API out of its reach (kubernetes#93175). */
+  readonly apiServers: ReadonlySet<Ip>;
   /** Those of them on which NodePorts answer. */
   readonly nodePortAddresses: readonly Ip[];
   /** The Node's own addresses, for source ranges. */
@@ -111,7 +113,9 @@ class Writer {
       ...(this.#context.resets ? { named: port.endpoints.map(realKey) } : {}),
     });
     for (const endpoint of endpoints) if (endpoint.local) this.#hairpin(port, endpoint);
-    if (this.#context.local.has(address)) return;
+    // What is the node's own stays its own (kubernetes#114815). A DNS server of the node may have taken a ClusterIP: that is a Service's all the same.
+    const { local, apiServers } = this.#context;
+    if (kind !== 'clusterIP' && (local.has(address) || apiServers.has(address))) return;
     this.addresses.add(address);
     this.entries.add(`${setName(port.family, 'IPVS-IPS')} ${address}`);
   }

@@ -35,10 +35,14 @@ export class FakeIpvs implements Exec {
   readonly iptables = new FakeIptables();
   sets = new Map<string, FakeSet>();
   readonly servers = new Map<ServerKey, FakeServer>();
+  /** The states of connections through a virtual server that are no longer active. */
+  readonly ending = new Map<ServerKey, readonly string[]>();
   /** On the dummy link; undefined while there is none. */
   link: Set<Ip> | undefined;
   /** On other links. */
   readonly local: Ip[];
+  /** On a dummy link of somebody else. */
+  readonly dummy: Ip[] = [];
   /** Tools that changed something, with what they read, in the order they came. */
   readonly written: { readonly tool: string; readonly text: string }[] = [];
   schedulers: ReadonlySet<string> = new Set(['rr', 'wrr', 'lc', 'wlc', 'lblc', 'lblcr', 'sh', 'dh', 'sed', 'nq', 'mh']);
@@ -256,7 +260,7 @@ export class FakeIpvs implements Exec {
   #ip(args: readonly string[], input: string): ExecResult {
     const words = args.join(' ');
     if (words === '-V') return result(0, 'ip utility, iproute2-6.1.0\n');
-    if (words === '-details -json address show') {
+    if (words === '-json address show') {
       this.reads++;
       return result(0, this.#addressJson());
     }
@@ -294,13 +298,13 @@ export class FakeIpvs implements Exec {
   }
 
   #addressJson(): string {
-    const link = (ifname: string, ips: Iterable<Ip>, kind?: string): unknown => ({
+    const link = (ifname: string, ips: Iterable<Ip>): unknown => ({
       ifname,
-      ...(kind === undefined ? {} : { linkinfo: { info_kind: kind } }),
       addr_info: [...ips].map((local) => ({ local, scope: 'global' })),
     });
     const links = [link('lo', ['127.0.0.1' as Ip, '::1' as Ip]), link('eth0', this.local)];
-    return JSON.stringify(this.link ? [...links, link(LINK, this.link, 'dummy')] : links);
+    if (this.dummy.length > 0) links.push(link('dummy0', this.dummy));
+    return JSON.stringify(this.link ? [...links, link(LINK, this.link)] : links);
   }
 
   #addressLines(): string {
@@ -308,7 +312,10 @@ export class FakeIpvs implements Exec {
       const words = [...ips].map((ip) => `${ip}/${ip.includes(':') ? 128 : 32} `);
       return `${name.padEnd(16)} ${state.padEnd(14)} ${words.join('')}\n`;
     };
-    const links = line('lo', 'UNKNOWN', ['127.0.0.1' as Ip, '::1' as Ip]) + line('eth0@if5', 'UP', this.local);
+    const links =
+      line('lo', 'UNKNOWN', ['127.0.0.1' as Ip, '::1' as Ip]) +
+      line('eth0@if5', 'UP', this.local) +
+      (this.dummy.length > 0 ? line('dummy0', 'UNKNOWN', this.dummy) : '');
     return this.link ? links + line(LINK, 'DOWN', this.link) : links;
   }
 
@@ -320,7 +327,17 @@ export class FakeIpvs implements Exec {
       this.tables++;
       return result(0, this.#proc());
     }
+    if (path === '/proc/net/ip_vs_conn') return result(0, this.#connections());
     return result(1, '', `cat: ${path}: No such file or directory\n`);
+  }
+
+  #connections(): string {
+    let text = 'Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n';
+    for (const [key, states] of this.ending) {
+      const place = hexPlace(key.split(' ')[1] ?? '').replace(':', ' ');
+      for (const state of states) text += `TCP C6336402 9198 ${place} 0A000001 0050 ${state.padEnd(11)}      58\n`;
+    }
+    return text;
   }
 
   #proc(): string {
@@ -330,7 +347,8 @@ export class FakeIpvs implements Exec {
       const [protocol = '', place = ''] = key.split(' ');
       text += `${protocol}  ${hexPlace(place)} ${options.split(' ')[1]} \n`;
       for (const [real, { options: own, connections }] of reals) {
-        text += `  -> ${hexPlace(real)}      Masq    ${own.split(' ').at(-1)}      ${connections}          0\n`;
+        const inactive = this.ending.get(key)?.length ?? 0;
+        text += `  -> ${hexPlace(real)}      Masq    ${own.split(' ').at(-1)}      ${connections}          ${inactive}\n`;
       }
     }
     for (let mark = 1; mark <= this.marks; mark++) {

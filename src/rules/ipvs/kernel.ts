@@ -22,6 +22,7 @@ import {
 import { serverWords } from './render.ts';
 
 const TABLE = '/proc/net/ip_vs';
+const CONNECTIONS = '/proc/net/ip_vs_conn';
 const TIMEOUT_MS = 300_000;
 /** Of what a tool says, that much goes to the log. */
 const MESSAGE_LENGTH = 600;
@@ -78,7 +79,7 @@ export class IpvsKernel {
   }
 
   async addresses(): Promise<SavedAddresses> {
-    const text = await this.#say('ip', ['-details', '-json', 'address', 'show']);
+    const text = await this.#say('ip', ['-json', 'address', 'show']);
     try {
       return parseAddresses(text);
     } catch (error) {
@@ -116,7 +117,12 @@ export class IpvsKernel {
     return this.#say('cat', [TABLE]);
   }
 
-  /** How many lines that has. */
+  /** Every connection, as the kernel shows them. */
+  everyConnection(): Promise<string> {
+    return this.#say('cat', [CONNECTIONS]);
+  }
+
+  /** How many lines the table has. */
   async tableLines(): Promise<number> {
     return Number.parseInt(await this.#say('wc', ['-l', TABLE]), 10);
   }

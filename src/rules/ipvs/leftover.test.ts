@@ -46,6 +46,16 @@ test('it stays while connections go through it', async () => {
   await leftover.stop();
 });
 
+test('it stays while one side of a connection has ended and the other goes on', async () => {
+  const { kernel, clock, leftover } = await withConnections(0);
+  kernel.ending.set('TCP 172.30.0.1:80', ['TIME_WAIT', 'CLOSE_WAIT']);
+  expect(await leftover.remove()).toEqual({ removed: [], problems: [] });
+  kernel.ending.set('TCP 172.30.0.1:80', ['TIME_WAIT']);
+  await clock.advance(2000);
+  expect(isGone(kernel)).toBe(true);
+  await leftover.stop();
+});
+
 test('but not for longer than ten minutes', async () => {
   const { kernel, clock, leftover } = await withConnections(1);
   await leftover.remove();

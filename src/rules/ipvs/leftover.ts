@@ -9,10 +9,10 @@ import type { CleanupOutcome } from '../backend.ts';
 import { all, NOTHING } from '../cleanup-outcome.ts';
 import { removeChains, type RemoveOptions } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
-import { LINK, partsOfServer } from './names.ts';
+import { LINK, partsOfServer, type ServerKey } from './names.ts';
 import { isOwnServer } from './ownership.ts';
-import { parseConnections, parseSets } from './parse.ts';
-import { removeServers, removeSets } from './remove.ts';
+import { halfClosedIn, parseConnections, parseSets } from './parse.ts';
+import { removeOwnServers, removeServers, removeSets, type OwnServers } from './remove.ts';
 
 const TIMEOUT_MS = 60_000;
 const EVERY_MS = 1000;
@@ -27,12 +27,13 @@ export interface LeftoverOptions {
   readonly chains: RemoveOptions;
 }
 
-interface Traffic {
+/** What a look finds. */
+interface Found extends OwnServers {
+  /** Of TCP, through those servers, that have not ended. */
   readonly connections: number;
+  /** Where flows of UDP go. */
   readonly flowsTo: ReadonlySet<Ip>;
 }
-
-const NO_TRAFFIC: Traffic = { connections: 0, flowsTo: new Set() };
 
 export class IpvsLeftover {
   readonly #options: LeftoverOptions;
@@ -47,8 +48,9 @@ export class IpvsLeftover {
 
   /** Removes what is there at once when nothing goes through it, else later. Says what was removed now. */
   async remove(): Promise<CleanupOutcome> {
-    const { connections, flowsTo } = await this.#traffic();
-    if (connections === 0) return this.#removeNow(flowsTo);
+    const found = await this.#look();
+    const connections = found?.connections ?? 0;
+    if (connections === 0) return this.#removeNow(found);
     const { clock, log } = this.#options;
     const now = clock.monotonic();
     if (this.#since === undefined) {
@@ -57,7 +59,7 @@ export class IpvsLeftover {
     }
     if (now - this.#since > LONGEST_MS) {
       log.warn('IPVS is removed, connections that went through it are cut', { connections });
-      return this.#removeNow(flowsTo);
+      return this.#removeNow(found);
     }
     if (!this.#stopped) {
       this.#timer?.cancel();
@@ -81,39 +83,53 @@ export class IpvsLeftover {
     if (removed.length > 0) log.info('rules of another mode removed', { what: removed.join(', ') });
   }
 
-  async #removeNow(flowsTo: ReadonlySet<Ip>): Promise<CleanupOutcome> {
+  /**
+   * The servers first and in one run of the tool: with each the kernel forgets the connections that were (`expire_nodest_conn`), and conntrack what the
+   * other mode carries between the same addresses and ports by now, which is the less the sooner it is done (ip_vs_conn_drop_conntrack).
+   */
+  async #removeNow(found: Found | undefined): Promise<CleanupOutcome> {
     const { exec, chains } = this.#options;
-    const parts = [await removeServers(exec), await removeChains(exec, chains), await removeSets(exec)];
+    const servers = found ? await removeOwnServers(exec, found) : await removeServers(exec);
+    const parts = [servers, await removeChains(exec, chains), await removeSets(exec)];
     // A flow of UDP has no end to wait for. It is known to conntrack as one that nobody translates, so the other mode would never see it.
-    for (const address of flowsTo) {
+    for (const address of found?.flowsTo ?? []) {
       const family = ipFamily(address) === 6 ? 'ipv6' : 'ipv4';
       await exec.run('conntrack', ['-D', '-f', family, '-p', 'udp', '--orig-dst', address], { timeoutMs: TIMEOUT_MS });
     }
     return all(parts);
   }
 
-  /** How many TCP connections go through virtual servers of this mode, and to which addresses there are flows of UDP. */
-  async #traffic(): Promise<Traffic> {
+  /** Undefined where there is no link, or a tool does not say what there is. */
+  async #look(): Promise<Found | undefined> {
     const { exec } = this.#options;
     const shown = await exec.run('ip', ['link', 'show', LINK], { timeoutMs: TIMEOUT_MS });
-    if (shown.exitCode !== 0) return NO_TRAFFIC;
+    if (shown.exitCode !== 0) return undefined;
     try {
       const kernel = new IpvsKernel(exec);
       const addresses = await kernel.addresses();
       const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
       let connections = 0;
+      let hasEnding = false;
       const flowsTo = new Set<Ip>();
+      const servers: ServerKey[] = [];
       for (const [key, reals] of parseConnections(await kernel.table())) {
         if (!isOwnServer(key, { addresses, sets }, [])) continue;
+        servers.push(key);
         const { protocol, address } = partsOfServer(key);
         for (const { active, inactive } of reals.values()) {
-          if (protocol === 'TCP') connections += active;
-          else if (protocol === 'UDP' && active + inactive > 0) flowsTo.add(address);
+          if (protocol === 'TCP') {
+            connections += active;
+            hasEnding ||= inactive > 0;
+          } else if (protocol === 'UDP' && active + inactive > 0) flowsTo.add(address);
         }
       }
-      return { connections, flowsTo };
+      if (connections === 0 && hasEnding) {
+        const own = new Set(servers);
+        for (const key of halfClosedIn(await kernel.everyConnection())) if (own.has(key)) connections++;
+      }
+      return { addresses, servers, connections, flowsTo };
     } catch (error) {
-      if (error instanceof ToolError) return NO_TRAFFIC;
+      if (error instanceof ToolError) return undefined;
       throw error;
     }
   }

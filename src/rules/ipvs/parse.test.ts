@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   addressesOf,
   countTable,
+  halfClosedIn,
   parseAddresses,
   parseBrief,
   parseConnections,
@@ -128,22 +129,32 @@ add mine 1.2.3.4
   ).toEqual(new Map([['KUBE-IPVS-IPS', 7]]));
 });
 
-test('addresses of the dummy link are ours; loopback, link-local ones and those of other dummy links are nobody’s', () => {
-  const link = (ifname: string, locals: readonly string[], kind?: string): unknown => ({
+test('addresses of kube-ipvs0 are ours, those of other links the node’s, dummies among them; loopback and link-local ones are nobody’s', () => {
+  const link = (ifname: string, locals: readonly string[]): unknown => ({
     ifname,
-    linkinfo: kind === undefined ? undefined : { info_kind: kind },
     addr_info: locals.map((local) => ({ local, scope: 'global' })),
   });
   const text = JSON.stringify([
     link('lo', ['127.0.0.1', '::1']),
     link('eth0', ['192.168.0.2', 'fe80::1', 'fd00::2', '169.254.1.1']),
-    link('nodelocaldns', ['10.96.0.10'], 'dummy'),
-    link('kube-ipvs0', ['172.30.0.1'], 'dummy'),
+    link('dummy0', ['192.0.2.7']),
+    link('kube-ipvs0', ['172.30.0.1']),
   ]);
   expect(parseAddresses(text)).toEqual({
     hasLink: true,
     ours: new Set(['172.30.0.1']),
-    local: ['192.168.0.2', 'fd00::2'],
+    local: ['192.0.2.7', '192.168.0.2', 'fd00::2'],
   });
   expect(parseAddresses('')).toEqual({ hasLink: false, ours: new Set(), local: [] });
+});
+
+test('connections that one side has ended are told by their states', () => {
+  const text = `Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData
+TCP 0A010101 9198 0A010101 0050 0A010102 1F90 ESTABLISHED     898
+TCP 0A010101 9199 0A010101 0050 0A010102 1F90 CLOSE_WAIT       58
+TCP fd00:0000:0000:0000:0000:0000:0000:0001 B3AA fd00:0000:0000:0000:0000:0000:0000:0001 0050 fd00:0000:0000:0000:0000:0000:0000:0002 1F90 FIN_WAIT        118
+TCP 0A010101 91A2 0A010101 0051 0A010102 1F90 TIME_WAIT       118
+UDP 0A010101 91A2 0A010101 0035 0A010102 1F90 UDP             298
+`;
+  expect([...halfClosedIn(text)]).toEqual(['TCP 10.1.1.1:80', 'TCP [fd00::1]:80']);
 });

@@ -87,11 +87,11 @@ export interface SavedAddresses {
   readonly hasLink: boolean;
   /** On the dummy link. */
   readonly ours: ReadonlySet<Ip>;
-  /** On other links, but for loopback and link-local addresses, and links that are dummies, too; sorted. */
+  /** On other links, but for loopback and link-local addresses; sorted. A node may have its own addresses on a dummy link. */
   readonly local: readonly Ip[];
 }
 
-/** Reads `ip -details -json address show`. Throws SyntaxError when it is no JSON. */
+/** Reads `ip -json address show`. Throws SyntaxError when it is no JSON. */
 export function parseAddresses(text: string): SavedAddresses {
   const ours = new Set<Ip>();
   const local = new Set<Ip>();
@@ -99,12 +99,11 @@ export function parseAddresses(text: string): SavedAddresses {
   for (const link of asList(JSON.parse(text === '' ? '[]' : text))) {
     const name = asText(link['ifname']);
     if (name === LINK) hasLink = true;
-    const isDummy = asText(asRecord(link['linkinfo'])['info_kind']) === 'dummy';
     for (const address of asList(link['addr_info'])) {
       const ip = parseIp(asText(address['local']));
       if (ip === undefined) continue;
       if (name === LINK) ours.add(ip);
-      else if (!isDummy && !isLoopback(ip) && !isLinkLocal(ip)) local.add(ip);
+      else if (!isLoopback(ip) && !isLinkLocal(ip)) local.add(ip);
     }
   }
   return { hasLink, ours, local: [...local].sort() };
@@ -225,6 +224,20 @@ function hexPlace(text: string): string | undefined {
   const ip = parseIp(text.slice(1, colon - 1));
   return ip === undefined ? undefined : hostPort(ip, port);
 }
+
+/**
+ * Reads `/proc/net/ip_vs_conn`: the virtual servers of TCP connections that one side alone has ended, one for each. The other side may go on for as
+ * long as it likes, and the kernel does not count them among the active ones.
+ */
+export function* halfClosedIn(text: string): Generator<ServerKey> {
+  for (const [, address = '', port = ''] of text.matchAll(HALF_CLOSED)) {
+    const place = hexPlace(address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`);
+    if (place !== undefined) yield `TCP ${place}`;
+  }
+}
+
+/** Protocol, client, virtual server, real server, state: each of the three an address and a port. */
+const HALF_CLOSED = /^TCP +\S+ +\S+ +(\S+) +(\S+) +\S+ +\S+ +(?:FIN_WAIT|CLOSE_WAIT) /gm;
 
 /** The lines of `/proc/net/ip_vs`, and how many of them are virtual and real servers: not the heading, nor those of firewall marks. */
 export function countTable(text: string): { readonly lines: number; readonly servers: number } {

@@ -10,6 +10,7 @@ import type { RulesConfig } from '../config.ts';
 import { carriedPorts } from '../intent.ts';
 import { FAMILIES } from '../iptables/names.ts';
 import { nodePortAddresses } from '../userspace/plan.ts';
+import { apiServersOf } from './api-servers.ts';
 import { contributionOf, placeKeys, type Contribution, type VirtualServer } from './contribution.ts';
 import { familyOf, type ServerKey, type SetEntry } from './names.ts';
 
@@ -46,6 +47,7 @@ export class Planner {
   #presentAddresses: ReadonlySet<Ip> | undefined;
   #snapshot: Snapshot | undefined;
   #local: ReadonlySet<Ip> = new Set();
+  #apiServers: ReadonlySet<Ip> = new Set();
   #nodePortAddresses: readonly Ip[] = [];
   #node = '';
 
@@ -87,9 +89,12 @@ export class Planner {
     return [...this.#contributions].flatMap(([key, contribution]) => (fits(contribution) ? [key] : []));
   }
 
-  /** `local`: the addresses of the node on links other than the dummy one. Returns what differs from before; everything the first time. */
-  advance(snapshot: Snapshot, local: readonly Ip[]): PlanChanges {
-    const dirty = this.#takeOver(snapshot, local);
+  /**
+   * `local`: the addresses of the node on links other than the dummy one. `apiServers`: as the Snapshot says them, unless something better is
+   * known. Returns what differs from before; everything the first time.
+   */
+  advance(snapshot: Snapshot, local: readonly Ip[], apiServers: readonly Ip[] = apiServersOf(snapshot)): PlanChanges {
+    const dirty = this.#takeOver(snapshot, local, apiServers);
     const servers = new Map<ServerKey, ServerChange>();
     for (const key of dirty) this.#contribute(key, snapshot, servers);
     const addresses = this.#addresses.settle();
@@ -102,14 +107,15 @@ export class Planner {
   }
 
   /** The keys of the Services whose contribution has to be made again. */
-  #takeOver(snapshot: Snapshot, local: readonly Ip[]): ReadonlySet<ObjectKey> {
+  #takeOver(snapshot: Snapshot, local: readonly Ip[], apiServers: readonly Ip[]): ReadonlySet<ObjectKey> {
     const last = this.#snapshot;
     this.#snapshot = snapshot;
-    const node = `${snapshot.node.ips.join()} ${local.join()}`;
+    const node = `${snapshot.node.ips.join()} ${local.join()} ${apiServers.join()}`;
     const moved = node !== this.#node;
     this.#node = node;
     if (moved) {
       this.#local = new Set(local);
+      this.#apiServers = new Set(apiServers);
       this.#nodePortAddresses = nodePortAddresses(this.#config.nodePortAddresses, snapshot.node.ips, local).filter(
         (ip) => !isLoopback(ip),
       );
@@ -147,6 +153,7 @@ export class Planner {
         families: this.#families,
         resets: this.#config.resetTcpToDeletedEndpoints,
         local: this.#local,
+        apiServers: this.#apiServers,
         nodePortAddresses: this.#nodePortAddresses,
         nodeIps: snapshot.node.ips,
         holds: (place) => this.#claims.holds(key, place),

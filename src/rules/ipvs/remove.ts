@@ -8,9 +8,9 @@ import { all, NOTHING } from '../cleanup-outcome.ts';
 import { FAMILIES } from '../iptables/names.ts';
 import { familiesOfKubeProxyIpvs, removeOwnChains } from '../iptables/remove.ts';
 import { IpvsKernel, ToolError } from './kernel.ts';
-import { KNOWN_SETS, LINK, familyOf, type SetBase } from './names.ts';
+import { KNOWN_SETS, LINK, familyOf, type ServerKey, type SetBase } from './names.ts';
 import { isExcluded, isOwnServer } from './ownership.ts';
-import { parseServers, parseSets } from './parse.ts';
+import { parseServers, parseSets, type SavedAddresses } from './parse.ts';
 import { addressLines, serverWords } from './render.ts';
 
 const TIMEOUT_MS = 60_000;
@@ -32,36 +32,51 @@ export async function removeAll(exec: Exec, options: RemoveIpvsOptions = {}): Pr
   return all([servers, await removeOwnChains(exec), await removeSets(exec, theirs)]);
 }
 
+/** What is this mode's in IPVS. */
+export interface OwnServers {
+  readonly addresses: SavedAddresses;
+  readonly servers: readonly ServerKey[];
+}
+
 /** The virtual servers that are this mode's, and the dummy link; of some families alone, their addresses in place of the link. */
 export async function removeServers(
   exec: Exec,
   { excludeCIDRs = [], families = FAMILIES }: RemoveIpvsOptions = {},
 ): Promise<CleanupOutcome> {
-  const removed: string[] = [];
-  const problems: string[] = [];
   const kernel = new IpvsKernel(exec);
   try {
     const shown = await exec.run('ip', ['link', 'show', LINK], { timeoutMs: TIMEOUT_MS });
     const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
-    if (shown.exitCode !== 0 && sets.size === 0) return { removed, problems };
-    const saved = { addresses: await kernel.addresses(), sets };
-    const servers = parseServers(
-      (await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout,
+    if (shown.exitCode !== 0 && sets.size === 0) return NOTHING;
+    const addresses = await kernel.addresses();
+    const all = parseServers((await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout);
+    const servers = [...all.keys()].filter(
+      (key) => families.includes(familyOf(key)) && isOwnServer(key, { addresses, sets }, excludeCIDRs),
     );
-    const own = [...servers.keys()].filter(
-      (key) => families.includes(familyOf(key)) && isOwnServer(key, saved, excludeCIDRs),
-    );
-    await kernel.ipvsadm(own.map((key) => `-D ${serverWords(key)}\n`).join(''));
-    if (own.length > 0) removed.push(`${own.length} IPVS virtual servers`);
-    if (!saved.addresses.hasLink) return { removed, problems };
-    const addresses = await removeAddresses(exec, saved.addresses.ours, { excludeCIDRs, families });
-    removed.push(...addresses.removed);
-    problems.push(...addresses.problems);
+    return await removeOwnServers(exec, { addresses, servers }, { excludeCIDRs, families });
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
-    problems.push(error.message);
+    return { removed: [], problems: [error.message] };
   }
-  return { removed, problems };
+}
+
+/** Those that were found, and the link. The servers are gone first. */
+export async function removeOwnServers(
+  exec: Exec,
+  { addresses, servers }: OwnServers,
+  { excludeCIDRs = [], families = FAMILIES }: RemoveIpvsOptions = {},
+): Promise<CleanupOutcome> {
+  const removed: string[] = [];
+  try {
+    await new IpvsKernel(exec).ipvsadm(servers.map((key) => `-D ${serverWords(key)}\n`).join(''));
+    if (servers.length > 0) removed.push(`${servers.length} IPVS virtual servers`);
+    if (!addresses.hasLink) return { removed, problems: [] };
+    const link = await removeAddresses(exec, addresses.ours, { excludeCIDRs, families });
+    return { removed: [...removed, ...link.removed], problems: link.problems };
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    return { removed, problems: [error.message] };
+  }
 }
 
 /** The dummy link; where some of its addresses are to stay, the others. Rejects with ToolError. */

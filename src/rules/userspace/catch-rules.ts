@@ -11,13 +11,32 @@ export interface CaughtAddress {
   readonly relay: { readonly ip: Ip; readonly port: number };
 }
 
-/** A table of its own in nftables; in iptables a chain of this name in `nat` and in `filter`. */
+/** A table of its own in nftables; in iptables the chains below. */
 export const CATCH_TABLE = 'fairlead-userspace';
-export const CATCH_CHAIN = 'FAIRLEAD-USERSPACE';
+
+/** A chain of iptables, and which chain calls it. */
+export interface CatchChain {
+  readonly table: 'nat' | 'filter';
+  readonly name: string;
+  readonly calledFrom: readonly string[];
+}
+
+const LEAD = 'FAIRLEAD-USERSPACE';
+const LEAD_BACK = 'FAIRLEAD-USERSPACE-BACK';
+/** Each holds a rule for each address. */
+export const CATCH_CHAINS: readonly [CatchChain, ...CatchChain[]] = [
+  { table: 'nat', name: LEAD, calledFrom: ['PREROUTING', 'OUTPUT'] },
+  { table: 'nat', name: LEAD_BACK, calledFrom: ['POSTROUTING'] },
+  { table: 'filter', name: LEAD, calledFrom: ['INPUT'] },
+];
 
 /**
- * Replaces the table in one transaction. It stands before the chains of other modes (dstnat is -100), so that it takes over from them the moment that it
- * is there. A relay's socket answers what was led to it, and nobody who finds its port.
+ * Replaces the table in one transaction. It stands before the chains of other modes (dstnat is -100, srcnat 100), so that it takes over from them the
+ * moment that it is there. A relay's socket answers what was led to it, and nobody who finds its port.
+ *
+ * A connection goes on when conntrack has lost its entry: the client's next packet is led here as its first was, and the relay's next is given the
+ * Service address as its source. IPVS makes conntrack lose entries: with a connection that it forgets (120 s after its end, or when its virtual server
+ * is deleted) goes whatever stands now between the same addresses and ports (ip_vs_conn_drop_conntrack), and clients use ports again before that.
  */
 export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily): string {
   const caught = all.filter(({ address }) => ipFamily(address) === family);
@@ -26,20 +45,28 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
   if (caught.length === 0) return drop;
   const [ip, type] = family === 4 ? ['ip', 'ipv4_addr'] : ['ip6', 'ipv6_addr'];
   const lead = `dnat ${ip} to ${ip} daddr . meta l4proto . th dport map @relays`;
-  const sockets = caught.map(({ protocol, relay }) => `${relay.ip} . ${protocol.toLowerCase()} . ${relay.port}`);
-  const relays = caught.map(
-    ({ protocol, address, port, relay }) =>
-      `${address} . ${protocol.toLowerCase()} . ${port} : ${relay.ip} . ${relay.port}`,
-  );
+  const places = caught.map(({ protocol, address, port, relay }) => {
+    const l4proto = protocol.toLowerCase();
+    return {
+      service: [`${address} . ${l4proto} . ${port}`, `${address} . ${port}`],
+      socket: [`${relay.ip} . ${l4proto} . ${relay.port}`, `${relay.ip} . ${relay.port}`],
+    } as const;
+  });
+  const relays = places.map(({ service, socket }) => `${service[0]} : ${socket[1]}`);
+  const services = places.map(({ service, socket }) => `${socket[0]} : ${service[1]}`);
   return `${drop}table ${table} {
   comment "relays of fairlead --mode userspace"
   map relays {
     type ${type} . inet_proto . inet_service : ${type} . inet_service
     elements = { ${relays.join(', ')} }
   }
+  map services {
+    type ${type} . inet_proto . inet_service : ${type} . inet_service
+    elements = { ${services.join(', ')} }
+  }
   set sockets {
     type ${type} . inet_proto . inet_service
-    elements = { ${sockets.join(', ')} }
+    elements = { ${places.map(({ socket }) => socket[0]).join(', ')} }
   }
   chain prerouting {
     type nat hook prerouting priority -101; policy accept;
@@ -49,9 +76,14 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
     type nat hook output priority -101; policy accept;
     ${lead}
   }
+  chain postrouting {
+    type nat hook postrouting priority 99; policy accept;
+    snat ${ip} to ${ip} saddr . meta l4proto . th sport map @services
+  }
   chain input {
     type filter hook input priority 0; policy accept;
     ct status dnat accept
+    ct direction reply accept
     ${ip} daddr . meta l4proto . th dport @sockets drop
   }
 }
@@ -60,27 +92,21 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
 
 /** For `iptables-restore --noflush` of the family: the contents of our chains, whatever was in them. */
 export function renderCatchChains(all: readonly CaughtAddress[], family: IpFamily): string {
-  const caught = all.filter(({ address }) => ipFamily(address) === family);
-  const nat = caught.map(
-    ({ protocol, address, port, relay }) =>
-      `-A ${CATCH_CHAIN} -d ${address} -p ${protocol.toLowerCase()} --dport ${port} -j DNAT --to-destination ${hostPort(relay.ip, relay.port)}\n`,
-  );
-  const filter = caught.map(
-    ({ protocol, relay }) =>
-      `-A ${CATCH_CHAIN} -d ${relay.ip} -p ${protocol.toLowerCase()} --dport ${relay.port} -m conntrack ! --ctstate DNAT -j DROP\n`,
-  );
-  return [
-    `*nat\n:${CATCH_CHAIN} - [0:0]\n`,
-    ...nat,
-    `COMMIT\n*filter\n:${CATCH_CHAIN} - [0:0]\n`,
-    ...filter,
-    'COMMIT\n',
-  ].join('');
+  const nat: string[] = [];
+  const filter: string[] = [];
+  for (const { protocol, address, port, relay } of all) {
+    if (ipFamily(address) !== family) continue;
+    const l4proto = protocol.toLowerCase();
+    nat.push(
+      `-A ${LEAD} -d ${address} -p ${l4proto} --dport ${port} -j DNAT --to-destination ${hostPort(relay.ip, relay.port)}\n`,
+    );
+    nat.push(
+      `-A ${LEAD_BACK} -s ${relay.ip} -p ${l4proto} --sport ${relay.port} -j SNAT --to-source ${hostPort(address, port)}\n`,
+    );
+    filter.push(
+      `-A ${LEAD} -d ${relay.ip} -p ${l4proto} --dport ${relay.port} -m conntrack ! --ctstate DNAT --ctdir ORIGINAL -j DROP\n`,
+    );
+  }
+  const head = `*nat\n:${LEAD} - [0:0]\n:${LEAD_BACK} - [0:0]\n`;
+  return [head, ...nat, `COMMIT\n*filter\n:${LEAD} - [0:0]\n`, ...filter, 'COMMIT\n'].join('');
 }
-
-/** Where the chain is called from: table and chain. */
-export const CATCH_JUMPS: readonly (readonly [table: string, chain: string])[] = [
-  ['nat', 'PREROUTING'],
-  ['nat', 'OUTPUT'],
-  ['filter', 'INPUT'],
-];

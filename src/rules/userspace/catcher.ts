@@ -6,14 +6,7 @@ import type { CleanupOutcome } from '../backend.ts';
 import { NOTHING } from '../cleanup-outcome.ts';
 import { hasTable, listChains } from '../nftables/chain-list.ts';
 import { KUBE_PROXY_TABLE, nftFamily, TABLE } from '../nftables/layout.ts';
-import {
-  CATCH_CHAIN,
-  CATCH_JUMPS,
-  CATCH_TABLE,
-  renderCatchChains,
-  renderCatchTable,
-  type CaughtAddress,
-} from './catch-rules.ts';
+import { CATCH_CHAINS, CATCH_TABLE, renderCatchChains, renderCatchTable, type CaughtAddress } from './catch-rules.ts';
 
 const TIMEOUT_MS = 30_000;
 const FAMILIES: readonly IpFamily[] = [4, 6];
@@ -106,7 +99,7 @@ export class Catcher {
     if (this.#tool === 'nft') return this.#run('nft', ['-f', '-'], text);
     // What an earlier run left goes; chains that would hold nothing are not made.
     if (isEmpty && !this.#written.has(family)) {
-      await removeChain(this.#exec, family);
+      await removeChains(this.#exec, family);
       return { exitCode: 0, stdout: '', stderr: '', notFound: false, timedOut: false };
     }
     return this.#restore(family, text);
@@ -124,9 +117,10 @@ export class Catcher {
     ]);
     if (timedOut) return true;
     if (exitCode !== 0) return false;
-    if ((stdout.match(/dnat .*map @relays/g) ?? []).length < 2 || !/@sockets drop/.test(stdout)) return false;
-    const elements = /map relays \{[^}]*elements = \{([^}]*)\}/.exec(stdout)?.[1];
-    return !isThorough || elements?.split(',').length === count;
+    const rules = [/dnat .*map @relays[^]*dnat .*map @relays/, /snat .*map @services/, /@sockets drop/];
+    if (!rules.every((rule) => rule.test(stdout))) return false;
+    const maps = [...stdout.matchAll(/map \w+ \{[^}]*elements = \{([^}]*)\}/g)];
+    return !isThorough || (maps.length === 2 && maps.every(([, elements]) => elements?.split(',').length === count));
   }
 
   async #hasChains(family: IpFamily, count: number): Promise<boolean> {
@@ -134,9 +128,9 @@ export class Catcher {
       const saved = await this.#run(`${iptablesOf(family)}-save`, ['-t', table]);
       if (saved.exitCode !== 0) return true;
       const lines = saved.stdout.split('\n');
-      if (lines.filter((line) => line.startsWith(`-A ${CATCH_CHAIN} `)).length !== count) return false;
-      for (const [where, chain] of CATCH_JUMPS) {
-        if (where === table && !lines.includes(`-A ${chain} -j ${CATCH_CHAIN}`)) return false;
+      for (const { name, calledFrom } of CATCH_CHAINS.filter((chain) => chain.table === table)) {
+        if (lines.filter((line) => line.startsWith(`-A ${name} `)).length !== count) return false;
+        if (!calledFrom.every((chain) => lines.includes(`-A ${chain} -j ${name}`))) return false;
       }
     }
     return true;
@@ -158,12 +152,14 @@ export class Catcher {
   async #restore(family: IpFamily, text: string): Promise<ExecResult> {
     const result = await this.#run(`${iptablesOf(family)}-restore`, [...WAIT, '--noflush'], text);
     if (result.exitCode !== 0) return result;
-    for (const [table, chain] of CATCH_JUMPS) {
-      const rule = [chain, '-j', CATCH_CHAIN];
-      const there = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-C', ...rule]);
-      if (there.exitCode === 0) continue;
-      const added = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-I', ...rule]);
-      if (added.exitCode !== 0) return added;
+    for (const { table, name, calledFrom } of CATCH_CHAINS) {
+      for (const chain of calledFrom) {
+        const rule = [chain, '-j', name];
+        const there = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-C', ...rule]);
+        if (there.exitCode === 0) continue;
+        const added = await this.#run(iptablesOf(family), [...WAIT, '-t', table, '-I', ...rule]);
+        if (added.exitCode !== 0) return added;
+      }
     }
     return result;
   }
@@ -196,20 +192,21 @@ export async function removeCatching(
       else if (!table.notFound && !/No such file or directory/.test(table.stderr))
         problems.push(`${name}: ${problemOf(table)}`);
     }
-    if (chains && (await removeChain(exec, family))) removed.push(`${iptablesOf(family)} chain ${CATCH_CHAIN}`);
+    if (chains && (await removeChains(exec, family))) removed.push(`${iptablesOf(family)} chains of --mode userspace`);
   }
   return { removed, problems };
 }
 
-async function removeChain(exec: Exec, family: IpFamily): Promise<boolean> {
+async function removeChains(exec: Exec, family: IpFamily): Promise<boolean> {
   const run = (...args: readonly string[]): Promise<ExecResult> =>
     exec.run(iptablesOf(family), [...WAIT, ...args], { timeoutMs: TIMEOUT_MS });
-  const there = await run('-t', 'nat', '-S', CATCH_CHAIN);
+  const [{ table: first, name: lead }] = CATCH_CHAINS;
+  const there = await run('-t', first, '-S', lead);
   if (there.exitCode !== 0) return false;
-  for (const [table, chain] of CATCH_JUMPS) await run('-t', table, '-D', chain, '-j', CATCH_CHAIN);
-  for (const table of ['nat', 'filter']) {
-    await run('-t', table, '-F', CATCH_CHAIN);
-    await run('-t', table, '-X', CATCH_CHAIN);
+  for (const { table, name, calledFrom } of CATCH_CHAINS) {
+    for (const chain of calledFrom) await run('-t', table, '-D', chain, '-j', name);
+    await run('-t', table, '-F', name);
+    await run('-t', table, '-X', name);
   }
   return true;
 }
