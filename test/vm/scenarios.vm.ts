@@ -23,7 +23,7 @@ test('SCTP has sockets here', () => {
 });
 
 for (const consumer of CONSUMERS.filter(({ name }) => name === 'kernel' || name.startsWith('kernel-'))) {
-  describe(`on ${consumer.name}`, () => {
+  describe.concurrent(`on ${consumer.name}`, () => {
     afterAll(() => consumer.close?.());
     test('can be run', () => {
       expect(consumer.missing()).toBe(undefined);
@@ -32,7 +32,7 @@ for (const consumer of CONSUMERS.filter(({ name }) => name === 'kernel' || name.
       if (!ALL_ON.has(consumer.name) && !text.includes('/SCTP |')) continue;
       const scenario = parseScenario(file, text);
       if (!concerns(scenario, consumer)) continue;
-      test(scenario.title, async () => {
+      test(scenario.title, async ({ expect }) => {
         const { checked, failures } = await consumer.run(scenario);
         expect(failures).toEqual([]);
         expect(checked).toBeGreaterThan(0);

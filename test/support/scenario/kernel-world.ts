@@ -1,4 +1,4 @@
-// The network that the scenarios share: node, client and a Pod for each address that one of them names, made when first named. To make it
+// The networks that the scenarios share: node, client and a Pod for each address that one of them names, made when first named. To make one
 // anew for each scenario would cost more than all that the scenario does.
 
 import { spawnSync } from 'node:child_process';
@@ -88,7 +88,37 @@ class KernelWorld {
   }
 }
 
-export const kernelWorld = new KernelWorld();
+/** Scenarios at a time, each in a world of its own: more would wait for the processors. */
+const MOST_WORLDS = 2;
+
+class KernelWorlds {
+  readonly #free = Array.from({ length: MOST_WORLDS }, () => new KernelWorld());
+  readonly #waiting: ((world: KernelWorld) => void)[] = [];
+
+  /** See KernelWorld; waits until a world is free, and its `clear` gives it back. */
+  async set(scenario: Scenario, states: readonly State[]): Promise<Stage> {
+    const world = this.#free.shift() ?? (await new Promise<KernelWorld>((resolve) => this.#waiting.push(resolve)));
+    const giveBack = (): void => {
+      const next = this.#waiting.shift();
+      if (next) next(world);
+      else this.#free.unshift(world);
+    };
+    try {
+      const { clear, ...stage } = await world.set(scenario, states);
+      return { ...stage, clear: () => clear().finally(giveBack) };
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  }
+
+  /** When no scenario is under way. */
+  async close(): Promise<void> {
+    for (const world of this.#free) await world.close();
+  }
+}
+
+export const kernelWorlds = new KernelWorlds();
 
 let sctp: boolean | undefined;
 

@@ -12,7 +12,7 @@ import type { Consumer, Start } from './consumer.ts';
 import { expectedPacket, type ExpectedPacket } from './expect.ts';
 import { IPTABLES_OPTIONS } from './iptables.ts';
 import { IPVS_OPTIONS } from './ipvs.ts';
-import { hasSctp, kernelWorld } from './kernel-world.ts';
+import { hasSctp, kernelWorlds } from './kernel-world.ts';
 import { patienceMs, probeRow, type ProbeOutcome } from './probe.ts';
 import { walk } from './run.ts';
 import type { ScenarioSettings } from './settings.ts';
@@ -30,7 +30,7 @@ interface Kind {
 const start =
   (kind: Kind): Start =>
   async (scenario, states) => {
-    const { node, hosts, clear } = await kernelWorld.set(scenario, states);
+    const { node, hosts, clear } = await kernelWorlds.set(scenario, states);
     const backend = kind.backend(node.exec, scenario.settings);
     const probe = async (expected: ExpectedPacket): Promise<ProbeOutcome> => {
       const { packet } = expected;
@@ -125,7 +125,7 @@ export const kernelConsumer: Consumer = {
   mode: 'nftables',
   reads: ['packets'],
   missing: () => netnsMissing('conntrack', 'perl'),
-  close: () => kernelWorld.close(),
+  close: () => kernelWorlds.close(),
   run: (scenario) => walk(scenario, kernelConsumer, start(nftables)),
 };
 
@@ -135,7 +135,7 @@ export const kernelIptablesConsumer: Consumer = {
   mode: 'iptables',
   reads: ['packets'],
   missing: () => netnsMissing('conntrack', 'perl', 'iptables'),
-  close: () => kernelWorld.close(),
+  close: () => kernelWorlds.close(),
   run: (scenario) => walk(scenario, kernelIptablesConsumer, start(iptables)),
 };
 
@@ -145,6 +145,6 @@ export const kernelIpvsConsumer: Consumer = {
   mode: 'ipvs',
   reads: ['packets'],
   missing: () => netnsMissing('conntrack', 'perl', 'iptables', 'ipset', 'ipvsadm') ?? ipvsMissing(),
-  close: () => kernelWorld.close(),
+  close: () => kernelWorlds.close(),
   run: (scenario) => walk(scenario, kernelIpvsConsumer, start(ipvs)),
 };
