@@ -10,25 +10,9 @@ import type {
   PathType,
   SecretRecord,
 } from '../../src/model/records.ts';
-import type { Endpoint, ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
-import { ip, port } from '../support/values.ts';
+import type { ResolvedPort, ResolvedService, ServicePortKey, Snapshot } from '../../src/model/snapshot.ts';
+import { endpoint, port } from '../support/values.ts';
 import { serviceRecord } from '../support/records.ts';
-
-/** `address:port`. */
-export function endpoint(text: string): Endpoint {
-  const colon = text.lastIndexOf(':');
-  return {
-    ip: ip(text.slice(0, colon)),
-    port: port(Number(text.slice(colon + 1))),
-    local: true,
-    ready: true,
-    serving: true,
-    terminating: false,
-    nodeName: undefined,
-    zone: undefined,
-    podName: undefined,
-  };
-}
 
 export interface ServiceSpec {
   readonly name: string;

@@ -1,29 +1,14 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { ipFromBytes, type Ip } from '../../lib/ip.ts';
-import type { Port } from '../../lib/port.ts';
 import type { Endpoint } from '../../model/snapshot.ts';
 import { Balancer, endpointKey } from './balance.ts';
+import { endpoint, ip } from '../../../test/support/values.ts';
 
 const NONE: ReadonlySet<string> = new Set();
-const CLIENT = ip(10, 0, 0, 9);
-
-function ip(...bytes: readonly number[]): Ip {
-  return ipFromBytes(Uint8Array.from(bytes));
-}
+const CLIENT = ip('10.0.0.9');
 
 function endpoints(count: number): readonly Endpoint[] {
-  return Array.from({ length: count }, (_, i) => ({
-    ip: ip(10, 0, 0, i + 1),
-    port: 80 as Port,
-    local: true,
-    ready: true,
-    serving: true,
-    terminating: false,
-    nodeName: undefined,
-    zone: undefined,
-    podName: undefined,
-  }));
+  return Array.from({ length: count }, (_, i) => endpoint(`10.0.0.${i + 1}:80`));
 }
 
 test('every endpoint gets its turn, wherever the round begins', () => {
@@ -103,6 +88,6 @@ test('the clients remembered are bounded, the oldest goes', () => {
   const balancer = new Balancer(0);
   const all = endpoints(2);
   balancer.update(1000, new Set(all.map(endpointKey)));
-  for (let i = 0; i < 20_000; i++) balancer.pick(all, ip(10, 1, i >> 8, i & 255), NONE, 0);
+  for (let i = 0; i < 20_000; i++) balancer.pick(all, ip(`10.1.${i >> 8}.${i & 255}`), NONE, 0);
   expect(balancer.clients).toBe(16_384);
 });

@@ -1,19 +1,13 @@
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import { ipFromBytes, type Ip } from '../../lib/ip.ts';
-import type { Port } from '../../lib/port.ts';
-import type { Endpoint } from '../../model/snapshot.ts';
 import { FakeClock } from '../../system/clock-fake.ts';
 import type { Tcp, TcpSocket } from '../../system/tcp.ts';
 import { endpointKey } from './balance.ts';
 import { Dials, type DialRoute, type DialResult } from './dial.ts';
+import { endpoint, ip } from '../../../test/support/values.ts';
 
-const CLIENT = ip(10, 0, 0, 9);
+const CLIENT = ip('10.0.0.9');
 const TIMEOUT_MS = 5_000;
-
-function ip(...bytes: readonly number[]): Ip {
-  return ipFromBytes(Uint8Array.from(bytes));
-}
 
 class FakeSocket extends PassThrough {
   readonly bytesRead = 0;
@@ -38,7 +32,7 @@ interface Tried {
 /** Endpoints by name, asked in that order, that do as they are told. */
 function world(names: readonly string[], affinity = false) {
   const clock = new FakeClock();
-  const endpoints = new Map(names.map((name, i) => [name, endpoint(i + 1)]));
+  const endpoints = new Map(names.map((name, i) => [name, endpoint(`10.0.0.${i + 1}:80`)]));
   const nameOf = (key: string): string =>
     [...endpoints].find(([, each]) => endpointKey(each) === key)?.[0] ?? 'unknown';
   const tried: Tried[] = [];
@@ -101,20 +95,6 @@ function world(names: readonly string[], affinity = false) {
     dials.recheck(route);
   };
   return { clock, dials, begin, results, failures, kept, at, by, allow };
-}
-
-function endpoint(last: number): Endpoint {
-  return {
-    ip: ip(10, 0, 0, last),
-    port: 80 as Port,
-    local: true,
-    ready: true,
-    serving: true,
-    terminating: false,
-    nodeName: undefined,
-    zone: undefined,
-    podName: undefined,
-  };
 }
 
 test('beside an endpoint that is silent another is tried after a quarter of a second, further ones after twice as long each', async () => {
