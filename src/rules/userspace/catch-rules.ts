@@ -45,15 +45,14 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
   if (caught.length === 0) return drop;
   const [ip, type] = family === 4 ? ['ip', 'ipv4_addr'] : ['ip6', 'ipv6_addr'];
   const lead = `dnat ${ip} to ${ip} daddr . meta l4proto . th dport map @relays`;
-  const places = caught.map(({ protocol, address, port, relay }) => {
-    const l4proto = protocol.toLowerCase();
-    return {
-      service: [`${address} . ${l4proto} . ${port}`, `${address} . ${port}`],
-      socket: [`${relay.ip} . ${l4proto} . ${relay.port}`, `${relay.ip} . ${relay.port}`],
-    } as const;
-  });
-  const relays = places.map(({ service, socket }) => `${service[0]} : ${socket[1]}`);
-  const services = places.map(({ service, socket }) => `${socket[0]} : ${service[1]}`);
+  const relays = caught.map(
+    ({ protocol, address, port, relay }) => `${keyOf(protocol, address, port)} : ${relay.ip} . ${relay.port}`,
+  );
+  const services = caught.map(
+    ({ protocol, address, port, relay }) => `${keyOf(protocol, relay.ip, relay.port)} : ${address} . ${port}`,
+  );
+  // The keys of `services`: a set of their own, as older kernels (6.1) refuse to look a packet up in a map without taking its value.
+  const sockets = caught.map(({ protocol, relay }) => keyOf(protocol, relay.ip, relay.port));
   return `${drop}table ${table} {
   comment "relays of fairlead --mode userspace"
   map relays {
@@ -66,7 +65,7 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
   }
   set sockets {
     type ${type} . inet_proto . inet_service
-    elements = { ${places.map(({ socket }) => socket[0]).join(', ')} }
+    elements = { ${sockets.join(', ')} }
   }
   chain prerouting {
     type nat hook prerouting priority -101; policy accept;
@@ -88,6 +87,10 @@ export function renderCatchTable(all: readonly CaughtAddress[], family: IpFamily
   }
 }
 `;
+}
+
+function keyOf(protocol: CaughtAddress['protocol'], ip: Ip, port: number): string {
+  return `${ip} . ${protocol.toLowerCase()} . ${port}`;
 }
 
 /** For `iptables-restore --noflush` of the family: the contents of our chains, whatever was in them. */
