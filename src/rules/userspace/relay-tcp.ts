@@ -2,7 +2,7 @@
 // of the backend share one relay.
 
 import { parseIp, type Ip } from '../../lib/ip.ts';
-import type { Clock, Timer } from '../../system/clock.ts';
+import type { Timer } from '../../system/clock.ts';
 import { Joint } from '../../system/tcp-joint.ts';
 import { reset, type TcpSocket } from '../../system/tcp.ts';
 import type { ServicePortKey } from '../../model/snapshot.ts';
@@ -14,7 +14,6 @@ import type { Route } from './route.ts';
 import type { Tally } from './traffic.ts';
 
 export interface TcpRelayOptions extends DialOptions {
-  readonly clock: Clock;
   readonly admission: Admission;
   /** How long a connection that the rules drop is left unanswered before it is reset. */
   readonly dropHoldMs: number;
@@ -170,14 +169,19 @@ export class TcpRelay {
   #lead(connection: Connection, source: Ip): void {
     const { client, route } = connection;
     const joint = new Joint(client, this.#options);
+    // Not longer than the dial: it would be kept with the connection.
+    const giveUp = (): void => dial.giveUp();
+    client.once('close', giveUp);
     const dial = this.#dials.begin({
       client: source,
       route,
       onBytes: joint.onBytes,
-      onEnd: (result) => this.#led(connection, source, joint, result),
+      onEnd: (result) => {
+        client.off('close', giveUp);
+        this.#led(connection, source, joint, result);
+      },
       onFault: (error) => void client.destroy(error instanceof Error ? error : undefined),
     });
-    client.once('close', () => dial.giveUp());
   }
 
   #led(connection: Connection, source: Ip, joint: Joint, result: DialResult): void {
