@@ -2,7 +2,14 @@
 
 import type { Logger } from '../../observe/log.ts';
 import type { UserspaceConfig } from '../config.ts';
-import { Admission, connectionLimit, Episode, shareOfFiles, type AdmissionNews } from './admission.ts';
+import {
+  Admission,
+  connectionLimit,
+  Episode,
+  shareOfFiles,
+  type AdmissionNews,
+  type AdmissionOptions,
+} from './admission.ts';
 import { filesNotice, type Notice } from './notice.ts';
 
 export interface LimitsOptions {
@@ -19,56 +26,56 @@ export class Limits {
   readonly #log: Logger;
   readonly #evictions = new Episode();
   #config: UserspaceConfig;
-  #maxFlows: number;
-  #maxConnections: number;
 
   constructor({ config, files, log }: LimitsOptions) {
     this.#files = files;
     this.#log = log;
     this.#config = config;
-    ({ flows: this.#maxFlows, connections: this.#maxConnections } = limitsOf(config, files));
-    const { maxBufferedBytes } = config;
-    const options = { maxConnections: this.#maxConnections, maxBufferedBytes };
-    this.admission = new Admission(options, (news) => this.#tell(news));
+    this.admission = new Admission(this.#ofConnections(), (news) => this.#tell(news));
   }
 
   configure(config: UserspaceConfig): void {
     this.#config = config;
-    ({ flows: this.#maxFlows, connections: this.#maxConnections } = limitsOf(config, this.#files));
-    this.admission.configure({ maxConnections: this.#maxConnections, maxBufferedBytes: config.maxBufferedBytes });
+    this.admission.configure(this.#ofConnections());
   }
 
   /** UDP flows at a time. */
   get maxFlows(): number {
-    return this.#maxFlows;
+    return shareOfFiles(this.#files, this.#config.maxUdpFlows).flows;
   }
 
   /** A UDP flow has ended before its time to make room. */
   evicted(): void {
     if (!this.#evictions.happens()) return;
     this.#log.warn(
-      `${this.#maxFlows} UDP flows are carried, the most there may be: for each new one that which was silent longest ends before its time. ` +
+      `${this.maxFlows} UDP flows are carried, the most there may be: for each new one that which was silent longest ends before its time. ` +
         'Mend: a higher --userspace-max-udp-flows, and `ulimit -n`',
     );
   }
 
   /** So many UDP flows there are now. */
   carries(flows: number): void {
-    const ended = this.#evictions.settle(flows, this.#maxFlows);
+    const ended = this.#evictions.settle(flows, this.maxFlows);
     if (ended !== undefined) this.#log.info('UDP flows keep their time again', { ended });
   }
 
   /** What was asked for and cannot be had. */
   notices(): readonly Notice[] {
     const { maxConnections, maxUdpFlows } = this.#config;
+    const most = { flows: this.maxFlows, connections: this.#ofConnections().maxConnections };
     const found: Notice[] = [];
-    if (typeof maxUdpFlows === 'number' && maxUdpFlows > this.#maxFlows) {
-      found.push(filesNotice('flows', maxUdpFlows, this.#maxFlows, this.#files));
+    if (typeof maxUdpFlows === 'number' && maxUdpFlows > most.flows) {
+      found.push(filesNotice('flows', maxUdpFlows, most.flows, this.#files));
     }
-    if (typeof maxConnections === 'number' && maxConnections > this.#maxConnections) {
-      found.push(filesNotice('connections', maxConnections, this.#maxConnections, this.#files));
+    if (typeof maxConnections === 'number' && maxConnections > most.connections) {
+      found.push(filesNotice('connections', maxConnections, most.connections, this.#files));
     }
     return found;
+  }
+
+  #ofConnections(): AdmissionOptions {
+    const { maxConnections, maxUdpFlows, maxBufferedBytes } = this.#config;
+    return { maxConnections: connectionLimit(maxConnections, this.#files, maxUdpFlows), maxBufferedBytes };
   }
 
   #tell(news: AdmissionNews): void {
@@ -76,15 +83,11 @@ export class Limits {
       this.#log.info('new connections are taken again', { refused: news.refused, limit: news.excess });
       return;
     }
+    const { maxConnections, maxBufferedBytes } = this.#ofConnections();
     this.#log.warn(
       news.excess === 'connections'
-        ? `${this.#maxConnections} TCP connections are carried, the most there may be: new ones are reset until some end. Mend: a higher --userspace-max-connections, and \`ulimit -n\``
-        : `${this.#config.maxBufferedBytes >> 20} MiB wait in the relays for slow readers, the most there may be: new TCP connections are reset until there is less. Mend: a higher --userspace-max-buffered-mib`,
+        ? `${maxConnections} TCP connections are carried, the most there may be: new ones are reset until some end. Mend: a higher --userspace-max-connections, and \`ulimit -n\``
+        : `${maxBufferedBytes >> 20} MiB wait in the relays for slow readers, the most there may be: new TCP connections are reset until there is less. Mend: a higher --userspace-max-buffered-mib`,
     );
   }
-}
-
-function limitsOf({ maxConnections, maxUdpFlows }: UserspaceConfig, files: number) {
-  const { flows } = shareOfFiles(files, maxUdpFlows);
-  return { flows, connections: connectionLimit(maxConnections, files, maxUdpFlows) };
 }
