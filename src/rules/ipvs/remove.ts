@@ -49,8 +49,8 @@ export async function removeServers(
     const sets = parseSets((await exec.run('ipset', ['save'], { timeoutMs: TIMEOUT_MS })).stdout);
     if (shown.exitCode !== 0 && sets.size === 0) return NOTHING;
     const addresses = await kernel.addresses();
-    const all = parseServers((await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout);
-    const servers = [...all.keys()].filter(
+    const there = parseServers((await exec.run('ipvsadm', ['--save', '--numeric'], { timeoutMs: TIMEOUT_MS })).stdout);
+    const servers = [...there.keys()].filter(
       (key) => families.includes(familyOf(key)) && isOwnServer(key, { addresses, sets }, excludeCIDRs),
     );
     return await removeOwnServers(exec, { addresses, servers }, { excludeCIDRs, families });
