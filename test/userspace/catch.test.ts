@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import type { CaughtAddress } from '../../src/rules/userspace/catch-rules.ts';
 import { Catcher } from '../../src/rules/userspace/catcher.ts';
+import { hostPort } from '../../src/lib/ip.ts';
 import type { Exec } from '../../src/system/exec.ts';
 import { Netcat } from '../support/netcat.ts';
 import { CLIENT_IPS, netnsMissing, NODE_IPS, Topology } from '../support/netns.ts';
@@ -102,7 +103,7 @@ describe.skipIf(missing)('addresses that are not the node’s', () => {
       for (const from of [client, node]) {
         const relay = new Netcat(node.namespace, ...kind, '-l', led.relay.ip, '7005');
         onTestFinished(() => relay.close());
-        const listening = `${led.relay.ip.includes(':') ? `[${led.relay.ip}]` : led.relay.ip}:7005`;
+        const listening = hostPort(led.relay.ip, 7005);
         await until(async () => (await node.run('ss', '-Hlntu')).includes(listening));
         const talker = new Netcat(from.namespace, ...kind, address, '81');
         onTestFinished(() => talker.close());
