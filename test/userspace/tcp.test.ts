@@ -6,7 +6,7 @@ import { interfaceAddresses } from '../../src/system/interfaces.ts';
 import { FakeClock } from '../../src/system/clock-fake.ts';
 import { systemTcp, type Tcp } from '../../src/system/tcp.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, tally, tcpPod, userspace } from './world.ts';
+import { ask, cluster, dial, tally, tcpPod, userspace, type ServiceSpec } from './world.ts';
 import { eventually } from '../support/until.ts';
 import { ip } from '../support/values.ts';
 
@@ -281,15 +281,22 @@ function tcpSilentAt(address: string): Tcp {
   };
 }
 
-test('a client whose endpoint does not answer soon gets another one', async () => {
+/** A client of a Service whose first endpoint is silent and whose second one answers, on its way to the first. */
+async function onItsWay(more: Partial<ServiceSpec> = {}) {
   const pod = await tcpPod('127.0.1.12');
   const port = await freePort(VIP);
   const clock = new FakeClock();
   const { backend, metrics } = userspace({ clock, tcp: tcpSilentAt('127.0.1.11') });
-  const endpoints = [{ ip: '127.0.1.11', port: 9 }, pod];
-  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints }]).snapshot);
+  const web = { name: 'web', ip: VIP, port, endpoints: [{ ip: '127.0.1.11', port: 9 }, pod], ...more };
+  const first = cluster([web]);
+  await backend.sync(first.snapshot);
   const answer = ask(VIP, port);
   await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  return { pod, port, clock, backend, metrics, web, first, answer };
+}
+
+test('a client whose endpoint does not answer soon gets another one', async () => {
+  const { pod, clock, metrics, answer } = await onItsWay();
   await clock.advance(249);
   expect(pod.seen()).toBe(0);
   await clock.advance(1);
@@ -298,28 +305,15 @@ test('a client whose endpoint does not answer soon gets another one', async () =
 });
 
 test('with session affinity a client leaves a silent endpoint once', async () => {
-  const pod = await tcpPod('127.0.1.12');
-  const port = await freePort(VIP);
-  const clock = new FakeClock();
-  const { backend, metrics } = userspace({ clock, tcp: tcpSilentAt('127.0.1.11') });
-  const endpoints = [{ ip: '127.0.1.11', port: 9 }, pod];
-  await backend.sync(cluster([{ name: 'web', ip: VIP, port, affinityTimeoutSeconds: 60, endpoints }]).snapshot);
-  const answer = ask(VIP, port);
-  await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
+  const { port, clock, answer } = await onItsWay({ affinityTimeoutSeconds: 60 });
   await clock.advance(1_500);
   expect(await answer).toBe('127.0.1.12');
   for (let i = 0; i < 3; i++) expect(await ask(VIP, port)).toBe('127.0.1.12');
 });
 
 test('a connection on its way to an endpoint that is removed goes to another at once', async () => {
-  const pod = await tcpPod('127.0.1.12');
-  const port = await freePort(VIP);
-  const { backend, metrics } = userspace({ clock: new FakeClock(), tcp: tcpSilentAt('127.0.1.11') });
-  const first = cluster([{ name: 'web', ip: VIP, port, endpoints: [{ ip: '127.0.1.11', port: 9 }, pod] }]);
-  await backend.sync(first.snapshot);
-  const answer = ask(VIP, port);
-  await eventually('the relay has the connection', () => metrics.values.get('fairlead_userspace_connections') === 1);
-  await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }], first).snapshot);
+  const { pod, backend, metrics, web, first, answer } = await onItsWay();
+  await backend.sync(cluster([{ ...web, endpoints: [pod] }], first).snapshot);
   expect(await answer).toBe('127.0.1.12');
   expect(metrics.values.get('fairlead_userspace_endpoint_failures_total')).toBeUndefined();
 });
