@@ -5,7 +5,7 @@ import type { Tcp } from '../../src/system/tcp.ts';
 import { systemTcp } from '../../src/system/tcp.ts';
 import { systemClock } from '../../src/system/clock.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, fakeLog, fakeMetrics, tcpPod, userspace } from './world.ts';
+import { ask, cluster, configWith, fakeLog, fakeMetrics, tcpPod, userspace } from './world.ts';
 import { createUserspaceBackend } from '../../src/rules/userspace/backend.ts';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { eventually } from '../support/until.ts';
@@ -59,7 +59,7 @@ test('addresses that are to be caught where there is none to lead them to are na
       ),
   };
   const { backend, log } = userspace({
-    config: { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, catchAddresses: true } },
+    config: configWith({ catchAddresses: true }),
     exec: { run: () => Promise.resolve(done) },
     addresses: () => [...own],
     tcp,

@@ -3,9 +3,9 @@
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { createMetrics } from '../../src/observe/metrics.ts';
-import { defaultRulesConfig, type UserspaceConfig } from '../../src/rules/config.ts';
+import type { UserspaceConfig } from '../../src/rules/config.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, tcpPod, userspace } from './world.ts';
+import { ask, cluster, configWith, dial, tcpPod, userspace } from './world.ts';
 import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.205.1';
@@ -13,7 +13,7 @@ const OTHER = '127.96.205.2';
 
 function limited(limits: Partial<UserspaceConfig>) {
   const metrics = createMetrics();
-  const config = { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, ...limits } };
+  const config = configWith(limits);
   return { ...userspace({ config, metrics }), metrics };
 }
 
@@ -42,7 +42,7 @@ test('one connection too many is reset at once, told once and counted; when some
 test('more connections than files may be open for are not taken on, whatever is asked for, and the start says so', async () => {
   const pod = await tcpPod('127.0.1.11', (socket) => socket.write('hello'));
   const port = await freePort(VIP);
-  const config = { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, maxConnections: 5000 } };
+  const config = configWith({ maxConnections: 5000 });
   // A quarter for the process, a third of the rest for flows, two for each connection.
   const { backend, log } = userspace({ config, openFiles: 12 });
   await backend.sync(cluster([{ name: 'web', ip: VIP, port, endpoints: [pod] }]).snapshot);

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { freePort } from '../support/free-port.ts';
-import { ask, cluster, dial, tcpPod, userspace } from './world.ts';
+import { ask, cluster, configWith, dial, tcpPod, userspace } from './world.ts';
 
 const VIP = '127.96.206.1';
 
@@ -53,7 +53,7 @@ test('a Service that is to be told of clients and does not exist is named, until
   const port = await freePort(VIP);
   const proxyProtocolTo = ['shop/web', 'shop/wbe'];
   const { backend, log } = userspace({
-    config: { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, proxyProtocolTo } },
+    config: configWith({ proxyProtocolTo }),
   });
   const web = { name: 'web', ip: VIP, port, endpoints: [pod] };
   const first = cluster([web]);
@@ -76,7 +76,7 @@ test('an endpoint learns the client’s address where its Service is named, befo
   const [port, plain] = [await freePort(VIP), await freePort(VIP)];
   const proxyProtocolTo = ['shop/told'];
   const { backend } = userspace({
-    config: { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, proxyProtocolTo } },
+    config: configWith({ proxyProtocolTo }),
   });
   const services = [
     { name: 'told', ip: VIP, port, endpoints: [pod] },

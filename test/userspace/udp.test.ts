@@ -2,16 +2,11 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { expect, onTestFinished, test } from 'vitest';
 import { FakeClock } from '../../src/system/clock-fake.ts';
-import { defaultRulesConfig } from '../../src/rules/config.ts';
 import { freePort } from '../support/free-port.ts';
-import { cluster, tally, udpPod, userspace } from './world.ts';
+import { cluster, configWith, tally, udpPod, userspace } from './world.ts';
 import { eventually } from '../support/until.ts';
 
 const VIP = '127.96.202.1';
-
-function withFlows(maxUdpFlows: number) {
-  return { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, maxUdpFlows } };
-}
 
 interface Client {
   readonly socket: Socket;
@@ -96,7 +91,7 @@ test('a flow that is silent for its time ends, and the longest silent makes room
   const pod = await udpPod('127.0.1.21');
   const port = await freePort(VIP);
   const clock = new FakeClock();
-  const { backend, metrics } = userspace({ clock, udpIdleTimeoutMs: 60_000, config: withFlows(3) });
+  const { backend, metrics } = userspace({ clock, udpIdleTimeoutMs: 60_000, config: configWith({ maxUdpFlows: 3 }) });
   await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
   const flows = () => metrics.values.get('fairlead_userspace_flows');
   const clients = [await udpClient(), await udpClient(), await udpClient(), await udpClient()];
@@ -115,7 +110,11 @@ test('flows that have to make room are told once with the mend, and when they ke
   const pod = await udpPod('127.0.1.21');
   const port = await freePort(VIP);
   const clock = new FakeClock();
-  const { backend, metrics, log } = userspace({ clock, udpIdleTimeoutMs: 60_000, config: withFlows(10) });
+  const { backend, metrics, log } = userspace({
+    clock,
+    udpIdleTimeoutMs: 60_000,
+    config: configWith({ maxUdpFlows: 10 }),
+  });
   await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
   for (let i = 0; i < 10; i++) await (await udpClient()).ask('x', port);
   expect(log.warnings).toEqual([]);
@@ -136,7 +135,7 @@ test('flows that have to make room are told once with the mend, and when they ke
 test('more flows than files may be open for are told at the start', async () => {
   const pod = await udpPod('127.0.1.21');
   const port = await freePort(VIP);
-  const { backend, log } = userspace({ config: withFlows(5000), openFiles: 64 });
+  const { backend, log } = userspace({ config: configWith({ maxUdpFlows: 5000 }), openFiles: 64 });
   await backend.sync(cluster([{ name: 'echo', ip: VIP, port, protocol: 'UDP', endpoints: [pod] }]).snapshot);
   expect(log.warnings).toEqual([
     expect.stringMatching(/--userspace-max-udp-flows 5000 .* 64 files .* 16 at most.*Mend: `ulimit -n/),

@@ -9,7 +9,7 @@ import { resolve, type Resolution } from '../../src/model/resolve.ts';
 import type { NodeIdentity } from '../../src/model/snapshot.ts';
 import type { Level, Metrics } from '../../src/observe/metrics.ts';
 import { silentLogger, type Logger } from '../../src/observe/log.ts';
-import { defaultRulesConfig } from '../../src/rules/config.ts';
+import { defaultRulesConfig, type RulesConfig, type UserspaceConfig } from '../../src/rules/config.ts';
 import { createUserspaceBackend, type UserspaceOptions } from '../../src/rules/userspace/backend.ts';
 import { EMPTY_RECORDS } from '../../src/source/store.ts';
 import { systemClock } from '../../src/system/clock.ts';
@@ -34,6 +34,11 @@ export interface ServiceSpec extends Partial<Omit<ServiceRecord, 'name' | 'ports
 }
 
 const NODE: NodeIdentity = { name: 'node-a', ips: [], zone: undefined, podCIDRs: [] };
+
+/** The defaults, but for what is said of this mode. */
+export function configWith(userspace: Partial<UserspaceConfig>): RulesConfig {
+  return { ...defaultRulesConfig, userspace: { ...defaultRulesConfig.userspace, ...userspace } };
+}
 
 /** The Snapshot of these Services and no others; with `previous`, made from what differs. */
 export function cluster(
