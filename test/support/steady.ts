@@ -98,7 +98,7 @@ export class SteadyWorld<Runner extends ProxyRunner = ProxyRunner> {
   ): Promise<SteadyWorld<Runner>> {
     const world = new SteadyWorld(stage, runner, mode);
     for (const name of Object.keys(PODS) as PodName[]) await world.serve(name);
-    await runner.apply(NODE, service('web', CLUSTER_IP, NODE_PORT), slice('web', [{ pod: 'a' }, { pod: 'b' }]));
+    await runner.apply(...firstObjects());
     for (let i = 0; i < others; i++) {
       await runner.apply(service(`other-${i}`, `172.30.1.${i}`), slice(`other-${i}`, [{ pod: 'a' }]));
     }
@@ -269,6 +269,11 @@ const PORTS: readonly Json[] = [
   { name: 'main', port: 8080, protocol: 'TCP' },
   { name: 'udp', port: 8080, protocol: 'UDP' },
 ];
+
+/** What every world begins with: the node, and the Service `web` with endpoints a and b. */
+export function firstObjects(): readonly Json[] {
+  return [NODE, service('web', CLUSTER_IP, NODE_PORT), slice('web', [{ pod: 'a' }, { pod: 'b' }])];
+}
 
 /** The EndpointSlice of the Service, with a TCP and a UDP port unless other ports are given. */
 function slice(name: string, members: readonly Member[], ports = PORTS): Json {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { FairleadProcess } from '../support/process.ts';
 import { ProxyPlanes } from '../support/proxy-runner.ts';
 import { SLOWNESS } from '../support/slowness.ts';
-import { CLUSTER_IP, NODE_IP, NODE_PORT, SteadyStage, SteadyWorld, pause } from '../support/steady.ts';
+import { SteadyStage, SteadyWorld, firstObjects, pause } from '../support/steady.ts';
 import { until } from '../support/until.ts';
 import { expectNoFailure } from '../support/no-failure.ts';
 
@@ -52,31 +52,11 @@ test('a client that connects all the time fails not once while IPVS gives way to
 
 const LIMIT_MS = 24_000 * SLOWNESS;
 
-/** The node and the Service `web` of every world, as the process of the relays reads it. */
-const MANIFESTS = `
-apiVersion: v1
-kind: Node
-metadata: {name: node-a}
-status: {addresses: [{type: InternalIP, address: ${NODE_IP}}]}
----
-apiVersion: v1
-kind: Service
-metadata: {namespace: shop, name: web}
-spec: {type: NodePort, clusterIP: ${CLUSTER_IP}, ports: [{port: 80, nodePort: ${NODE_PORT}}]}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{port: 8080}]
-endpoints:
-- {addresses: [10.0.0.1], conditions: {ready: true}}
-- {addresses: [10.0.0.2], conditions: {ready: true}}
-`;
-
+/** Reads in a process of its own what every world begins with. */
 async function startRelays(): Promise<FairleadProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-'));
-  writeFileSync(join(folder, 'web.yaml'), MANIFESTS);
+  const objects = { apiVersion: 'v1', kind: 'List', items: firstObjects() };
+  writeFileSync(join(folder, 'web.json'), JSON.stringify(objects));
   const relays = new FairleadProcess(
     ['proxy', '--mode=userspace', `--manifests=${folder}`, '--node-name=node-a', '--logging-format=json'],
     { namespace: stage.topology.node.namespace },
